@@ -1,0 +1,205 @@
+# Copyright (c) screwdriver.kata maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+# Do not use this from other collections or standalone plugins/modules!
+
+"""The one seam to kubernetes.core: nothing else in this collection imports it or the Kubernetes client."""
+
+from __future__ import annotations
+
+import json
+import random
+import threading
+import time
+import typing as t
+from copy import deepcopy
+
+from ansible_collections.kubernetes.core.plugins.module_utils.args_common import AUTH_ARG_SPEC
+from ansible_collections.kubernetes.core.plugins.module_utils.k8s.client import get_api_client
+from ansible_collections.kubernetes.core.plugins.module_utils.k8s.core import AnsibleK8SModule
+from ansible_collections.kubernetes.core.plugins.module_utils.k8s.exceptions import CoreException
+
+try:
+    import urllib3.exceptions
+    from kubernetes.client.exceptions import ApiException
+    from kubernetes.dynamic.exceptions import ResourceNotFoundError
+except ImportError:
+    # AnsibleK8SModule reports the missing library.
+    pass
+
+if t.TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# Answers that a healthy API server gives while it is busy, restarting or losing its etcd.
+RETRIABLE_STATUS = frozenset({429, 500, 502, 503, 504})
+RETRY_SECONDS = 30.0
+CONNECT_SECONDS = 10.0
+READ_SECONDS = 60.0
+PAGE = 500
+
+
+class ClusterError(Exception):
+    """What the API server refused or could not do, as one sentence.
+
+    Attributes:
+        status: HTTP status, or 0 where no answer came.
+    """
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def argument_spec(**own: dict[str, t.Any]) -> dict[str, t.Any]:
+    """The module's own options and the authentication options of kubernetes.core."""
+    return {**deepcopy(AUTH_ARG_SPEC), **own}
+
+
+def create_module(options: dict[str, t.Any], **kwargs: t.Any) -> AnsibleK8SModule:
+    """An AnsibleK8SModule with check mode, the options given and the authentication options."""
+    return AnsibleK8SModule(argument_spec=argument_spec(**options), supports_check_mode=True, **kwargs)
+
+
+class Cluster:
+    """Reads and writes objects as plain dictionaries.
+
+    In check mode every write is a server-side dry run. Calls that meet a busy or restarting API server are repeated
+    for at most ``RETRY_SECONDS``; one that has not answered yet is not waited for. All errors leave as ``ClusterError``.
+    Safe for use by several threads.
+    """
+
+    def __init__(self, module: AnsibleK8SModule) -> None:
+        self._resources: dict[tuple[str, str], t.Any] = {}
+        self._lock = threading.Lock()
+        self._reached = False
+        try:
+            self._client = get_api_client(module)
+        except CoreException as exc:
+            raise ClusterError(f"{exc}. Set kubeconfig, context or the K8S_AUTH_* environment variables.") from exc
+        except (ApiException, urllib3.exceptions.HTTPError) as exc:
+            raise self._error(exc, "reach", "the Kubernetes API") from exc
+        self.host: str = self._client.configuration.host
+
+    def get(self, kind: str, name: str, namespace: str | None = None, api_version: str = "v1") -> dict[str, t.Any] | None:
+        """One object, or None where it does not exist."""
+        try:
+            return self._call("read", kind, api_version, name=name, namespace=namespace)
+        except ClusterError as exc:
+            if exc.status == 404:
+                return None
+            raise
+
+    def list(self, kind: str, api_version: str = "v1", **params: t.Any) -> tuple[list[dict[str, t.Any]], str]:
+        """All objects and the resourceVersion of the list. params: namespace, label_selector, field_selector."""
+        items: list[dict[str, t.Any]] = []
+        token = None
+        while True:
+            page = self._call("list", kind, api_version, limit=PAGE, **({"_continue": token} if token else {}), **params)
+            items += page.get("items") or []
+            token = page["metadata"].get("continue")
+            if not token:
+                return items, page["metadata"].get("resourceVersion", "")
+
+    def create(self, body: dict[str, t.Any]) -> dict[str, t.Any]:
+        """Creates an object. Raises ClusterError with status 409 where it exists."""
+        meta = body["metadata"]
+        return self._call("create", body["kind"], body["apiVersion"], body=body, name=meta.get("name"), namespace=meta.get("namespace"))
+
+    def patch(
+        self, kind: str, name: str, patch: dict[str, t.Any], namespace: str | None = None, api_version: str = "v1"
+    ) -> dict[str, t.Any]:
+        """JSON merge patch: None deletes a key; a metadata.resourceVersion in it makes a lost race a ClusterError 409."""
+        return self._call("patch", kind, api_version, body=patch, name=name, namespace=namespace)
+
+    def delete(self, kind: str, name: str, namespace: str | None = None, api_version: str = "v1", uid: str | None = None) -> None:
+        """Deletes an object; with uid, only that very object. One that is gone already is no error."""
+        body: dict[str, t.Any] = {"kind": "DeleteOptions", "apiVersion": "v1"}
+        if uid:
+            body["preconditions"] = {"uid": uid}
+        try:
+            self._call("delete", kind, api_version, body=body, name=name, namespace=namespace)
+        except ClusterError as exc:
+            if exc.status != 404:
+                raise
+
+    def watch(
+        self, kind: str, resource_version: str, seconds: int, api_version: str = "v1", **params: t.Any
+    ) -> Iterator[tuple[str, dict[str, t.Any]]]:
+        """(type, object) for at most this many seconds. Raises ClusterError 410 where resource_version is too old."""
+        from kubernetes.watch import Watch
+
+        deadline = time.monotonic() + seconds
+        while (left := int(deadline - time.monotonic())) > 0:
+            try:
+                resource = self._resource(kind, api_version)
+                stream = Watch().stream(resource.get, serialize=False, resource_version=resource_version, timeout_seconds=left, **params)
+                for event in stream:
+                    body = event["raw_object"]
+                    if event["type"] == "ERROR":
+                        raise ClusterError(f"Cannot watch {kind}: {body.get('message')}.", int(body.get("code", 0)))
+                    resource_version = body["metadata"]["resourceVersion"]
+                    yield event["type"], body
+            except (ApiException, urllib3.exceptions.HTTPError) as exc:
+                error = self._error(exc, "watch", kind)
+                if error.status == 410 or (error.status and error.status not in RETRIABLE_STATUS):
+                    raise error from exc
+                time.sleep(1)
+
+    def _resource(self, kind: str, api_version: str) -> t.Any:
+        key = (api_version, kind)
+        with self._lock:
+            if key not in self._resources:
+                self._resources[key] = self._client.resource(kind, api_version)
+            return self._resources[key]
+
+    def _call(self, verb: str, kind: str, api_version: str, **params: t.Any) -> dict[str, t.Any]:
+        name, namespace = params.get("name"), params.get("namespace")
+        what = f"{kind} {namespace}/{name}" if name and namespace else f"{kind} {name}" if name else kind
+        deadline = time.monotonic() + RETRY_SECONDS
+        delay = 0.2
+        while True:
+            try:
+                answer = self._send(verb, kind, api_version, params)
+                self._reached = True
+                return answer
+            except (ApiException, urllib3.exceptions.HTTPError, ResourceNotFoundError) as exc:
+                error = self._error(exc, verb, what)
+                retriable = error.status in RETRIABLE_STATUS if error.status else self._reached
+                if not retriable or time.monotonic() + delay > deadline:
+                    raise error from exc
+            time.sleep(delay * random.uniform(0.5, 1.0))
+            delay = min(delay * 2, 5.0)
+
+    def _send(self, verb: str, kind: str, api_version: str, params: dict[str, t.Any]) -> dict[str, t.Any]:
+        resource = self._resource(kind, api_version)
+        options = {"serialize": False, "_request_timeout": (CONNECT_SECONDS, READ_SECONDS)}
+        options.update({key: value for key, value in params.items() if value is not None and key != "body"})
+        body = params.get("body")
+        if verb in ("read", "list"):
+            answer = self._client.get(resource, **options)
+        elif verb == "create":
+            options.pop("name", None)
+            answer = self._client.create(resource, body, **options)
+        elif verb == "patch":
+            answer = self._client.patch(resource, body, content_type="application/merge-patch+json", **options)
+        else:
+            answer = self._client.delete(resource, body=body, **options)
+        return json.loads(answer.data)
+
+    def _error(self, exc: Exception, verb: str, what: str) -> ClusterError:
+        if isinstance(exc, ResourceNotFoundError):
+            return ClusterError(f"Cannot {verb} {what}: the API server does not know this kind.", 404)
+        if not isinstance(exc, ApiException):
+            host = getattr(self, "host", None) or "the address in the kubeconfig"
+            return ClusterError(f"Cannot {verb} {what}: no answer from the API server at {host}. Check that it runs and can be reached.")
+        try:
+            reason = json.loads(exc.body or "")["message"]
+        except (TypeError, ValueError, KeyError):
+            reason = exc.reason
+        if exc.status == 401:
+            reason = "the API server does not accept the credentials (401). They are wrong or have expired: renew the kubeconfig or token"
+        elif exc.status == 403:
+            reason = f"not allowed (403). Grant the right or use other credentials: {reason}"
+        return ClusterError(f"Cannot {verb} {what}: {reason}.", exc.status)
