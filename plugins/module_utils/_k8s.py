@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import threading
 import time
@@ -131,7 +132,7 @@ class Cluster:
         from kubernetes.watch import Watch
 
         deadline = time.monotonic() + seconds
-        while (left := int(deadline - time.monotonic())) > 0:
+        while (left := math.ceil(deadline - time.monotonic())) > 0:
             try:
                 resource = self._resource(kind, api_version)
                 stream = Watch().stream(resource.get, serialize=False, resource_version=resource_version, timeout_seconds=left, **params)

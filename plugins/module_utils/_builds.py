@@ -1,0 +1,410 @@
+# Copyright (c) screwdriver.kata maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+# Do not use this from other collections or standalone plugins/modules!
+
+"""From pods and their events to builds with an outcome, a cause and setup seconds. Pure: it is told what happened and what time it is."""
+
+from __future__ import annotations
+
+import re
+import typing as t
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+
+if t.TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+KATA = "kata"
+LEGACY = "legacy"
+EVIDENCE_VERSION = 1
+
+# A build that dies by one of these signals (128 + SIGILL, SIGABRT, SIGBUS, SIGSEGV) this soon never did any work: el6 images without
+# vsyscall emulation end with 139 at once.
+CRASH_EXITS = frozenset({132, 134, 135, 139})
+CRASH_SECONDS = 10
+# Bounds that keep the evidence far below the 1 MiB of a ConfigMap.
+MAX_IMAGES = 500
+MAX_EXCLUDED_IMAGES = 50
+MAX_DETAIL = 240
+
+_IMAGE_REASONS = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"})
+_CONTAINER_REASONS = frozenset({"CreateContainerError", "CreateContainerConfigError", "RunContainerError", "CrashLoopBackOff"})
+# What kubelet reports of a container whose process the runtime could not start; its startedAt is the epoch.
+_START_ERRORS = frozenset({"StartError", "ContainerCannotRun"})
+_NODE_LOST = frozenset({"NodeLost", "NodeShutdown", "DeletionByTaintManager", "DeletionByPodGC"})
+_EVICTED = frozenset({"Evicted", "PreemptionByScheduler", "EvictionByEvictionAPI", "TerminationByKubelet"})
+
+
+def seconds_of(timestamp: str) -> int:
+    """Epoch seconds of a timestamp of the API server, such as 2026-11-23T21:00:00Z."""
+    return int(datetime.strptime(timestamp, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC).timestamp())
+
+
+@dataclass(frozen=True)
+class Build:
+    """What one version of a pod says about its build.
+
+    Attributes:
+        image: The image as the executor router saw it, without a digest.
+        setup_seconds: From the pod's creation to the start of the build container, or None where it has not started.
+        trouble: A cause that the pod names, such as ImagePull, or an empty string.
+        overdue: What to call the failure when the time to start runs out and the pod names no trouble.
+        final: The pod will not start any more.
+        exit_code: Of the build container, or None while it runs.
+        ran_seconds: How long the build container ran, where it has ended.
+        stopping: Somebody has asked for the pod's deletion.
+    """
+
+    uid: str
+    name: str
+    kata: bool
+    image: str
+    setup_seconds: int | None
+    trouble: str
+    overdue: str
+    final: bool
+    exit_code: int | None
+    ran_seconds: int
+    oom_killed: bool
+    lost: str
+    stopping: bool
+
+    @property
+    def executor(self) -> str:
+        return KATA if self.kata else LEGACY
+
+    @property
+    def crashed(self) -> str:
+        """OOMKilled or Crash for a build that died right after its start."""
+        if self.exit_code is None or self.ran_seconds > CRASH_SECONDS:
+            return ""
+        return "OOMKilled" if self.oom_killed else "Crash" if self.exit_code in CRASH_EXITS else ""
+
+
+def read_build(pod: dict[str, t.Any], kata_runtime_class: str) -> Build:
+    """Reads a pod of executor-k8s or executor-k8s-vm."""
+    meta, spec, status = pod["metadata"], pod["spec"], pod.get("status") or {}
+    container = _build_container(pod)
+    states = {item["name"]: item for item in status.get("containerStatuses") or []}
+    own = states.get(container["name"]) or {}
+    started, ended = _run_of(own)
+    created = seconds_of(meta["creationTimestamp"])
+    conditions = {item["type"]: item for item in status.get("conditions") or []}
+    lost = _lost(status, conditions)
+    return Build(
+        uid=meta["uid"],
+        name=meta["name"],
+        kata=spec.get("runtimeClassName") == kata_runtime_class,
+        image=_image(container).partition("@")[0],
+        # The node's clock says when the container started, so a clock that is behind would give a negative number.
+        setup_seconds=None if started is None else max(0, started - created),
+        trouble=lost or _trouble(status, own, conditions),
+        overdue=_overdue(spec, status, conditions),
+        final=status.get("phase") in ("Failed", "Succeeded") or _start_error(own),
+        exit_code=ended.get("exitCode") if ended else None,
+        ran_seconds=seconds_of(ended["finishedAt"]) - (started or 0) if ended and ended.get("finishedAt") else 0,
+        oom_killed=bool(ended) and ended.get("reason") == "OOMKilled",
+        lost=lost,
+        stopping="deletionTimestamp" in meta,
+    )
+
+
+def _build_container(pod: dict[str, t.Any]) -> dict[str, t.Any]:
+    """executor-k8s names the build container like the label sdbuild, executor-k8s-vm has one container."""
+    containers = pod["spec"]["containers"]
+    build = (pod["metadata"].get("labels") or {}).get("sdbuild")
+    return next((item for item in containers if item["name"] == build), containers[0])
+
+
+def _image(container: dict[str, t.Any]) -> str:
+    """executor-k8s-vm runs its launcher as the pod's image and hands the build's image over as an argument."""
+    args = container.get("args") or []
+    if "--container" in args[:-1]:
+        return args[args.index("--container") + 1]
+    return container.get("image", "")
+
+
+def _start_error(container_status: dict[str, t.Any]) -> bool:
+    return ((container_status.get("state") or {}).get("terminated") or {}).get("reason") in _START_ERRORS
+
+
+def _run_of(container_status: dict[str, t.Any]) -> tuple[int | None, dict[str, t.Any]]:
+    """Epoch seconds of the start, and the terminated state once the container has ended. A restarted one counts as it last ran."""
+    for key in ("state", "lastState"):
+        state = container_status.get(key) or {}
+        ran = state.get("running") or state.get("terminated") or {}
+        if ran.get("startedAt") and ran.get("reason") not in _START_ERRORS:
+            return seconds_of(ran["startedAt"]), state.get("terminated") or {}
+    return None, {}
+
+
+def _lost(status: dict[str, t.Any], conditions: dict[str, t.Any]) -> str:
+    """Evicted, NodeLost, or the reason for which a kubelet refused the pod, such as OutOfcpu."""
+    reason = status.get("reason") or ""
+    disruption = conditions.get("DisruptionTarget") or {}
+    if disruption.get("status") == "True":
+        reason = disruption.get("reason") or reason
+    if reason in _NODE_LOST:
+        return "NodeLost"
+    if reason in _EVICTED:
+        return "Evicted"
+    return reason if status.get("phase") == "Failed" else ""
+
+
+def _trouble(status: dict[str, t.Any], own: dict[str, t.Any], conditions: dict[str, t.Any]) -> str:
+    inits = status.get("initContainerStatuses") or []
+    if _start_error(own):
+        return "RunContainerError"
+    for state in [(item.get("state") or {}) for item in [own, *inits, *(status.get("containerStatuses") or [])]]:
+        reason = (state.get("waiting") or {}).get("reason")
+        if reason in _IMAGE_REASONS:
+            return "ImagePull"
+        if reason in _CONTAINER_REASONS:
+            return reason
+    if any(((item.get("state") or {}).get("terminated") or {}).get("exitCode") for item in inits):
+        return "InitContainerFailed"
+    scheduled = conditions.get("PodScheduled") or {}
+    return "Unschedulable" if scheduled.get("reason") == "Unschedulable" and scheduled.get("status") == "False" else ""
+
+
+def _overdue(spec: dict[str, t.Any], status: dict[str, t.Any], conditions: dict[str, t.Any]) -> str:
+    if not spec.get("nodeName"):
+        return "Unschedulable"
+    ran = any(
+        (item.get("state") or {}).get(key)
+        for item in [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
+        for key in ("running", "terminated")
+    )
+    ready = (conditions.get("PodReadyToStartContainers") or {}).get("status") == "True"
+    return "StartTimeout" if ran or ready else "SandboxFailed"
+
+
+@dataclass
+class Tally:
+    """The builds of one executor whose image no exclusion names.
+
+    Attributes:
+        seen: Builds created during the observation.
+        started: Builds whose container started, and that were not lost to the runtime or the node afterwards.
+        failures: Builds that the executor failed, by cause.
+        withdrawn: Builds that were deleted before they had the time to start.
+        ended: ok, failed (the user's own exit code), oom_killed or stopped (deleted while running); a part of started.
+        setup: Builds by setup seconds.
+        details: One message for each cause.
+        excluded: Builds whose image an exclusion names; no other figure counts them.
+    """
+
+    seen: int = 0
+    started: int = 0
+    withdrawn: int = 0
+    excluded: int = 0
+    failures: dict[str, int] = field(default_factory=dict)
+    ended: dict[str, int] = field(default_factory=dict)
+    setup: dict[str, int] = field(default_factory=dict)
+    details: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def failed(self) -> int:
+        return sum(self.failures.values())
+
+    @property
+    def outcomes(self) -> int:
+        """Builds that either started or failed: what a verdict rests on."""
+        return self.started + self.failed
+
+    def plus(self, other: Tally) -> Tally:
+        def add(one: dict[str, int], two: dict[str, int]) -> dict[str, int]:
+            return {key: one.get(key, 0) + two.get(key, 0) for key in {**one, **two}}
+
+        return Tally(
+            seen=self.seen + other.seen,
+            started=self.started + other.started,
+            withdrawn=self.withdrawn + other.withdrawn,
+            excluded=self.excluded + other.excluded,
+            failures=add(self.failures, other.failures),
+            ended=add(self.ended, other.ended),
+            setup=add(self.setup, other.setup),
+            details={**other.details, **self.details},
+        )
+
+
+class EvidenceError(ValueError):
+    """Evidence that this observation cannot go on from, as one sentence."""
+
+
+class Observation:
+    """Everything known about the builds of one observation. ``dump`` and ``load`` carry it from one call to the next.
+
+    live holds what is known of each pod that exists: ``before`` (older than the observation), ``excluded``, ``started``, ``ended``,
+    or, while it waits for its start, what it would be judged as.
+    """
+
+    def __init__(
+        self, scope: dict[str, str], start_timeout: int, is_excluded: Callable[[str], bool], explain: Callable[[str], str]
+    ) -> None:
+        """scope: what evidence must agree in. explain: the message of a pod's FailedCreatePodSandBox event by the pod's uid, or ''."""
+        self.scope = scope
+        self.resource_version = ""
+        self.observed_seconds = 0.0
+        self.gaps = 0
+        self.unseen = 0
+        self.tallies = {KATA: Tally(), LEGACY: Tally()}
+        self.images: dict[str, dict[str, list[int]]] = {}
+        self.excluded_on_kata: dict[str, int] = {}
+        self.live: dict[str, t.Any] = {}
+        self._start_timeout = start_timeout
+        self._is_excluded = is_excluded
+        self._explain = explain
+
+    def load(self, evidence: dict[str, t.Any]) -> None:
+        if evidence.get("version") != EVIDENCE_VERSION:
+            raise EvidenceError(
+                f"evidence has version {evidence.get('version')!r}, this module reads version {EVIDENCE_VERSION}:"
+                " leave evidence out to begin the observation anew."
+            )
+        for key, value in self.scope.items():
+            if evidence["scope"].get(key) != value:
+                taken = evidence["scope"].get(key)
+                raise EvidenceError(
+                    f"evidence was taken with {key} {taken!r}, not {value!r}: leave evidence out to begin the observation anew."
+                )
+        self.resource_version = evidence["resource_version"]
+        self.observed_seconds = evidence["observed_seconds"]
+        self.gaps = evidence["gaps"]
+        self.unseen = evidence["unseen"]
+        self.tallies = {key: Tally(**value) for key, value in evidence["executors"].items()}
+        self.images = evidence["images"]
+        self.excluded_on_kata = evidence["excluded_on_kata"]
+        self.live = evidence["live"]
+
+    def dump(self) -> dict[str, t.Any]:
+        return {
+            "version": EVIDENCE_VERSION,
+            "scope": self.scope,
+            "resource_version": self.resource_version,
+            "observed_seconds": round(self.observed_seconds, 1),
+            "gaps": self.gaps,
+            "unseen": self.unseen,
+            "executors": {key: asdict(tally) for key, tally in self.tallies.items()},
+            "images": self.images,
+            "excluded_on_kata": self.excluded_on_kata,
+            "live": self.live,
+        }
+
+    def begin(self, builds: Iterable[Build], resource_version: str) -> None:
+        """The builds that exist already belong to the time before the observation."""
+        self.live = {build.uid: "before" for build in builds}
+        self.resource_version = resource_version
+
+    def relist(self, builds: Iterable[Build], resource_version: str, now: int) -> None:
+        """Goes on after a watch that came too late (410): builds that came and went in the gap were not seen."""
+        self.gaps += 1
+        listed = {build.uid: build for build in builds}
+        for uid in self.live.keys() - listed.keys():
+            state = self.live.pop(uid)
+            self.unseen += isinstance(state, dict)
+        for build in listed.values():
+            self.event("MODIFIED", build, now)
+        self.resource_version = resource_version
+
+    def waiting(self, executor: str) -> list[int]:
+        """Epoch seconds since when each build of the executor waits for its start."""
+        return [state["since"] for state in self.live.values() if isinstance(state, dict) and state["kata"] == (executor == KATA)]
+
+    def event(self, kind: str, build: Build, now: int) -> None:
+        """Takes one event of the watch: ADDED, MODIFIED or DELETED."""
+        state = self.live.get(build.uid)
+        if state is None:
+            if kind == "DELETED":
+                return
+            state = self._arrive(build, now)
+        if isinstance(state, dict):
+            state = self._wait(kind, build, state)
+        if state == "started":
+            state = self._run(build)
+        if kind == "DELETED":
+            self.live.pop(build.uid, None)
+        else:
+            self.live[build.uid] = state
+
+    def tick(self, now: int) -> None:
+        """Fails the builds whose time to start has run out. The time counts from when they were first seen, by this machine's clock."""
+        for uid, state in self.live.items():
+            if isinstance(state, dict) and now - state["since"] >= self._start_timeout:
+                self._fail(uid, state, state["trouble"] or state["overdue"])
+                self.live[uid] = "ended"
+
+    def _arrive(self, build: Build, now: int) -> t.Any:
+        tally = self.tallies[build.executor]
+        if not self._is_excluded(build.image):
+            tally.seen += 1
+            return {"since": now, "kata": build.kata, "image": build.image, "name": build.name}
+        tally.excluded += 1
+        if build.kata and (build.image in self.excluded_on_kata or len(self.excluded_on_kata) < MAX_EXCLUDED_IMAGES):
+            self.excluded_on_kata[build.image] = self.excluded_on_kata.get(build.image, 0) + 1
+        return "excluded"
+
+    def _wait(self, kind: str, build: Build, state: dict[str, t.Any]) -> t.Any:
+        tally = self.tallies[build.executor]
+        if build.setup_seconds is not None:
+            tally.started += 1
+            _count(tally.setup, str(build.setup_seconds))
+            return "started"
+        if build.trouble or not state.get("overdue") or not build.stopping:
+            state = {**state, "trouble": build.trouble, "overdue": build.overdue}
+        if kind != "DELETED" and not build.final:
+            return state
+        detail = self._explain(build.uid) if state["overdue"] == "SandboxFailed" and not state["trouble"] else ""
+        if state["trouble"] or detail:
+            self._fail(build.uid, state, state["trouble"] or state["overdue"], detail)
+        elif build.final and not build.stopping:
+            self._fail(build.uid, state, "StartFailed")
+        else:
+            tally.withdrawn += 1
+        return "ended"
+
+    def _run(self, build: Build) -> str:
+        tally = self.tallies[build.executor]
+        cause = build.lost or ("" if build.stopping else build.crashed)
+        if cause:
+            tally.started -= 1
+            self._fail(build.uid, {"kata": build.kata, "image": build.image, "name": build.name}, cause)
+        elif build.exit_code is None:
+            return "started"
+        else:
+            end = "ok" if build.exit_code == 0 else "stopped" if build.stopping else "oom_killed" if build.oom_killed else "failed"
+            _count(tally.ended, end)
+            if end != "stopped":
+                self._image_counts(build.image, build.executor)[end != "ok"] += 1
+        return "ended"
+
+    def _fail(self, uid: str, state: dict[str, t.Any], cause: str, detail: str = "") -> None:
+        executor = KATA if state["kata"] else LEGACY
+        tally = self.tallies[executor]
+        _count(tally.failures, cause)
+        if cause not in tally.details:
+            if cause == "SandboxFailed" and not detail:
+                detail = self._explain(uid)
+            tally.details[cause] = f"{state['name']}: {detail}"[:MAX_DETAIL] if detail else state["name"]
+        # A full pool or a lost node says nothing about the image.
+        if cause not in ("Unschedulable", "Evicted", "NodeLost"):
+            self._image_counts(state["image"], executor)[True] += 1
+
+    def _image_counts(self, image: str, executor: str) -> list[int]:
+        """[good, bad] of an image on an executor. When there are too many images, those without a failure on Kata go first."""
+        if image not in self.images and len(self.images) >= MAX_IMAGES:
+            victim = min(self.images, key=lambda name: self.images[name].get(KATA, [0, 0])[1])
+            del self.images[victim]
+        return self.images.setdefault(image, {}).setdefault(executor, [0, 0])
+
+
+def suggested_exclusion(image: str) -> str:
+    """A JavaScript pattern that names this image and no other; the tag belongs to it, since centos:6 and centos:7 are two systems."""
+    return "^" + re.sub(r"[\\^$.*+?()\[\]{}|]", r"\\\g<0>", image) + "(@|$)"
+
+
+def _count(counts: dict[str, int], key: str) -> None:
+    counts[key] = counts.get(key, 0) + 1

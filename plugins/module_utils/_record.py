@@ -1,0 +1,253 @@
+# Copyright (c) screwdriver.kata maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+# Do not use this from other collections or standalone plugins/modules!
+
+"""The rollout record as a state machine, and the rules of its lock. Pure: every function takes the time and gives a new record."""
+
+from __future__ import annotations
+
+import json
+import typing as t
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal, InvalidOperation
+
+RUNNING, PAUSED, ROLLED_BACK, FINISHED = "running", "paused", "rolled_back", "finished"
+RECORD_VERSION = 1
+# Rollouts that came before the present one and are still told of.
+MAX_PAST = 10
+# The clocks of two operators' machines may differ by this much: a lock that has run out is left alone for so long.
+CLOCK_SKEW = timedelta(seconds=15)
+
+Record = dict[str, t.Any]
+
+
+class RecordError(ValueError):
+    """What cannot be done with the record as it is, as one sentence."""
+
+
+def parse_steps(steps: list[t.Any]) -> list[dict[str, t.Any]]:
+    """Steps as the user may write them (5, "2.5", "pilot", {share: 5}) to [{share, pilot}]. Raises RecordError."""
+    if not steps:
+        raise RecordError("steps is empty: give the shares in ascending order, such as [pilot, 1, 5, 10, 25, 50, 100].")
+    parsed = [_parse_step(number, step) for number, step in enumerate(steps, 1)]
+    for number, (previous, step) in enumerate(zip(parsed, parsed[1:], strict=False), 2):
+        if step["pilot"]:
+            raise RecordError(f"steps: the pilot is step {number}, it must be the first.")
+        if step["share"] <= previous["share"]:
+            raise RecordError(
+                f"steps: step {number} ({_percent(step['share'])}) is not above the step before it ({_percent(previous['share'])}),"
+                " give the shares in ascending order."
+            )
+    return parsed
+
+
+def _parse_step(number: int, step: t.Any) -> dict[str, t.Any]:
+    wrong = RecordError(
+        f"steps: step {number} ({step!r}) is not a step: give a percent above 0 up to 100 with at most two decimals, or pilot."
+    )
+    share, pilot = (step.get("share", 0), step.get("pilot", False)) if isinstance(step, dict) else (step, False)
+    if share == "pilot" or pilot is True:
+        if share not in ("pilot", 0):
+            raise RecordError(
+                f"steps: step {number} is a pilot with the share {share}: a pilot takes pinned builds alone, leave its share out."
+            )
+        return {"share": 0, "pilot": True}
+    try:
+        exact = Decimal(str(share))
+    except InvalidOperation as exc:
+        raise wrong from exc
+    if isinstance(share, bool) or not exact.is_finite() or not 0 < exact <= 100 or exact != round(exact, 2):
+        raise wrong
+    return {"share": int(exact) if exact == int(exact) else float(exact), "pilot": False}
+
+
+def begin(record: Record | None, name: str, steps: list[dict[str, t.Any]], holder: str, now: str) -> Record:
+    """A new rollout at its first step; or the present one, where it is running or paused."""
+    if record and record["phase"] in (RUNNING, PAUSED):
+        if steps and steps != record["steps"]:
+            raise RecordError(
+                f"Rollout {name} is {record['phase']} at {_place(record)} of {_steps(record['steps'])}:"
+                f" go on with the same steps, or roll it back before it begins with {_steps(steps)}."
+            )
+        return {**record, "holder": holder}
+    if not steps:
+        raise RecordError(f"There is no rollout {name} to resume: give the steps to begin one.")
+    past = [_summary(record), *record["past"]][:MAX_PAST] if record else []
+    return {
+        "version": RECORD_VERSION,
+        "phase": RUNNING,
+        "step": 1,
+        "steps": steps,
+        "holder": holder,
+        "began": now,
+        "step_began": now,
+        "reason": "",
+        "history": [],
+        "past": past,
+        "evidence": {},
+        "baseline": (record or {}).get("baseline", {}),
+    }
+
+
+def observe(record: Record, name: str, step: int | None, evidence: dict[str, t.Any] | None, baseline: dict[str, t.Any] | None) -> Record:
+    """Stores what the current step has seen so far."""
+    _require_running(record, name, "observe")
+    _require_step(record, name, step)
+    return {**record, **{key: value for key, value in (("evidence", evidence), ("baseline", baseline)) if value is not None}}
+
+
+def advance(record: Record, name: str, step: int | None, gate: dict[str, t.Any], baseline: dict[str, t.Any] | None, now: str) -> Record:
+    """Closes the current step and goes to the next. With step, a repeated call is recognised."""
+    _require_running(record, name, "advance")
+    if step is not None and record["step"] == step + 1:
+        return record
+    _require_step(record, name, step)
+    if record["step"] == len(record["steps"]):
+        raise RecordError(f"Rollout {name} is at its last step, {_place(record)}: finish it.")
+    closed = _close(record, "passed", gate, now)
+    return {
+        **closed,
+        "step": record["step"] + 1,
+        "step_began": now,
+        "evidence": {},
+        "baseline": record["baseline"] if baseline is None else baseline,
+    }
+
+
+def pause(record: Record, name: str, reason: str) -> Record:
+    if record["phase"] not in (RUNNING, PAUSED):
+        raise RecordError(f"Rollout {name} is {record['phase']} and cannot be paused.")
+    return {**record, "phase": PAUSED, "reason": reason}
+
+
+def resume(record: Record, name: str) -> Record:
+    if record["phase"] not in (RUNNING, PAUSED):
+        raise RecordError(f"Rollout {name} is {record['phase']} and cannot be resumed: begin a new one.")
+    return {**record, "phase": RUNNING, "reason": ""}
+
+
+def roll_back(record: Record, reason: str, gate: dict[str, t.Any], now: str) -> Record:
+    """Possible from everywhere, also after the end."""
+    if record["phase"] == ROLLED_BACK:
+        return record
+    closed = record if record["phase"] == FINISHED else _close(record, "rolled back", gate, now)
+    return {**closed, "phase": ROLLED_BACK, "reason": reason, "ended": now, "evidence": {}}
+
+
+def finish(record: Record, name: str, gate: dict[str, t.Any], now: str) -> Record:
+    if record["phase"] == FINISHED:
+        return record
+    _require_running(record, name, "finish")
+    if record["step"] < len(record["steps"]):
+        raise RecordError(f"Rollout {name} is at {_place(record)}: advance to the last step before it finishes.")
+    return {**_close(record, "passed", gate, now), "phase": FINISHED, "reason": "", "ended": now, "evidence": {}}
+
+
+def share_of(record: Record) -> float:
+    """The share that the record asks the executor for, in percent."""
+    return 0 if record["phase"] == ROLLED_BACK else record["steps"][record["step"] - 1]["share"]
+
+
+def view(record: Record | None) -> dict[str, t.Any] | None:
+    """The record as users see it: with the share, without the bulk of the evidence."""
+    if record is None:
+        return None
+    shown = {key: value for key, value in record.items() if key not in ("version", "evidence", "baseline")}
+    return {**shown, "share": share_of(record), "pilot": record["steps"][record["step"] - 1]["pilot"]}
+
+
+def to_data(record: Record) -> dict[str, str]:
+    """The record as a ConfigMap's data, with a few flat keys for whoever reads it with kubectl."""
+    bulk = {key: record[key] for key in ("evidence", "baseline")}
+    return {
+        "phase": record["phase"],
+        "step": f"{record['step']} of {len(record['steps'])}",
+        "share": f"{share_of(record):g}",
+        "record": json.dumps({key: value for key, value in record.items() if key not in bulk}, indent=2),
+        "evidence": json.dumps(bulk, separators=(",", ":")),
+    }
+
+
+def from_data(data: dict[str, str], name: str) -> Record:
+    try:
+        record = {**json.loads(data["record"]), **json.loads(data["evidence"])}
+    except (KeyError, ValueError) as exc:
+        raise RecordError(f"ConfigMap {name} is not a rollout record ({exc!r}): delete it or use another name.") from exc
+    if record.get("version") != RECORD_VERSION:
+        raise RecordError(
+            f"The rollout record {name} has version {record.get('version')!r}, this module reads version {RECORD_VERSION}:"
+            " use the release of the collection that wrote it."
+        )
+    return record
+
+
+def held_by_other(lease: dict[str, t.Any] | None, holder: str, now: datetime) -> tuple[str, datetime] | None:
+    """Who else holds the lock, and until when; None where it is free, has run out, or is the holder's own."""
+    spec = (lease or {}).get("spec") or {}
+    owner = spec.get("holderIdentity")
+    if not owner or owner == holder or not spec.get("renewTime"):
+        return None
+    until = expiry(spec)
+    return (owner, until) if now < until + CLOCK_SKEW else None
+
+
+def expiry(spec: dict[str, t.Any]) -> datetime:
+    """When a Lease runs out unless it is renewed, by the clock of its holder."""
+    return datetime.fromisoformat(spec["renewTime"]) + timedelta(seconds=spec.get("leaseDurationSeconds") or 0)
+
+
+def lease_spec(lease: dict[str, t.Any] | None, holder: str, ttl: int, now: datetime) -> dict[str, t.Any]:
+    """The spec of the Lease as it is taken or renewed."""
+    old = (lease or {}).get("spec") or {}
+    stamp = now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    spec = {"holderIdentity": holder, "leaseDurationSeconds": ttl, "renewTime": stamp}
+    if old.get("holderIdentity") != holder:
+        spec["acquireTime"] = stamp
+        spec["leaseTransitions"] = (old.get("leaseTransitions") or 0) + bool(lease)
+    return spec
+
+
+def _require_running(record: Record, name: str, action: str) -> None:
+    if record["phase"] != RUNNING:
+        reason = f" ({record['reason']})" if record["reason"] else ""
+        advice = "resume it first" if record["phase"] == PAUSED else "begin a new one"
+        raise RecordError(f"Cannot {action} rollout {name}: it is {record['phase']}{reason}, {advice}.")
+
+
+def _require_step(record: Record, name: str, step: int | None) -> None:
+    if step is not None and step != record["step"]:
+        raise RecordError(f"Rollout {name} is at {_place(record)}, not at step {step}: begin again to go on from where it is.")
+
+
+def _close(record: Record, outcome: str, gate: dict[str, t.Any], now: str) -> Record:
+    step = record["steps"][record["step"] - 1]
+    entry = {"step": record["step"], **step, "began": record["step_began"], "ended": now, "outcome": outcome, "gate": gate}
+    return {**record, "history": [*record["history"], entry]}
+
+
+def _summary(record: Record) -> dict[str, t.Any]:
+    """What stays known of a rollout after the next one has begun."""
+    return {
+        "phase": record["phase"],
+        "reason": record["reason"],
+        "reached": record["steps"][record["step"] - 1]["share"],
+        "holder": record["holder"],
+        "began": record["began"],
+        "ended": record["ended"],
+    }
+
+
+def _place(record: Record) -> str:
+    step = record["steps"][record["step"] - 1]
+    return f"step {record['step']} of {len(record['steps'])} ({'pilot' if step['pilot'] else _percent(step['share'])})"
+
+
+def _steps(steps: list[dict[str, t.Any]]) -> str:
+    return "[" + ", ".join("pilot" if step["pilot"] else f"{step['share']:g}" for step in steps) + "]"
+
+
+def _percent(share: float) -> str:
+    return f"{share:g} %"

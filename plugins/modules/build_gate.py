@@ -1,0 +1,452 @@
+#!/usr/bin/python
+
+# Copyright (c) screwdriver.kata maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: build_gate
+short_description: Watch builds and judge whether Kata Containers may get a greater share
+version_added: 0.1.0
+author:
+  - screwdriver.kata maintainers (@screwdriver-cd)
+description:
+  - Watches the pods of Screwdriver builds for a while and compares those that run in Kata Containers with those of the legacy executor.
+  - Only reads. Needs the verbs C(list) and C(watch) on pods and C(list) on events in the namespace of the builds, and C(get) on that
+    namespace if it is empty.
+  - A build counts once it either started or failed to start, and only if its pod was created after the observation began.
+  - A build has started when its build container runs, whatever happens to it later. The setup time is the time from the pod's creation to
+    the start of that container, in whole seconds as the API server has them.
+  - A build has failed to start when its pod fails, or is deleted with a visible cause, or has not started O(start_timeout) seconds after
+    it was first seen. A build that dies by a signal such as SIGSEGV (exit code 139) or by OOM in its first 10 seconds, or that loses its
+    node, has failed too. A build that is deleted earlier than that with no visible cause was withdrawn and is no evidence.
+  - Builds that end with a non-zero exit code are the user's own failures. They are compared with the legacy executor's and have no limit
+    of their own.
+  - A long observation may be a series of short calls that each hand RV(evidence) to the next. Nothing is missed between calls, for as
+    long as the API server keeps its history (5 minutes by default). A gap is counted in RV(gaps).
+notes:
+  - The verdict is V(fail) as soon as an excluded image has reached Kata, or at least three builds failed and an exact test says with
+    O(confidence) that a threshold is exceeded. The tests are the one-sided Clopper-Pearson bound for O(max_failure_ratio), Fisher's exact
+    test for O(max_failure_increase), and the binomial test of a quantile for the setup times. Each call and each few seconds test anew,
+    so that a long observation deserves a greater O(confidence).
+  - The verdict is V(pass) when O(window) seconds were observed, O(min_builds) builds on Kata have an outcome, no figure, taken as it
+    stands, is above its threshold, and no build waits longer than any has waited that started. No evidence is not success.
+  - Everything else is V(inconclusive).
+  - Thresholds that are relative to the legacy executor apply once it has O(min_builds) builds with an outcome as well, with those in
+    O(baseline) if its own are fewer. Otherwise the absolute thresholds decide alone.
+extends_documentation_fragment:
+  - kubernetes.core.k8s_auth_options
+  - screwdriver.kata._attributes
+  - screwdriver.kata._attributes.actiongroup_k8s
+  - screwdriver.kata._attributes.info_module
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: N/A
+  idempotent:
+    support: full
+  action_group:
+    support: full
+options:
+  namespace:
+    description:
+      - The namespace of the build pods.
+    type: str
+    required: true
+  build_selector:
+    description:
+      - The label selector of build pods.
+    type: str
+    default: tier=builds
+  kata_runtime_class:
+    description:
+      - A build runs on Kata Containers if this is the C(runtimeClassName) of its pod. All other builds are the legacy executor's.
+    type: str
+    default: kata
+  kata_executor:
+    description:
+      - What the Kata executor is called in the results.
+    type: str
+    default: k8s-kata
+  legacy_executor:
+    description:
+      - What the legacy executor is called in the results.
+    type: str
+    default: k8s-vm
+  window:
+    description:
+      - How long to observe in total before the verdict can be V(pass), in seconds.
+    type: int
+    default: 600
+  slice:
+    description:
+      - How long this call watches at most, in seconds. It ends earlier when the verdict is V(pass) or V(fail).
+      - Defaults to the value of O(window).
+    type: int
+  min_builds:
+    description:
+      - How many builds on Kata need an outcome before the verdict can be V(pass).
+    type: int
+    default: 20
+  max_failure_ratio:
+    description:
+      - The greatest part of Kata's builds that may fail to start, from 0 to 1.
+    type: float
+    default: 0.02
+  max_failure_increase:
+    description:
+      - How much greater than the legacy executor's that part may be, as a difference of two ratios, from 0 to 1.
+      - Holds for non-zero exit codes as well.
+    type: float
+    default: 0.02
+  max_setup_ratio:
+    description:
+      - How many times as long as on the legacy executor the 95th percentile of the setup time may be on Kata.
+      - One second is added to the limit, since the times have a resolution of one second.
+    type: float
+  max_setup_seconds:
+    description:
+      - The greatest 95th percentile of the setup time on Kata, in seconds.
+    type: float
+  start_timeout:
+    description:
+      - How long a build may take to start before it counts as failed, in seconds.
+      - It counts from when the module first sees the pod, by the clock of the machine that runs the module, so that a difference between
+        the clocks does not matter.
+      - Screwdriver itself fails builds after 5 minutes when its retry queue is enabled.
+    type: int
+    default: 300
+  confidence:
+    description:
+      - How sure a test must be before the verdict is V(fail), above 0.5 and below 1.
+    type: float
+    default: 0.95
+  exclusions:
+    description:
+      - The exclusions of the Kata executor, as in its configuration. They are JavaScript regular expressions, matched anywhere in the
+        image, in any case.
+      - One build of such an image on Kata makes the verdict V(fail), also if its job asked for the executor by annotation. On the legacy
+        executor such builds are not compared with Kata's.
+    type: list
+    elements: str
+    default: []
+  evidence:
+    description:
+      - The RV(evidence) of the previous call of the same observation. Leave it out to begin a new one.
+    type: dict
+  baseline:
+    description:
+      - The RV(baseline) of an earlier observation. It stands in for the legacy executor when that has too few builds left to compare with.
+    type: dict
+requirements:
+  - kubernetes >= 29.0.0
+  - mini-racer >= 0.12.4
+  - scipy >= 1.11.0
+seealso:
+  - module: screwdriver.kata.rollout
+  - module: screwdriver.kata.executor_config
+"""
+
+EXAMPLES = r"""
+- name: Judge ten minutes of builds
+  screwdriver.kata.build_gate:
+    namespace: sd-builds
+    window: 600
+    min_builds: 50
+    max_setup_ratio: 2
+    exclusions:
+      - rhel6
+  register: gate
+
+- name: Go on with the same observation for a minute
+  screwdriver.kata.build_gate:
+    namespace: sd-builds
+    window: 600
+    slice: 60
+    min_builds: 50
+    max_setup_ratio: 2
+    exclusions:
+      - rhel6
+    evidence: "{{ gate.evidence }}"
+  register: gate
+"""
+
+RETURN = r"""
+verdict:
+  description: V(pass), V(fail) or V(inconclusive).
+  returned: success
+  type: str
+  sample: inconclusive
+reasons:
+  description: What the verdict rests on, as sentences with figures.
+  returned: success
+  type: list
+  elements: str
+  sample:
+    - Observed 120 of 600 s.
+    - 3 of 20 builds on k8s-kata.
+observed_seconds:
+  description: How long builds were observed in all calls together.
+  returned: success
+  type: float
+  sample: 120.2
+executors:
+  description: The figures of each executor by name, of builds whose image no exclusion names.
+  returned: success
+  type: dict
+  contains:
+    builds:
+      description: Builds that were created during the observation.
+      type: int
+    started:
+      description: Builds that started.
+      type: int
+    failures:
+      description: Builds that failed to start or were lost to the node or the runtime, by cause.
+      type: dict
+    details:
+      description: One pod for each cause, with the message of its event where there is one.
+      type: dict
+    waiting:
+      description: Builds that wait for their start.
+      type: int
+    withdrawn:
+      description: Builds that were deleted before they had the time to start.
+      type: int
+    ended:
+      description:
+        - Builds that started and have ended, by how. V(ok), V(failed) with a non-zero exit code, V(oom_killed), V(stopped) when deleted
+          while they ran.
+      type: dict
+    excluded:
+      description: Builds whose image an exclusion names. No other figure counts them.
+      type: int
+    setup_seconds:
+      description: The percentiles V(p50) and V(p95) of the setup time, or V(null) where no build has started.
+      type: dict
+  sample:
+    k8s-kata:
+      builds: 41
+      started: 39
+      failures:
+        SandboxFailed: 1
+      details:
+        SandboxFailed: 'build-7: Failed to create pod sandbox: no runtime for "kata" is configured'
+      waiting: 1
+      withdrawn: 0
+      ended:
+        ok: 20
+        failed: 2
+      excluded: 0
+      setup_seconds:
+        p50: 4
+        p95: 9
+share_seen:
+  description: Kata's C(percent) of all C(builds) that were created during the observation and whose image no exclusion names.
+  returned: success
+  type: dict
+  sample:
+    percent: 10.25
+    builds: 400
+excluded_on_kata:
+  description: How many builds of excluded images reached Kata.
+  returned: success
+  type: int
+  sample: 0
+suspects:
+  description:
+    - Images that fail on Kata significantly more often than on the legacy executor, with a pattern for the exclusions that names this
+      image alone.
+  returned: success
+  type: list
+  elements: dict
+  sample:
+    - image: registry.example.com/centos:6
+      exclusion: ^registry\.example\.com/centos:6(@|$)
+      kata:
+        builds: 9
+        failed: 9
+      legacy:
+        builds: 80
+        failed: 1
+gaps:
+  description: How many times the API server had forgotten its history, so that builds may have been missed.
+  returned: success
+  type: int
+  sample: 0
+evidence:
+  description: What was observed so far, for the next call.
+  returned: success
+  type: dict
+baseline:
+  description: The legacy executor's figures, for the observations of later steps.
+  returned: success
+  type: dict
+"""
+
+import time
+import typing as t
+from functools import lru_cache
+
+from ansible.module_utils.basic import missing_required_lib
+from ansible_collections.screwdriver.kata.plugins.module_utils import _gate
+from ansible_collections.screwdriver.kata.plugins.module_utils._builds import KATA, LEGACY, EvidenceError, Observation, read_build
+from ansible_collections.screwdriver.kata.plugins.module_utils._k8s import Cluster, ClusterError, create_module
+
+# How often waiting builds are looked at and the verdict is formed while the watch goes on.
+TICK_SECONDS = 5
+
+
+class BuildGate:
+    """One call: takes up the observation, watches, judges."""
+
+    def __init__(self, params: dict[str, t.Any], cluster: Cluster) -> None:
+        self.params = params
+        self.cluster = cluster
+        self.limits = _gate.Limits(**{key: params[key] for key in _gate.Limits.__dataclass_fields__})
+        self.names = _gate.Names(params["kata_executor"], params["legacy_executor"])
+        self.pods = {"namespace": params["namespace"], "label_selector": params["build_selector"]}
+        self.observation = Observation(
+            scope={key: params[key] for key in ("namespace", "build_selector", "kata_runtime_class")},
+            start_timeout=params["start_timeout"],
+            is_excluded=lru_cache(self._is_excluded),
+            explain=self._explain,
+        )
+
+    def run(self) -> dict[str, t.Any]:
+        if self.params["evidence"]:
+            self.observation.load(self.params["evidence"])
+        else:
+            self.observation.begin(*self._list())
+        before = self.observation.observed_seconds
+        began = time.monotonic()
+        while True:
+            verdict, reasons = _gate.judge(self.observation, self.params["baseline"], self.limits, self.names, int(time.time()))
+            left = (self.params["slice"] or self.params["window"]) - (time.monotonic() - began)
+            if verdict != _gate.INCONCLUSIVE or left <= 0:
+                return self._result(verdict, reasons)
+            self._watch(min(TICK_SECONDS, max(1, round(left))))
+            self.observation.observed_seconds = before + time.monotonic() - began
+
+    def _watch(self, seconds: int) -> None:
+        try:
+            events = self.cluster.watch("Pod", self.observation.resource_version, seconds, allow_watch_bookmarks=True, **self.pods)
+            for kind, pod in events:
+                if kind != "BOOKMARK":
+                    self.observation.event(kind, self._read(pod), int(time.time()))
+                self.observation.resource_version = pod["metadata"]["resourceVersion"]
+        except ClusterError as exc:
+            if exc.status != 410:
+                raise
+            builds, resource_version = self._list()
+            self.observation.relist(builds, resource_version, int(time.time()))
+        self.observation.tick(int(time.time()))
+
+    def _list(self) -> tuple[list[t.Any], str]:
+        pods, resource_version = self.cluster.list("Pod", **self.pods)
+        namespace = self.params["namespace"]
+        if not pods and self.cluster.get("Namespace", namespace) is None:
+            raise ClusterError(f"Namespace {namespace} does not exist: namespace must be the one that builds run in.")
+        return [self._read(pod) for pod in pods], resource_version
+
+    def _read(self, pod: dict[str, t.Any]) -> t.Any:
+        return read_build(pod, self.params["kata_runtime_class"])
+
+    def _is_excluded(self, image: str) -> bool:
+        import re
+
+        return any(re.search(pattern, image, re.IGNORECASE) for pattern in self.params["exclusions"])
+
+    def _explain(self, uid: str) -> str:
+        selector = f"involvedObject.uid={uid},reason=FailedCreatePodSandBox"
+        events, _version = self.cluster.list("Event", namespace=self.params["namespace"], field_selector=selector)
+        return events[-1].get("message", "") if events else ""
+
+    def _result(self, verdict: str, reasons: list[str]) -> dict[str, t.Any]:
+        seen = self.observation
+        baseline = self.params["baseline"]
+        return {
+            "verdict": verdict,
+            "reasons": reasons,
+            "observed_seconds": round(seen.observed_seconds, 1),
+            "executors": {self.names.kata: self._figures(KATA), self.names.legacy: self._figures(LEGACY)},
+            "share_seen": _gate.share_seen(seen),
+            "excluded_on_kata": seen.tallies[KATA].excluded,
+            "suspects": _gate.suspects(seen, baseline, self.limits.confidence),
+            "gaps": seen.gaps,
+            "evidence": seen.dump(),
+            "baseline": _gate.next_baseline(seen, baseline, self.limits.min_builds),
+        }
+
+    def _figures(self, executor: str) -> dict[str, t.Any]:
+        tally = self.observation.tallies[executor]
+        return {
+            "builds": tally.seen,
+            "started": tally.started,
+            "failures": tally.failures,
+            "details": tally.details,
+            "waiting": len(self.observation.waiting(executor)),
+            "withdrawn": tally.withdrawn,
+            "ended": tally.ended,
+            "excluded": tally.excluded,
+            "setup_seconds": _gate.percentiles(tally),
+        }
+
+
+def problem_of(params: dict[str, t.Any]) -> str | None:
+    """One sentence about the first parameter that makes no sense."""
+    for name in ("window", "slice", "start_timeout"):
+        if params[name] is not None and params[name] < 1:
+            return f"{name} is {params[name]}: give at least 1 second."
+    if params["min_builds"] < 1:
+        return f"min_builds is {params['min_builds']}: give at least 1, since no evidence is not success."
+    for name in ("max_failure_ratio", "max_failure_increase"):
+        if not 0 <= params[name] <= 1:
+            return f"{name} is {params[name]}: give a ratio from 0 to 1, such as 0.02 for 2 %."
+    for name in ("max_setup_ratio", "max_setup_seconds"):
+        if params[name] is not None and params[name] <= 0:
+            return f"{name} is {params[name]}: give a number above 0, or leave it out."
+    if not 0.5 < params["confidence"] < 1:
+        return f"confidence is {params['confidence']}: give a number above 0.5 and below 1, such as 0.95."
+    if params["kata_executor"] == params["legacy_executor"]:
+        return f"kata_executor and legacy_executor are both {params['kata_executor']}: give two names."
+    return None
+
+
+def main() -> None:
+    module = create_module(
+        {
+            "namespace": {"type": "str", "required": True},
+            "build_selector": {"type": "str", "default": "tier=builds"},
+            "kata_runtime_class": {"type": "str", "default": "kata"},
+            "kata_executor": {"type": "str", "default": "k8s-kata"},
+            "legacy_executor": {"type": "str", "default": "k8s-vm"},
+            "window": {"type": "int", "default": 600},
+            "slice": {"type": "int"},
+            "min_builds": {"type": "int", "default": 20},
+            "max_failure_ratio": {"type": "float", "default": 0.02},
+            "max_failure_increase": {"type": "float", "default": 0.02},
+            "max_setup_ratio": {"type": "float"},
+            "max_setup_seconds": {"type": "float"},
+            "start_timeout": {"type": "int", "default": 300},
+            "confidence": {"type": "float", "default": 0.95},
+            "exclusions": {"type": "list", "elements": "str", "default": []},
+            "evidence": {"type": "dict"},
+            "baseline": {"type": "dict"},
+        }
+    )
+    if _gate.SCIPY_ERROR:
+        module.fail_json(msg=missing_required_lib("scipy"), exception=_gate.SCIPY_ERROR)
+    if problem := problem_of(module.params):
+        module.fail_json(msg=problem)
+    try:
+        module.exit_json(changed=False, **BuildGate(module.params, Cluster(module)).run())
+    except (ClusterError, EvidenceError) as exc:
+        module.fail_json(msg=str(exc))
+
+
+if __name__ == "__main__":
+    main()

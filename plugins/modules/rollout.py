@@ -1,0 +1,451 @@
+#!/usr/bin/python
+
+# Copyright (c) screwdriver.kata maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: rollout
+short_description: Keep the record of a rollout and its lock in the cluster
+version_added: 0.1.0
+author:
+  - screwdriver.kata maintainers (@screwdriver-cd)
+description:
+  - Keeps in a ConfigMap how far a rollout has come, so that another operator sees it and a run that was interrupted goes on where it
+    stopped.
+  - Keeps in a Lease of the same name who may work on it, so that two operators do not at the same time.
+  - Changes nothing else. It is M(screwdriver.kata.executor_config) that sets the share.
+  - Needs the verbs C(get), C(create) and C(patch) on configmaps and on C(leases.coordination.k8s.io) in O(namespace).
+  - Every write is a single object and refers to the version that was read. A record is therefore never half written and no change is lost.
+notes:
+  - Whether another holder's lock has run out is judged by the clock of the machine that runs the module. Clocks may differ by 15 seconds.
+    If they differ by more and a lock is taken too early, its former holder is refused at its next call.
+  - The ConfigMap has the record as JSON in the key C(record), the bulk of the evidence in C(evidence), and for readers the keys C(phase),
+    C(step) and C(share).
+extends_documentation_fragment:
+  - kubernetes.core.k8s_auth_options
+  - screwdriver.kata._attributes
+  - screwdriver.kata._attributes.actiongroup_k8s
+attributes:
+  check_mode:
+    support: full
+    details:
+      - The writes are sent as a server-side dry run.
+  diff_mode:
+    support: full
+    details:
+      - The bulk of the evidence is left out.
+  idempotent:
+    support: full
+    details:
+      - Renewing the lock is a write, but no change.
+      - O(action=advance) needs O(step) to recognise that it is repeated.
+  action_group:
+    support: full
+options:
+  name:
+    description:
+      - The name of the ConfigMap and of the Lease.
+    type: str
+    default: kata-rollout
+  namespace:
+    description:
+      - The namespace of the ConfigMap and of the Lease.
+    type: str
+    required: true
+  action:
+    description:
+      - V(begin) takes the lock. It begins a rollout at its first step, or goes on with the one that is running or paused. A paused one
+        stays paused.
+      - V(observe) stores O(evidence) and O(baseline).
+      - V(advance) closes the current step with O(gate) and goes to the next.
+      - V(pause) keeps the share where it is. V(resume) goes on.
+      - V(roll_back) ends the rollout, also one that has finished. Without a record it does nothing.
+      - V(finish) ends the rollout at its last step.
+      - V(release) gives the lock up.
+      - V(observe), V(advance), V(resume) and V(finish) need the lock and renew it. V(pause) and V(roll_back) never wait for it. Whoever
+        holds the lock then learns of it at the next call, which fails.
+    type: str
+    required: true
+    choices:
+      - begin
+      - observe
+      - advance
+      - pause
+      - resume
+      - roll_back
+      - finish
+      - release
+  steps:
+    description:
+      - The shares in percent, in ascending order, with at most two decimals. The first may be V(pilot), which leaves the share at 0 and
+        is for builds whose job asks for the executor by annotation.
+      - A step may also be a dictionary with C(share) or C(pilot).
+      - Used by O(action=begin) alone, which needs it unless there is a rollout to go on with.
+    type: list
+    elements: raw
+    default: []
+  step:
+    description:
+      - The number of the step, from 1, that O(action=observe) or O(action=advance) is about. It is refused where that is not the current
+        step.
+      - An O(action=advance) from a step that was left just before changes nothing.
+    type: int
+  holder:
+    description:
+      - Who works on the rollout, such as C(user@host). The lock is for this name, so a run that goes on after a crash must use the same
+        one.
+      - Required by every action except O(action=pause) and O(action=roll_back).
+    type: str
+  ttl:
+    description:
+      - How long the lock is valid after it was last taken or renewed, in seconds, at least 30.
+    type: int
+    default: 300
+  reason:
+    description:
+      - Why. Required by O(action=pause) and O(action=roll_back).
+    type: str
+  gate:
+    description:
+      - What led to the decision, for the history. Meant for the V(verdict), V(reasons), V(executors) and V(share_seen) of
+        M(screwdriver.kata.build_gate).
+      - Used by O(action=advance), O(action=finish) and O(action=roll_back).
+    type: dict
+    default: {}
+  evidence:
+    description:
+      - The RV(screwdriver.kata.build_gate#module:evidence) of the current step so far. It is dropped when the step ends.
+    type: dict
+  baseline:
+    description:
+      - The RV(screwdriver.kata.build_gate#module:baseline). It stays until another one is stored.
+    type: dict
+seealso:
+  - module: screwdriver.kata.build_gate
+  - module: screwdriver.kata.executor_config
+"""
+
+EXAMPLES = r"""
+- name: Begin or go on
+  screwdriver.kata.rollout:
+    namespace: sd
+    action: begin
+    steps:
+      - pilot
+      - 1
+      - 5
+      - 25
+      - 100
+    holder: ada@ops-1
+  register: record
+
+- name: Store what the gate has seen
+  screwdriver.kata.rollout:
+    namespace: sd
+    action: observe
+    step: "{{ record.rollout.step }}"
+    evidence: "{{ gate.evidence }}"
+    baseline: "{{ gate.baseline }}"
+    holder: ada@ops-1
+
+- name: Go to the next step
+  screwdriver.kata.rollout:
+    namespace: sd
+    action: advance
+    step: "{{ record.rollout.step }}"
+    gate:
+      verdict: "{{ gate.verdict }}"
+      reasons: "{{ gate.reasons }}"
+      executors: "{{ gate.executors }}"
+      share_seen: "{{ gate.share_seen }}"
+    holder: ada@ops-1
+  register: record
+
+- name: Record a way back, whoever holds the lock
+  screwdriver.kata.rollout:
+    namespace: sd
+    action: roll_back
+    reason: Builds of the payment team hang.
+"""
+
+RETURN = r"""
+rollout:
+  description: The record after the action, or V(null) where there is none.
+  returned: success
+  type: dict
+  contains:
+    phase:
+      description: V(running), V(paused), V(rolled_back) or V(finished).
+      type: str
+    step:
+      description: The number of the current step, from 1.
+      type: int
+    share:
+      description: The share in percent that the executor should have. 0 at a pilot step and after a way back.
+      type: float
+    pilot:
+      description: Whether the current step is the pilot.
+      type: bool
+    steps:
+      description: All steps, each with C(share) and C(pilot).
+      type: list
+      elements: dict
+    reason:
+      description: Why it is paused or was rolled back.
+      type: str
+    holder:
+      description: Who began or last went on with it.
+      type: str
+    began:
+      description: When it began.
+      type: str
+    step_began:
+      description: When the current step began.
+      type: str
+    ended:
+      description: When it ended.
+      type: str
+      returned: when it was rolled back or has finished
+    history:
+      description: The steps that were left, each with C(step), C(share), C(pilot), C(began), C(ended), C(outcome) and C(gate).
+      type: list
+      elements: dict
+    past:
+      description: The rollouts before this one, the latest first, at most 10.
+      type: list
+      elements: dict
+  sample:
+    phase: running
+    step: 2
+    share: 1
+    pilot: false
+    steps:
+      - share: 0
+        pilot: true
+      - share: 1
+        pilot: false
+      - share: 100
+        pilot: false
+    reason: ""
+    holder: ada@ops-1
+    began: '2026-11-23T20:00:00Z'
+    step_began: '2026-11-23T20:12:31Z'
+    history:
+      - step: 1
+        share: 0
+        pilot: true
+        began: '2026-11-23T20:00:00Z'
+        ended: '2026-11-23T20:12:31Z'
+        outcome: passed
+        gate:
+          verdict: pass
+    past: []
+resumed:
+  description: Whether O(action=begin) found a rollout to go on with.
+  returned: when O(action=begin)
+  type: bool
+  sample: false
+lock:
+  description: Who holds the lock and until when, or V(null) where nobody does.
+  returned: success
+  type: dict
+  sample:
+    holder: ada@ops-1
+    expires: '2026-11-23T20:17:31Z'
+evidence:
+  description: The evidence stored for the current step.
+  returned: success
+  type: dict
+baseline:
+  description: The baseline stored last.
+  returned: success
+  type: dict
+"""
+
+import typing as t
+from datetime import UTC, datetime
+
+from ansible_collections.screwdriver.kata.plugins.module_utils import _record
+from ansible_collections.screwdriver.kata.plugins.module_utils._k8s import Cluster, ClusterError, create_module
+
+LEASES = "coordination.k8s.io/v1"
+# How often a write that lost a race against another one is done anew on what is there now.
+ATTEMPTS = 10
+WITHOUT_LOCK = ("pause", "roll_back")
+
+
+def stamp(when: datetime) -> str:
+    return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+class Rollout:
+    """The ConfigMap and the Lease of one rollout."""
+
+    def __init__(self, params: dict[str, t.Any], cluster: Cluster) -> None:
+        self.params = params
+        self.cluster = cluster
+        self.name: str = params["name"]
+        self.namespace: str = params["namespace"]
+        self.title = f"{self.namespace}/{self.name}"
+        self.steps = _record.parse_steps(params["steps"]) if params["steps"] else []
+        self.before: _record.Record | None = None
+        self.after: _record.Record | None = None
+        self.released = False
+
+    def run(self) -> dict[str, t.Any]:
+        self._repeat_on_conflict(self._release if self.params["action"] == "release" else self._act)
+        result: dict[str, t.Any] = {
+            "changed": self.released or self.after != self.before,
+            "rollout": _record.view(self.after),
+            "lock": self._lock(),
+            "evidence": (self.after or {}).get("evidence", {}),
+            "baseline": (self.after or {}).get("baseline", {}),
+            "diff": {"before": _record.view(self.before) or {}, "after": _record.view(self.after) or {}},
+        }
+        if self.params["action"] == "begin":
+            result["resumed"] = self.before is not None and self.before["phase"] in (_record.RUNNING, _record.PAUSED)
+        return result
+
+    def _repeat_on_conflict(self, attempt: t.Callable[[], None]) -> None:
+        for left in reversed(range(ATTEMPTS)):
+            try:
+                return attempt()
+            except ClusterError as exc:
+                if exc.status != 409 or not left:
+                    raise
+
+    def _act(self) -> None:
+        stored = self._read()
+        # Judged before the lock is taken as well, so that a refused begin leaves no lock behind.
+        self.after = self._decide()
+        if self.params["action"] not in WITHOUT_LOCK:
+            self._take_lock()
+        if self.after != self.before and self.after is not None:
+            self._write(stored, self.after)
+
+    def _read(self) -> dict[str, t.Any] | None:
+        stored = self.cluster.get("ConfigMap", self.name, self.namespace)
+        self.before = _record.from_data(stored.get("data") or {}, self.title) if stored else None
+        return stored
+
+    def _decide(self) -> _record.Record | None:
+        """The record as it should be."""
+        params, record, now = self.params, self.before, stamp(datetime.now(UTC))
+        action = params["action"]
+        if action == "begin":
+            return _record.begin(record, self.title, self.steps, params["holder"], now)
+        if record is None:
+            if action == "roll_back":
+                return None
+            raise _record.RecordError(f"Cannot {action} rollout {self.title}: there is no such record, begin one first.")
+        if action == "observe":
+            return _record.observe(record, self.title, params["step"], params["evidence"], params["baseline"])
+        if action == "advance":
+            return _record.advance(record, self.title, params["step"], params["gate"], params["baseline"], now)
+        if action == "pause":
+            return _record.pause(record, self.title, params["reason"])
+        if action == "resume":
+            return _record.resume(record, self.title)
+        if action == "roll_back":
+            return _record.roll_back(record, params["reason"], params["gate"], now)
+        return _record.finish(record, self.title, params["gate"], now)
+
+    def _write(self, stored: dict[str, t.Any] | None, record: _record.Record) -> None:
+        data = _record.to_data(record)
+        if stored is None:
+            meta = {"name": self.name, "namespace": self.namespace, "labels": {"app.kubernetes.io/managed-by": "screwdriver.kata"}}
+            self.cluster.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": data})
+        else:
+            patch = {"metadata": {"resourceVersion": stored["metadata"]["resourceVersion"]}, "data": data}
+            self.cluster.patch("ConfigMap", self.name, patch, self.namespace)
+
+    def _lease(self) -> dict[str, t.Any] | None:
+        return self.cluster.get("Lease", self.name, self.namespace, LEASES)
+
+    def _lock(self) -> dict[str, str] | None:
+        spec = (self._lease() or {}).get("spec") or {}
+        if not spec.get("holderIdentity"):
+            return None
+        return {"holder": spec["holderIdentity"], "expires": stamp(_record.expiry(spec))}
+
+    def _take_lock(self) -> None:
+        """Takes the lock at the beginning of a run, and renews it from then on."""
+        holder, now = self.params["holder"], datetime.now(UTC)
+        lease = self._lease()
+        self._refuse_other_holder(lease, now)
+        if self.params["action"] != "begin" and ((lease or {}).get("spec") or {}).get("holderIdentity") != holder:
+            raise _record.RecordError(f"{holder} does not hold the lock of rollout {self.title}: begin to take it.")
+        spec = _record.lease_spec(lease, holder, self.params["ttl"], now)
+        if lease is None:
+            meta = {"name": self.name, "namespace": self.namespace}
+            self.cluster.create({"apiVersion": LEASES, "kind": "Lease", "metadata": meta, "spec": spec})
+        else:
+            self._patch_lease(lease, spec)
+
+    def _release(self) -> None:
+        self._read()
+        self.after = self.before
+        lease = self._lease()
+        self._refuse_other_holder(lease, datetime.now(UTC))
+        if lease and (lease.get("spec") or {}).get("holderIdentity") == self.params["holder"]:
+            self._patch_lease(lease, {"holderIdentity": None, "renewTime": None, "acquireTime": None})
+            self.released = True
+
+    def _patch_lease(self, lease: dict[str, t.Any], spec: dict[str, t.Any]) -> None:
+        patch = {"metadata": {"resourceVersion": lease["metadata"]["resourceVersion"]}, "spec": spec}
+        self.cluster.patch("Lease", self.name, patch, self.namespace, LEASES)
+
+    def _refuse_other_holder(self, lease: dict[str, t.Any] | None, now: datetime) -> None:
+        if other := _record.held_by_other(lease, self.params["holder"], now):
+            owner, until = other
+            raise _record.RecordError(
+                f"Rollout {self.title} is locked by {owner} until {stamp(until)} unless renewed:"
+                f" wait, or let {owner} release it. A way back needs no lock."
+            )
+
+
+def problem_of(params: dict[str, t.Any]) -> str | None:
+    """One sentence about the first parameter that makes no sense."""
+    action = params["action"]
+    if action in WITHOUT_LOCK and not params["reason"]:
+        return f"reason is missing: {action} needs one for the record."
+    if action not in WITHOUT_LOCK and not params["holder"]:
+        return f"holder is missing: {action} needs the name of who works on the rollout, such as user@host."
+    if params["ttl"] < 30:
+        return f"ttl is {params['ttl']}: give at least 30 seconds, so that the lock outlives the time between two renewals."
+    return None
+
+
+def main() -> None:
+    module = create_module(
+        {
+            "name": {"type": "str", "default": "kata-rollout"},
+            "namespace": {"type": "str", "required": True},
+            "action": {
+                "type": "str",
+                "required": True,
+                "choices": ["begin", "observe", "advance", "pause", "resume", "roll_back", "finish", "release"],
+            },
+            "steps": {"type": "list", "elements": "raw", "default": []},
+            "step": {"type": "int"},
+            "holder": {"type": "str"},
+            "ttl": {"type": "int", "default": 300},
+            "reason": {"type": "str"},
+            "gate": {"type": "dict", "default": {}},
+            "evidence": {"type": "dict"},
+            "baseline": {"type": "dict"},
+        }
+    )
+    if problem := problem_of(module.params):
+        module.fail_json(msg=problem)
+    try:
+        module.exit_json(**Rollout(module.params, Cluster(module)).run())
+    except (ClusterError, _record.RecordError) as exc:
+        module.fail_json(msg=str(exc))
+
+
+if __name__ == "__main__":
+    main()
