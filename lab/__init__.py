@@ -1,0 +1,1 @@
+"""A throw-away Screwdriver build cluster on loopback: real control plane, kwok fleet, Screwdriver's own router."""

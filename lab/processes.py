@@ -1,0 +1,101 @@
+"""Starts and ends the lab's processes; a recycled process number is never mistaken for one of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+import typing as t
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports on loopback that nothing listens on; all held at once, so that they differ."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+def _started(pid: int) -> str | None:
+    """The kernel's start time of a process (clock ticks since boot), None where it is gone or a zombie."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    except OSError:
+        return None
+    return None if fields[0] == "Z" else fields[19]
+
+
+class Process:
+    """One program of a lab: ``<run>/<name>.pid`` knows it across runs of the command, ``<run>/<name>.log`` has its output."""
+
+    def __init__(self, run: Path, name: str) -> None:
+        self.name = name
+        self.log = run / f"{name}.log"
+        self._file = run / f"{name}.pid"
+
+    def start(self, command: list[t.Any], cwd: Path | None = None, env: dict[str, str] | None = None) -> None:
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("ab") as log:
+            child = subprocess.Popen(
+                [str(word) for word in command],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=cwd,
+                env={**os.environ, **(env or {})},
+                start_new_session=True,
+            )
+            self._file.write_text(json.dumps({"pid": child.pid, "started": _started(child.pid), "command": [str(word) for word in command]}))
+
+    @property
+    def pid(self) -> int | None:
+        """The process number while it runs."""
+        try:
+            record = json.loads(self._file.read_text())
+        except (OSError, ValueError):
+            return None
+        return record["pid"] if record["started"] and _started(record["pid"]) == record["started"] else None
+
+    def restart(self) -> None:
+        """Ends it and starts the same command again."""
+        command = json.loads(self._file.read_text())["command"]
+        self.stop()
+        self.start(command)
+
+    def kill(self) -> None:
+        """Ends it as a crash would."""
+        if pid := self.pid:
+            os.killpg(pid, signal.SIGKILL)
+            self._wait(5)
+
+    def stop(self, seconds: float = 10) -> None:
+        """Asks it to end, then makes it."""
+        if pid := self.pid:
+            with suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGTERM)
+            self._wait(seconds)
+        self.kill()
+        self._file.unlink(missing_ok=True)
+
+    def _wait(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while (pid := self.pid) and time.monotonic() < deadline:
+            with suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+            time.sleep(0.05)
+
+    def tail(self, lines: int = 5) -> str:
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:]) if self.log.exists() else ""
+
+    def memory(self) -> int:
+        """Proportional set size in bytes: shared pages are counted once over all processes."""
+        if not (pid := self.pid):
+            return 0
+        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+        return next(int(line.split()[1]) * 1024 for line in rollup.splitlines() if line.startswith("Pss:"))
