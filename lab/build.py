@@ -143,8 +143,7 @@ def _run_go(arguments: list[str], part: Part, env: dict[str, str]) -> None:
         return
     if re.search(r"dial tcp|no such host|connection refused|i/o timeout|proxyconnect", done.stderr):
         raise BuildError(
-            f"The Go module proxy cannot be reached, and {part.name} {part.version} is not in the cache: "
-            "set GOPROXY to one that can be reached and run again."
+            f"The Go module proxy cannot be reached, and {part.name} {part.version} is not in the cache: set GOPROXY to one that can be reached and run again."
         )
     raise BuildError(f"go {' '.join(arguments[:1])} of {part.name} {part.version} failed:\n{done.stderr[-2000:]}")
 

@@ -51,7 +51,10 @@ def _api(kubeconfig: Path) -> kubernetes.client.CoreV1Api:
 
 def _node(name: str) -> dict[str, t.Any]:
     key, value = POOL
-    handlers = [{"name": "", "features": {"recursiveReadOnlyMounts": True}}, {"name": "runc", "features": {"recursiveReadOnlyMounts": True}}]
+    handlers = [
+        {"name": "", "features": {"recursiveReadOnlyMounts": True}},
+        {"name": "runc", "features": {"recursiveReadOnlyMounts": True}},
+    ]
     return {
         "apiVersion": "v1",
         "kind": "Node",

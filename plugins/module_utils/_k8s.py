@@ -78,7 +78,7 @@ class Cluster:
         try:
             self._client = get_api_client(module)
         except CoreException as exc:
-            raise ClusterError(f"{exc}. Set kubeconfig, context or the K8S_AUTH_* environment variables.") from exc
+            raise ClusterError(f"{str(exc).rstrip('.')}. Set kubeconfig, context or the K8S_AUTH_* environment variables.") from exc
         except (ApiException, urllib3.exceptions.HTTPError) as exc:
             raise self._error(exc, "reach", "the Kubernetes API") from exc
         self.host: str = self._client.configuration.host
@@ -108,9 +108,7 @@ class Cluster:
         meta = body["metadata"]
         return self._call("create", body["kind"], body["apiVersion"], body=body, name=meta.get("name"), namespace=meta.get("namespace"))
 
-    def patch(
-        self, kind: str, name: str, patch: dict[str, t.Any], namespace: str | None = None, api_version: str = "v1"
-    ) -> dict[str, t.Any]:
+    def patch(self, kind: str, name: str, patch: dict[str, t.Any], namespace: str | None = None, api_version: str = "v1") -> dict[str, t.Any]:
         """JSON merge patch: None deletes a key; a metadata.resourceVersion in it makes a lost race a ClusterError 409."""
         return self._call("patch", kind, api_version, body=patch, name=name, namespace=namespace)
 
@@ -125,9 +123,7 @@ class Cluster:
             if exc.status != 404:
                 raise
 
-    def watch(
-        self, kind: str, resource_version: str, seconds: int, api_version: str = "v1", **params: t.Any
-    ) -> Iterator[tuple[str, dict[str, t.Any]]]:
+    def watch(self, kind: str, resource_version: str, seconds: int, api_version: str = "v1", **params: t.Any) -> Iterator[tuple[str, dict[str, t.Any]]]:
         """(type, object) for at most this many seconds. Raises ClusterError 410 where resource_version is too old."""
         from kubernetes.watch import Watch
 

@@ -402,8 +402,7 @@ class Rollout:
         if other := _record.held_by_other(lease, self.params["holder"], now):
             owner, until = other
             raise _record.RecordError(
-                f"Rollout {self.title} is locked by {owner} until {stamp(until)} unless renewed:"
-                f" wait, or let {owner} release it. A way back needs no lock."
+                f"Rollout {self.title} is locked by {owner} until {stamp(until)} unless renewed: wait, or let {owner} release it. A way back needs no lock."
             )
 
 

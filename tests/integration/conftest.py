@@ -1,0 +1,101 @@
+"""The lab that these tests run against, and ways to run what they test as a user's machine would."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import typing as t
+from pathlib import Path
+
+import pytest
+
+from lab.cluster import Lab
+
+TOP = Path(__file__).resolve().parents[2]
+COLLECTION = "ansible_collections.screwdriver.kata.plugins.modules"
+
+
+@pytest.fixture(scope="session")
+def lab() -> t.Iterator[Lab]:
+    """A lab of this checkout's own, so that two checkouts can be tested side by side. KATA_KEEP_LAB=1 leaves it up for the next run."""
+    own = Lab("test-" + hashlib.sha256(str(TOP).encode()).hexdigest()[:8])
+    own.up(nodes=5)
+    yield own
+    if not os.environ.get("KATA_KEEP_LAB"):
+        own.down()
+
+
+class ModuleRunner:
+    """Runs a module as Ansible does, in a process of its own, and returns the JSON that it printed."""
+
+    def __init__(self, kubeconfig: Path | None) -> None:
+        self._kubeconfig = kubeconfig
+
+    def start(self, name: str, check: bool = False, **parameters: t.Any) -> subprocess.Popen[str]:
+        kubeconfig = {"kubeconfig": str(self._kubeconfig)} if self._kubeconfig else {}
+        arguments = {**kubeconfig, **parameters, "_ansible_check_mode": check, "_ansible_diff": True}
+        process = subprocess.Popen(
+            [sys.executable, "-m", f"{COLLECTION}.{name}"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        assert process.stdin
+        process.stdin.write(json.dumps({"ANSIBLE_MODULE_ARGS": arguments}))
+        process.stdin.close()
+        process.stdin = None
+        return process
+
+    def __call__(self, name: str, check: bool = False, **parameters: t.Any) -> dict[str, t.Any]:
+        return self.result(self.start(name, check, **parameters))
+
+    def result(self, process: subprocess.Popen[str]) -> dict[str, t.Any]:
+        out, err = process.communicate()
+        try:
+            return json.loads(out)
+        except ValueError:
+            raise AssertionError(f"no JSON from the module (exit {process.returncode}):\n{out}\n{err}") from None
+
+
+@pytest.fixture
+def module(lab: Lab) -> ModuleRunner:
+    """``module("runtime_class", name="kata", handler="kata")`` as the lab's administrator."""
+    return ModuleRunner(lab.kubeconfig)
+
+
+@pytest.fixture
+def module_as(lab: Lab) -> t.Callable[[Path | None], ModuleRunner]:
+    """``module_as(kubeconfig)("runtime_class", ...)`` with another kubeconfig, or with none."""
+    return ModuleRunner
+
+
+@pytest.fixture
+def writes(lab: Lab) -> t.Callable[[], list[dict[str, t.Any]]]:
+    """Every write that the API server has logged since the fixture or the last call of it: who, verb, object. Dry runs are left out."""
+    position = lab.audit_log.stat().st_size if lab.audit_log.exists() else 0
+
+    def since() -> list[dict[str, t.Any]]:
+        nonlocal position
+        with lab.audit_log.open("rb") as log:
+            log.seek(position)
+            text = log.read()
+        position += len(text)
+        events = [json.loads(line) for line in text.splitlines()]
+        return [event for event in events if "dryRun=" not in event["requestURI"]]
+
+    return since
+
+
+@pytest.fixture
+def playbook(lab: Lab) -> t.Callable[..., subprocess.CompletedProcess[str]]:
+    """``playbook("playbooks/status.yml", "--check", variable=1)`` against the lab; a list of tasks works as well."""
+
+    def run(what: str | Path | list[dict[str, t.Any]], *options: str, kubeconfig: Path | None = None, **variables: t.Any) -> subprocess.CompletedProcess[str]:
+        path = what if not isinstance(what, list) else lab.directory / "play.yml"
+        if isinstance(what, list):
+            Path(path).write_text(json.dumps([{"hosts": "localhost", "gather_facts": False, "tasks": what}]))
+        command = ["ansible-playbook", "-i", "localhost,", "-c", "local", "-e", json.dumps(variables), *options, str(path)]
+        environment = {**os.environ, "K8S_AUTH_KUBECONFIG": str(kubeconfig or lab.kubeconfig), "ANSIBLE_NOCOLOR": "1"}
+        return subprocess.run(command, cwd=TOP, capture_output=True, text=True, env=environment)
+
+    return run
