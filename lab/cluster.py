@@ -69,7 +69,7 @@ class Lab:
     def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
         """What kubectl prints, as the lab's administrator."""
         command = [self.settings["programs"]["kubectl"], "--kubeconfig", str(self.kubeconfig), *arguments]
-        done = subprocess.run(command, input=stdin, capture_output=True, text=True)
+        done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
         if done.returncode:
             raise LabError(f"kubectl {' '.join(arguments)} failed: {done.stderr.strip()}")
         return done.stdout

@@ -43,7 +43,7 @@ def stages(fault: bool) -> str:
     return "---\n".join(json.dumps(document) + "\n" for document in documents)
 
 
-def _api(kubeconfig: Path) -> kubernetes.client.CoreV1Api:
+def _api(kubeconfig: Path) -> t.Any:
     configuration = kubernetes.client.Configuration()
     kubernetes.config.load_kube_config(str(kubeconfig), client_configuration=configuration)
     return kubernetes.client.CoreV1Api(kubernetes.client.ApiClient(configuration))

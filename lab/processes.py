@@ -16,7 +16,7 @@ from pathlib import Path
 def free_ports(count: int) -> list[int]:
     """Ports on loopback that nothing listens on; all held at once, so that they differ."""
     with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        sockets = [stack.enter_context(socket.socket()) for unused in range(count)]
         for one in sockets:
             one.bind(("127.0.0.1", 0))
         return [one.getsockname()[1] for one in sockets]

@@ -1,0 +1,13 @@
+"""Sphinx settings of the documentation site; `make docs` builds it."""
+
+project = title = html_short_title = "screwdriver.kata"
+extensions = ["sphinx_antsibull_ext"]
+html_theme = "sphinx_ansible_theme"
+html_show_sphinx = False
+html_use_index = False
+html_copy_source = False
+highlight_language = "YAML+Jinja"
+pygments_style = "ansible"
+default_role = "any"
+# Labels of Ansible's own site, which is not here; antsibull-docs checks our references itself.
+suppress_warnings = ["ref.ref"]
