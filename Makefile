@@ -8,6 +8,10 @@ STAGED := tools/staged
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
+.PHONY: demo
+demo: ## Move a throw-away cluster to Kata while builds flow. DEMO_FAULT=failed-starts shows the way back.
+	$(RUN) python -m lab demo --fault "$(DEMO_FAULT)"
+
 .PHONY: test
 test: lint sanity units integration docs build ## Everything that needs no VM: lints, sanity, units, integration on a real API server, docs, build.
 	@echo "==> make test passed"

@@ -10,6 +10,7 @@ import sys
 from lab import fleet
 from lab.build import BuildError, say
 from lab.cluster import Lab, LabError
+from lab.demo import Demo
 from lab.paths import LABS
 
 
@@ -57,6 +58,11 @@ def fault(lab: Lab, options: argparse.Namespace) -> None:
     lab.fault(options.kind == "failed-starts")
 
 
+def demo(lab: Lab, options: argparse.Namespace) -> None:
+    if not Demo(options.fault == "failed-starts").run():
+        raise LabError("the demo did not show what it must show")
+
+
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="python -m lab", description=__doc__)
     commands = top.add_subparsers(required=True, metavar="COMMAND")
@@ -78,6 +84,7 @@ def parser() -> argparse.ArgumentParser:
     flow.add_argument("action", choices=("start", "stop", "stats"))
     flow.add_argument("--rate", type=float, default=10, help="builds a second (default: %(default)s)")
     command(fault, "fault", "let Kata's sandboxes fail, or work again").add_argument("kind", choices=("failed-starts", "none"))
+    command(demo, "demo", "roll Kata out on a lab of its own").add_argument("--fault", choices=("", "failed-starts"), default="", help="what goes wrong")
     return top
 
 

@@ -283,9 +283,15 @@ class Lab:
         process = self.process("builds")
         if pid := process.pid:
             os.kill(pid, 15)
-            process._wait(seconds)
+            process.wait(seconds)
         process.stop()
         return self.stats()
+
+    def pin_builds(self, executor: str, count: int) -> None:
+        """Sends builds whose job asks for an executor by the annotation screwdriver.cd/executor."""
+        url = f"http://127.0.0.1:{self.settings['ports']['builds']}/pinned?executor={executor}&count={count}"
+        with urllib.request.urlopen(urllib.request.Request(url, method="POST"), timeout=10):
+            pass
 
     def stats(self) -> dict[str, t.Any]:
         """The worker's figures: started, ended, failed, retried, lost, excluded_on_kata, executors."""

@@ -72,18 +72,19 @@ class Process:
         """Ends it as a crash would."""
         if pid := self.pid:
             os.killpg(pid, signal.SIGKILL)
-            self._wait(5)
+            self.wait(5)
 
     def stop(self, seconds: float = 10) -> None:
         """Asks it to end, then makes it."""
         if pid := self.pid:
             with suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGTERM)
-            self._wait(seconds)
+            self.wait(seconds)
         self.kill()
         self._file.unlink(missing_ok=True)
 
-    def _wait(self, seconds: float) -> None:
+    def wait(self, seconds: float) -> None:
+        """Until it has ended, or this long."""
         deadline = time.monotonic() + seconds
         while (pid := self.pid) and time.monotonic() < deadline:
             with suppress(ChildProcessError):

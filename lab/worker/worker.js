@@ -35,7 +35,7 @@ const IMAGES = [
 ];
 
 const stats = {
-    sent: 0, running: 0, in_flight: 0, succeeded: 0, start_failures: 0, restarted: 0, lost: 0, wedged: 0, excluded_on_kata: 0, executors: {}
+    sent: 0, pinned: 0, running: 0, in_flight: 0, succeeded: 0, start_failures: 0, restarted: 0, lost: 0, wedged: 0, excluded_on_kata: 0, executors: {}
 };
 const builds = new Map();
 const queue = [];
@@ -131,8 +131,8 @@ function record(build, result) {
     journal.write(`${JSON.stringify({ ...build, timer: undefined, result, ended: new Date().toISOString() })}\n`);
 }
 
-function send(image, origin) {
-    const build = { id: nextId, image, origin, sent: new Date().toISOString(), attempts: 0 };
+function send(image, { origin, pin } = {}) {
+    const build = { id: nextId, image, origin, pin, sent: new Date().toISOString(), attempts: 0 };
 
     nextId += 1;
     builds.set(build.id, build);
@@ -144,7 +144,8 @@ function restart(build, why) {
     stats.start_failures += 1;
     record(build, `FAILURE: ${why}`);
     stats.restarted += 1;
-    send(build.image, build.origin || build.id);
+    // Its user drops the pin: a pinned build would never leave the executor that failed it.
+    send(build.image, { origin: build.origin || build.id });
 }
 
 async function stop(build) {
@@ -235,7 +236,7 @@ function pickImage() {
 }
 
 function tick() {
-    const due = Math.min(RATE * ((Date.now() - tick.since) / 1000) - stats.sent, MAX_IN_FLIGHT - builds.size);
+    const due = Math.min(RATE * ((Date.now() - tick.since) / 1000) - (stats.sent - stats.pinned), MAX_IN_FLIGHT - builds.size);
 
     for (let i = 1; i <= due && !stopping; i += 1) {
         send(pickImage());
@@ -245,7 +246,17 @@ function tick() {
     stats.in_flight = builds.size;
 }
 
+/** Screwdriver's API takes every status update; POST /pinned?executor=NAME&count=N makes builds of jobs with the executor annotation. */
 http.createServer((request, response) => {
+    const { pathname, searchParams } = new URL(request.url, API);
+
+    if (pathname === '/pinned') {
+        for (let i = 0; i < Number(searchParams.get('count')); i += 1) {
+            send('node:22', { pin: searchParams.get('executor') });
+            stats.sent += 1;
+            stats.pinned += 1;
+        }
+    }
     request.resume().on('end', () => response.writeHead(200, { 'Content-Type': 'application/json' }).end('{}'));
 }).listen(Number(LAB_API_PORT), '127.0.0.1');
 

@@ -20,6 +20,8 @@ import traceback
 import typing as t
 from contextlib import contextmanager
 
+from ansible.module_utils.basic import missing_required_lib
+from ansible_collections.screwdriver.kata.plugins.module_utils import _javascript, _routing, _worker
 from ansible_collections.screwdriver.kata.plugins.module_utils._k8s import Cluster, ClusterError
 
 try:
@@ -273,6 +275,20 @@ SOURCE_OPTIONS: dict[str, dict[str, t.Any]] = {
         },
     },
 }
+
+
+def check_requirements(module: AnsibleK8SModule) -> None:
+    """Fails the module where a library is missing."""
+    for library, trace in (("ruamel.yaml", RUAMEL_TRACEBACK), ("mini-racer", _javascript.MINI_RACER_TRACEBACK)):
+        if trace:
+            module.fail_json(msg=missing_required_lib(library), exception=trace)
+
+
+def hide_tokens(module: AnsibleK8SModule, section: t.Mapping[str, t.Any]) -> None:
+    """An API token in the config must not show in what the module returns."""
+    for entry in _routing.entries(section).values():
+        if token := _worker.lookup(entry, "options.kubernetes.token"):
+            module._module.no_log_values.add(str(token))
 
 
 def source_of(module: AnsibleK8SModule) -> FileSource | ConfigMapSource:

@@ -71,7 +71,8 @@ class Cluster:
     Safe for use by several threads.
     """
 
-    def __init__(self, module: AnsibleK8SModule) -> None:
+    def __init__(self, module: AnsibleK8SModule, dry_run: bool = False) -> None:
+        """dry_run: every write is a dry run, also outside check mode."""
         self._resources: dict[tuple[str, str], t.Any] = {}
         self._lock = threading.Lock()
         self._reached = False
@@ -81,6 +82,7 @@ class Cluster:
             raise ClusterError(f"{str(exc).rstrip('.')}. Set kubeconfig, context or the K8S_AUTH_* environment variables.") from exc
         except (ApiException, urllib3.exceptions.HTTPError) as exc:
             raise self._error(exc, "reach", "the Kubernetes API") from exc
+        self._client.dry_run = self._client.dry_run or dry_run
         self.host: str = self._client.configuration.host
 
     def get(self, kind: str, name: str, namespace: str | None = None, api_version: str = "v1") -> dict[str, t.Any] | None:

@@ -137,25 +137,11 @@ backup_file:
 
 import typing as t
 
-from ansible.module_utils.basic import missing_required_lib
 from ansible_collections.screwdriver.kata.plugins.module_utils import _executor_config, _findings, _javascript, _routing, _worker
 from ansible_collections.screwdriver.kata.plugins.module_utils._executor_config import ConfigError, Document
 from ansible_collections.screwdriver.kata.plugins.module_utils._javascript import PatternError
 from ansible_collections.screwdriver.kata.plugins.module_utils._k8s import ClusterError, create_module
 from ansible_collections.screwdriver.kata.plugins.module_utils._routing import RoutingError
-
-
-def check_requirements(module: t.Any) -> None:
-    for library, trace in (("ruamel.yaml", _executor_config.RUAMEL_TRACEBACK), ("mini-racer", _javascript.MINI_RACER_TRACEBACK)):
-        if trace:
-            module.fail_json(msg=missing_required_lib(library), exception=trace)
-
-
-def hide_tokens(module: t.Any, section: t.Mapping[str, t.Any]) -> None:
-    """An API token in the config must not show in what the module returns."""
-    for entry in _routing.entries(section).values():
-        if token := _worker.lookup(entry, "options.kubernetes.token"):
-            module._module.no_log_values.add(str(token))
 
 
 class ExecutorConfig:
@@ -172,7 +158,7 @@ class ExecutorConfig:
         before, after, rolled = self.source.update(self._edit, write=not self.module.check_mode)
         document = Document(after, self.source.where).plain()
         section = document["executor"]
-        hide_tokens(self.module, section)
+        _executor_config.hide_tokens(self.module, section)
         result: dict[str, t.Any] = {
             "changed": after != before or rolled,
             "rolled": rolled,
@@ -264,7 +250,7 @@ def main() -> None:
             "backup": {"type": "bool", "default": False},
         }
     )
-    check_requirements(module)
+    _executor_config.check_requirements(module)
     try:
         module.exit_json(**ExecutorConfig(module).run())
     except (ConfigError, RoutingError, ClusterError) as exc:

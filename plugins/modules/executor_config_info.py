@@ -49,6 +49,14 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+executor:
+  description: The executor section.
+  returned: success
+  type: dict
+  sample:
+    plugin: k8s-vm
+    k8s-vm: {weightage: 90}
+    k8s-kata: {pluginName: k8s, weightage: 10, exclusions: [rhel6]}
 weightages:
   description: Each executor's weightage as it is written.
   returned: success
@@ -95,17 +103,14 @@ findings:
       message: "The key exclusion of k8s is ignored by every version of the router, so ['rhel6'] excludes nothing: write exclusions."
 """
 
-from ansible.module_utils.basic import missing_required_lib
-from ansible_collections.screwdriver.kata.plugins.module_utils import _executor_config, _findings, _javascript, _routing
+from ansible_collections.screwdriver.kata.plugins.module_utils import _executor_config, _findings, _routing
 from ansible_collections.screwdriver.kata.plugins.module_utils._executor_config import ConfigError, Document
 from ansible_collections.screwdriver.kata.plugins.module_utils._k8s import ClusterError, create_module
 
 
 def main() -> None:
     module = create_module({**_executor_config.SOURCE_OPTIONS, "images": {"type": "list", "elements": "str", "default": []}})
-    for library, trace in (("ruamel.yaml", _executor_config.RUAMEL_TRACEBACK), ("mini-racer", _javascript.MINI_RACER_TRACEBACK)):
-        if trace:
-            module.fail_json(msg=missing_required_lib(library), exception=trace)
+    _executor_config.check_requirements(module)
     try:
         source = _executor_config.source_of(module)
         document = Document(source.read(), source.where).plain()
@@ -113,8 +118,10 @@ def main() -> None:
         module.fail_json(msg=str(exc))
     section = document.get("executor")
     section = section if isinstance(section, dict) else {}
+    _executor_config.hide_tokens(module, section)
     module.exit_json(
         changed=False,
+        executor=section,
         weightages=_routing.weightages(section),
         shares={image: {name: round(float(part), 6) for name, part in _routing.shares(section, image).items()} for image in module.params["images"]},
         findings=_findings.find(document, source.environment),
