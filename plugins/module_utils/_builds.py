@@ -12,13 +12,15 @@ from __future__ import annotations
 import re
 import typing as t
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 KATA = "kata"
 LEGACY = "legacy"
+# Where an image's [good, bad] builds are counted.
+GOOD, BAD = 0, 1
 EVIDENCE_VERSION = 1
 
 # A build that dies by one of these signals (128 + SIGILL, SIGABRT, SIGBUS, SIGSEGV) this soon never did any work: el6 images without
@@ -26,12 +28,14 @@ EVIDENCE_VERSION = 1
 CRASH_EXITS = frozenset({132, 134, 135, 139})
 CRASH_SECONDS = 10
 # Bounds that keep the evidence far below the 1 MiB of a ConfigMap.
+MAX_WAITING = 5000
+MAX_RUNNING = 5000
 MAX_IMAGES = 500
 MAX_EXCLUDED_IMAGES = 50
 MAX_DETAIL = 240
 
 _IMAGE_REASONS = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"})
-_CONTAINER_REASONS = frozenset({"CreateContainerError", "CreateContainerConfigError", "RunContainerError", "CrashLoopBackOff"})
+_CONTAINER_REASONS = frozenset({"CreateContainerError", "CreateContainerConfigError", "RunContainerError"})
 # What kubelet reports of a container whose process the runtime could not start; its startedAt is the epoch.
 _START_ERRORS = frozenset({"StartError", "ContainerCannotRun"})
 _NODE_LOST = frozenset({"NodeLost", "NodeShutdown", "DeletionByTaintManager", "DeletionByPodGC"})
@@ -40,7 +44,7 @@ _EVICTED = frozenset({"Evicted", "PreemptionByScheduler", "EvictionByEvictionAPI
 
 def seconds_of(timestamp: str) -> int:
     """Epoch seconds of a timestamp of the API server, such as 2026-11-23T21:00:00Z."""
-    return int(datetime.strptime(timestamp, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC).timestamp())
+    return int(datetime.fromisoformat(timestamp).timestamp())
 
 
 @dataclass(frozen=True)
@@ -48,18 +52,21 @@ class Build:
     """What one version of a pod says about its build.
 
     Attributes:
-        image: The image as the executor router saw it, without a digest.
+        created: Epoch seconds.
+        image: The image as the executor router saw it.
         setup_seconds: From the pod's creation to the start of the build container, or None where it has not started.
         trouble: A cause that the pod names, such as ImagePull, or an empty string.
         overdue: What to call the failure when the time to start runs out and the pod names no trouble.
         final: The pod will not start any more.
         exit_code: Of the build container, or None while it runs.
         ran_seconds: How long the build container ran, where it has ended.
+        lost: The cause for which a build that may have started already is lost, such as NodeLost, or an empty string.
         stopping: Somebody has asked for the pod's deletion.
     """
 
     uid: str
     name: str
+    created: int
     kata: bool
     image: str
     setup_seconds: int | None
@@ -97,8 +104,9 @@ def read_build(pod: dict[str, t.Any], kata_runtime_class: str) -> Build:
     return Build(
         uid=meta["uid"],
         name=meta["name"],
+        created=created,
         kata=spec.get("runtimeClassName") == kata_runtime_class,
-        image=_image(container).partition("@")[0],
+        image=_image(container),
         # The node's clock says when the container started, so a clock that is behind would give a negative number.
         setup_seconds=None if started is None else max(0, started - created),
         trouble=lost or _trouble(status, own, conditions),
@@ -132,13 +140,12 @@ def _start_error(container_status: dict[str, t.Any]) -> bool:
 
 
 def _run_of(container_status: dict[str, t.Any]) -> tuple[int | None, dict[str, t.Any]]:
-    """Epoch seconds of the start, and the terminated state once the container has ended. A restarted one counts as it last ran."""
-    for key in ("state", "lastState"):
-        state = container_status.get(key) or {}
-        ran = state.get("running") or state.get("terminated") or {}
-        if ran.get("startedAt") and ran.get("reason") not in _START_ERRORS:
-            return seconds_of(ran["startedAt"]), state.get("terminated") or {}
-    return None, {}
+    """Epoch seconds of the start, and the terminated state once the container has ended. Builds have restartPolicy Never."""
+    state = container_status.get("state") or {}
+    ran = state.get("running") or state.get("terminated") or {}
+    if not ran.get("startedAt") or _start_error(container_status):
+        return None, {}
+    return seconds_of(ran["startedAt"]), state.get("terminated") or {}
 
 
 def _lost(status: dict[str, t.Any], conditions: dict[str, t.Any]) -> str:
@@ -238,8 +245,12 @@ class EvidenceError(ValueError):
 class Observation:
     """Everything known about the builds of one observation. ``dump`` and ``load`` carry it from one call to the next.
 
-    live holds what is known of each pod that exists: ``before`` (older than the observation), ``excluded``, ``started``, ``ended``,
-    or, while it waits for its start, what it would be judged as.
+    Attributes:
+        waiting: By pod uid, the builds that wait for their start: since when, and what each would be judged as.
+        running: The pod uids of the builds that have started and not ended. The oldest is forgotten when they are too many.
+        newest: When the youngest pod seen was created. What a relist shows beyond it is new.
+        images: By image and executor, [good, bad] builds.
+        baseline: The legacy executor's figures of an earlier observation, fixed at the beginning so that none of its own are added to it.
     """
 
     def __init__(self, scope: dict[str, str], start_timeout: int, is_excluded: Callable[[str], bool], explain: Callable[[str], str]) -> None:
@@ -248,11 +259,13 @@ class Observation:
         self.resource_version = ""
         self.observed_seconds = 0.0
         self.gaps = 0
-        self.unseen = 0
+        self.newest = 0
         self.tallies = {KATA: Tally(), LEGACY: Tally()}
         self.images: dict[str, dict[str, list[int]]] = {}
         self.excluded_on_kata: dict[str, int] = {}
-        self.live: dict[str, t.Any] = {}
+        self.waiting: dict[str, dict[str, t.Any]] = {}
+        self.running: dict[str, None] = {}
+        self.baseline: dict[str, t.Any] = {}
         self._start_timeout = start_timeout
         self._is_excluded = is_excluded
         self._explain = explain
@@ -270,11 +283,13 @@ class Observation:
         self.resource_version = evidence["resource_version"]
         self.observed_seconds = evidence["observed_seconds"]
         self.gaps = evidence["gaps"]
-        self.unseen = evidence["unseen"]
+        self.newest = evidence["newest"]
         self.tallies = {key: Tally(**value) for key, value in evidence["executors"].items()}
         self.images = evidence["images"]
         self.excluded_on_kata = evidence["excluded_on_kata"]
-        self.live = evidence["live"]
+        self.waiting = evidence["waiting"]
+        self.running = dict.fromkeys(evidence["running"])
+        self.baseline = evidence["baseline"]
 
     def dump(self) -> dict[str, t.Any]:
         return {
@@ -283,76 +298,78 @@ class Observation:
             "resource_version": self.resource_version,
             "observed_seconds": round(self.observed_seconds, 1),
             "gaps": self.gaps,
-            "unseen": self.unseen,
+            "newest": self.newest,
             "executors": {key: asdict(tally) for key, tally in self.tallies.items()},
             "images": self.images,
             "excluded_on_kata": self.excluded_on_kata,
-            "live": self.live,
+            "waiting": self.waiting,
+            "running": list(self.running),
+            "baseline": self.baseline,
         }
 
-    def begin(self, builds: Iterable[Build], resource_version: str) -> None:
+    def begin(self, builds: Iterable[Build], resource_version: str, baseline: dict[str, t.Any]) -> None:
         """The builds that exist already belong to the time before the observation."""
-        self.live = {build.uid: "before" for build in builds}
+        self.newest = max((build.created for build in builds), default=0)
         self.resource_version = resource_version
+        self.baseline = baseline
 
     def relist(self, builds: Iterable[Build], resource_version: str, now: int) -> None:
         """Goes on after a watch that came too late (410): builds that came and went in the gap were not seen."""
         self.gaps += 1
         listed = {build.uid: build for build in builds}
-        for uid in self.live.keys() - listed.keys():
-            state = self.live.pop(uid)
-            self.unseen += isinstance(state, dict)
+        self.waiting = {uid: state for uid, state in self.waiting.items() if uid in listed}
+        self.running = dict.fromkeys(uid for uid in self.running if uid in listed)
+        newest = self.newest
         for build in listed.values():
-            self.event("MODIFIED", build, now)
+            self.event("ADDED" if build.created > newest else "MODIFIED", build, now)
         self.resource_version = resource_version
 
-    def waiting(self, executor: str) -> list[int]:
+    def waiting_since(self, executor: str) -> list[int]:
         """Epoch seconds since when each build of the executor waits for its start."""
-        return [state["since"] for state in self.live.values() if isinstance(state, dict) and state["kata"] == (executor == KATA)]
+        return [state["since"] for state in self.waiting.values() if state["executor"] == executor]
 
     def event(self, kind: str, build: Build, now: int) -> None:
         """Takes one event of the watch: ADDED, MODIFIED or DELETED."""
-        state = self.live.get(build.uid)
-        if state is None:
-            if kind == "DELETED":
-                return
-            state = self._arrive(build, now)
-        if isinstance(state, dict):
-            state = self._wait(kind, build, state)
-        if state == "started":
-            state = self._run(build)
-        if kind == "DELETED":
-            self.live.pop(build.uid, None)
-        else:
-            self.live[build.uid] = state
+        if kind == "ADDED":
+            self._arrive(build, now)
+        if build.uid in self.waiting:
+            self._wait(kind, build)
+        if build.uid in self.running:
+            self._run(kind, build)
 
     def tick(self, now: int) -> None:
         """Fails the builds whose time to start has run out. The time counts from when they were first seen, by this machine's clock."""
-        for uid, state in self.live.items():
-            if isinstance(state, dict) and now - state["since"] >= self._start_timeout:
-                self._fail(uid, state, state["trouble"] or state["overdue"])
-                self.live[uid] = "ended"
+        for uid in [uid for uid, state in self.waiting.items() if now - state["since"] >= self._start_timeout]:
+            state = self.waiting.pop(uid)
+            self._fail(uid, state, state["trouble"] or state["overdue"])
 
-    def _arrive(self, build: Build, now: int) -> t.Any:
+    def _arrive(self, build: Build, now: int) -> None:
+        self.newest = max(self.newest, build.created)
         tally = self.tallies[build.executor]
-        if not self._is_excluded(build.image):
+        if self._is_excluded(build.image):
+            tally.excluded += 1
+            if build.kata and (build.image in self.excluded_on_kata or len(self.excluded_on_kata) < MAX_EXCLUDED_IMAGES):
+                _count(self.excluded_on_kata, build.image)
+        elif len(self.waiting) < MAX_WAITING:
             tally.seen += 1
-            return {"since": now, "kata": build.kata, "image": build.image, "name": build.name}
-        tally.excluded += 1
-        if build.kata and (build.image in self.excluded_on_kata or len(self.excluded_on_kata) < MAX_EXCLUDED_IMAGES):
-            self.excluded_on_kata[build.image] = self.excluded_on_kata.get(build.image, 0) + 1
-        return "excluded"
+            self.waiting[build.uid] = {"since": now, **_identity(build), "trouble": "", "overdue": build.overdue}
 
-    def _wait(self, kind: str, build: Build, state: dict[str, t.Any]) -> t.Any:
-        tally = self.tallies[build.executor]
+    def _wait(self, kind: str, build: Build) -> None:
+        tally, state = self.tallies[build.executor], self.waiting[build.uid]
         if build.setup_seconds is not None:
             tally.started += 1
             _count(tally.setup, str(build.setup_seconds))
-            return "started"
-        if build.trouble or not state.get("overdue") or not build.stopping:
-            state = {**state, "trouble": build.trouble, "overdue": build.overdue}
+            del self.waiting[build.uid]
+            if len(self.running) >= MAX_RUNNING:
+                del self.running[next(iter(self.running))]
+            self.running[build.uid] = None
+            return
+        # A pod that is being deleted may no longer name the trouble that it was in.
+        if build.trouble or not build.stopping:
+            state |= {"trouble": build.trouble, "overdue": build.overdue}
         if kind != "DELETED" and not build.final:
-            return state
+            return
+        del self.waiting[build.uid]
         detail = self._explain(build.uid) if state["overdue"] == "SandboxFailed" and not state["trouble"] else ""
         if state["trouble"] or detail:
             self._fail(build.uid, state, state["trouble"] or state["overdue"], detail)
@@ -360,26 +377,25 @@ class Observation:
             self._fail(build.uid, state, "StartFailed")
         else:
             tally.withdrawn += 1
-        return "ended"
 
-    def _run(self, build: Build) -> str:
+    def _run(self, kind: str, build: Build) -> None:
         tally = self.tallies[build.executor]
-        cause = build.lost or ("" if build.stopping else build.crashed)
-        if cause:
+        if cause := build.lost or ("" if build.stopping else build.crashed):
             tally.started -= 1
-            self._fail(build.uid, {"kata": build.kata, "image": build.image, "name": build.name}, cause)
-        elif build.exit_code is None:
-            return "started"
-        else:
+            self._fail(build.uid, _identity(build), cause)
+        elif build.exit_code is not None:
             end = "ok" if build.exit_code == 0 else "stopped" if build.stopping else "oom_killed" if build.oom_killed else "failed"
             _count(tally.ended, end)
             if end != "stopped":
-                self._image_counts(build.image, build.executor)[end != "ok"] += 1
-        return "ended"
+                self._count_image(build.image, build.executor, GOOD if end == "ok" else BAD)
+        elif kind == "DELETED":
+            _count(tally.ended, "stopped")
+        else:
+            return
+        del self.running[build.uid]
 
     def _fail(self, uid: str, state: dict[str, t.Any], cause: str, detail: str = "") -> None:
-        executor = KATA if state["kata"] else LEGACY
-        tally = self.tallies[executor]
+        tally = self.tallies[state["executor"]]
         _count(tally.failures, cause)
         if cause not in tally.details:
             if cause == "SandboxFailed" and not detail:
@@ -387,19 +403,23 @@ class Observation:
             tally.details[cause] = f"{state['name']}: {detail}"[:MAX_DETAIL] if detail else state["name"]
         # A full pool or a lost node says nothing about the image.
         if cause not in ("Unschedulable", "Evicted", "NodeLost"):
-            self._image_counts(state["image"], executor)[True] += 1
+            self._count_image(state["image"], state["executor"], BAD)
 
-    def _image_counts(self, image: str, executor: str) -> list[int]:
-        """[good, bad] of an image on an executor. When there are too many images, those without a failure on Kata go first."""
+    def _count_image(self, image: str, executor: str, outcome: int) -> None:
+        """When there are too many images, those with the fewest failures on Kata go first."""
+        image = image.partition("@")[0]
         if image not in self.images and len(self.images) >= MAX_IMAGES:
-            victim = min(self.images, key=lambda name: self.images[name].get(KATA, [0, 0])[1])
-            del self.images[victim]
-        return self.images.setdefault(image, {}).setdefault(executor, [0, 0])
+            del self.images[min(self.images, key=lambda name: self.images[name].get(KATA, [0, 0])[BAD])]
+        self.images.setdefault(image, {}).setdefault(executor, [0, 0])[outcome] += 1
 
 
 def suggested_exclusion(image: str) -> str:
     """A JavaScript pattern that names this image and no other; the tag belongs to it, since centos:6 and centos:7 are two systems."""
     return "^" + re.sub(r"[\\^$.*+?()\[\]{}|]", r"\\\g<0>", image) + "(@|$)"
+
+
+def _identity(build: Build) -> dict[str, t.Any]:
+    return {"executor": build.executor, "image": build.image, "name": build.name}
 
 
 def _count(counts: dict[str, int], key: str) -> None:

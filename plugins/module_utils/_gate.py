@@ -29,10 +29,10 @@ from ansible_collections.screwdriver.kata.plugins.module_utils._builds import (
 try:
     import numpy
     from scipy.stats import binomtest, fisher_exact, quantile_test
+
+    SCIPY_TRACEBACK = None
 except ImportError:
-    SCIPY_ERROR: str | None = traceback.format_exc()
-else:
-    SCIPY_ERROR = None
+    SCIPY_TRACEBACK = traceback.format_exc()
 
 PASS, FAIL, INCONCLUSIVE = "pass", "fail", "inconclusive"
 # Fewer failures than this are never proof: they may be one bad node or one bad image.
@@ -71,10 +71,10 @@ class Findings:
     notes: list[str]
 
 
-def judge(observation: Observation, baseline: dict[str, t.Any] | None, limits: Limits, names: Names, now: int) -> tuple[str, list[str]]:
+def judge(observation: Observation, limits: Limits, names: Names, now: int) -> tuple[str, list[str]]:
     """The verdict and its reasons. now: epoch seconds of the clock that the observation was fed with."""
     kata = observation.tallies[KATA]
-    legacy = compared_legacy(observation, baseline, limits.min_builds)
+    legacy = compared_legacy(observation, limits.min_builds)
     found = Findings([], [], [])
     if observation.excluded_on_kata:
         images = ", ".join(sorted(observation.excluded_on_kata)[:3])
@@ -93,18 +93,18 @@ def judge(observation: Observation, baseline: dict[str, t.Any] | None, limits: L
     return PASS, found.notes
 
 
-def compared_legacy(observation: Observation, baseline: dict[str, t.Any] | None, min_builds: int) -> Tally:
+def compared_legacy(observation: Observation, min_builds: int) -> Tally:
     """The legacy executor's own figures; where its builds are too few by now, with those of earlier steps added."""
     own = observation.tallies[LEGACY]
-    if baseline is None or own.outcomes >= min_builds:
+    if own.outcomes >= min_builds or not observation.baseline:
         return own
-    return own.plus(Tally(**baseline["legacy"]))
+    return own.plus(Tally(**observation.baseline["legacy"]))
 
 
-def next_baseline(observation: Observation, baseline: dict[str, t.Any] | None, min_builds: int) -> dict[str, t.Any]:
+def next_baseline(observation: Observation, min_builds: int) -> dict[str, t.Any]:
     """What a later step needs to know about the legacy executor once it has few builds or none."""
-    tally = compared_legacy(observation, baseline, min_builds)
-    images = {name: counts[LEGACY] for name, counts in _images(observation, baseline).items() if LEGACY in counts}
+    tally = compared_legacy(observation, min_builds)
+    images = {name: counts[LEGACY] for name, counts in _images(observation).items() if LEGACY in counts}
     images = dict(sorted(images.items(), key=lambda item: -sum(item[1]))[:MAX_IMAGES])
     return {"legacy": {**vars(tally), "details": {}}, "images": images}
 
@@ -117,8 +117,8 @@ def _judge_failures(observation: Observation, legacy: Tally, limits: Limits, nam
     saw = f"{kata.failed} of {_builds(kata.outcomes)} ({_percent(kata.failed, kata.outcomes)}) failed to start on {names.kata}"
     saw += f" ({causes})" if causes else ""
     enough = kata.failed >= MIN_FAILURES
-    test = binomtest(kata.failed, kata.outcomes, alternative="greater")
-    if enough and test.proportion_ci(limits.confidence, method="exact").low > limits.max_failure_ratio:
+    above = binomtest(kata.failed, kata.outcomes, limits.max_failure_ratio, alternative="greater")
+    if enough and above.pvalue <= 1 - limits.confidence:
         found.failures.append(f"{saw}, above the limit of {limits.max_failure_ratio:.4g} with {limits.confidence:.4g} confidence.")
     elif kata.failed > limits.max_failure_ratio * kata.outcomes:
         found.doubts.append(f"{saw}, above the limit of {limits.max_failure_ratio:.4g} but not proven yet.")
@@ -139,7 +139,7 @@ def _judge_failures(observation: Observation, legacy: Tally, limits: Limits, nam
         found.notes.append(f"{names.legacy} had {_builds(legacy.outcomes)}, too few to compare with: only the absolute limits were judged.")
 
     slowest = max(map(int, kata.setup), default=0)
-    stuck = sum(now - since > slowest + RESOLUTION_SECONDS for since in observation.waiting(KATA))
+    stuck = sum(now - since > slowest + RESOLUTION_SECONDS for since in observation.waiting_since(KATA))
     if stuck and kata.failed + stuck > limits.max_failure_ratio * (kata.outcomes + stuck):
         found.doubts.append(f"{_builds(stuck)} on {names.kata} waited longer for the start than any that started ({slowest} s).")
 
@@ -177,7 +177,8 @@ def _judge_setup(kata: Tally, legacy: Tally, limits: Limits, names: Names, found
         )
     saw = f"Setup p95 on {names.kata} is {p95} s over {_builds(len(seconds))}"
     for bound, origin in bounds:
-        if quantile_test(seconds, q=bound, p=0.95, alternative="greater").pvalue <= 1 - limits.confidence:
+        enough = (seconds > bound).sum() >= MIN_FAILURES
+        if enough and quantile_test(seconds, q=bound, p=0.95, alternative="greater").pvalue <= 1 - limits.confidence:
             found.failures.append(f"{saw}, above {bound:.4g} s ({origin}) with {limits.confidence:.4g} confidence.")
         elif p95 > bound:
             found.doubts.append(f"{saw}, above {bound:.4g} s ({origin}) but not proven yet.")
@@ -192,10 +193,10 @@ def percentiles(tally: Tally) -> dict[str, t.Any]:
     return {"p50": int(p50), "p95": int(p95)}
 
 
-def suspects(observation: Observation, baseline: dict[str, t.Any] | None, confidence: float) -> list[dict[str, t.Any]]:
+def suspects(observation: Observation, confidence: float) -> list[dict[str, t.Any]]:
     """Images that fail on Kata significantly more often than on the legacy executor, the worst first."""
     found = []
-    for image, counts in _images(observation, baseline).items():
+    for image, counts in _images(observation).items():
         good, bad = counts.get(KATA, [0, 0])
         legacy_good, legacy_bad = counts.get(LEGACY, [0, 0])
         if bad < MIN_IMAGE_BUILDS or legacy_good + legacy_bad < MIN_IMAGE_BUILDS:
@@ -218,9 +219,10 @@ def share_seen(observation: Observation) -> dict[str, t.Any]:
     return {"percent": round(100 * kata / builds, 2) if builds else None, "builds": builds}
 
 
-def _images(observation: Observation, baseline: dict[str, t.Any] | None) -> dict[str, dict[str, list[int]]]:
+def _images(observation: Observation) -> dict[str, dict[str, list[int]]]:
+    """[good, bad] by image and executor, the baseline's among them."""
     images = {name: dict(counts) for name, counts in observation.images.items()}
-    for name, (good, bad) in (baseline or {}).get("images", {}).items():
+    for name, (good, bad) in observation.baseline.get("images", {}).items():
         own = images.setdefault(name, {}).get(LEGACY, [0, 0])
         images[name][LEGACY] = [own[0] + good, own[1] + bad]
     return images

@@ -126,23 +126,31 @@ class Cluster:
                 raise
 
     def watch(self, kind: str, resource_version: str, seconds: int, api_version: str = "v1", **params: t.Any) -> Iterator[tuple[str, dict[str, t.Any]]]:
-        """(type, object) for at most this many seconds. Raises ClusterError 410 where resource_version is too old."""
+        """(type, object) for this many seconds. Raises ClusterError 410 where resource_version is too old.
+
+        One that the API server leaves unanswered goes on until it has caught up, for at most ``RETRY_SECONDS``.
+        """
         from kubernetes.watch import Watch
 
         deadline = time.monotonic() + seconds
-        while (left := math.ceil(deadline - time.monotonic())) > 0:
+        silent_since: float | None = None
+        while silent_since or time.monotonic() < deadline:
+            left = max(1, math.ceil(deadline - time.monotonic()))
+            options = {"timeout_seconds": left, "_request_timeout": (CONNECT_SECONDS, left + READ_SECONDS)}
             try:
                 resource = self._resource(kind, api_version)
-                stream = Watch().stream(resource.get, serialize=False, resource_version=resource_version, timeout_seconds=left, **params)
-                for event in stream:
+                for event in Watch().stream(resource.get, serialize=False, resource_version=resource_version, **options, **params):
                     body = event["raw_object"]
                     if event["type"] == "ERROR":
                         raise ClusterError(f"Cannot watch {kind}: {body.get('message')}.", int(body.get("code", 0)))
                     resource_version = body["metadata"]["resourceVersion"]
+                    silent_since = None
                     yield event["type"], body
+                silent_since = None
             except (ApiException, urllib3.exceptions.HTTPError) as exc:
                 error = self._error(exc, "watch", kind)
-                if error.status == 410 or (error.status and error.status not in RETRIABLE_STATUS):
+                silent_since = silent_since or time.monotonic()
+                if (error.status and error.status not in RETRIABLE_STATUS) or time.monotonic() - silent_since > RETRY_SECONDS:
                     raise error from exc
                 time.sleep(1)
 

@@ -9,8 +9,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import typing as t
+import zlib
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 
@@ -24,14 +26,19 @@ CLOCK_SKEW = timedelta(seconds=15)
 Record = dict[str, t.Any]
 
 
+class Lock(t.NamedTuple):
+    """Who holds the lock, and until when it does by the clock of its holder."""
+
+    holder: str
+    expires: datetime
+
+
 class RecordError(ValueError):
     """What cannot be done with the record as it is, as one sentence."""
 
 
 def parse_steps(steps: list[t.Any]) -> list[dict[str, t.Any]]:
     """Steps as the user may write them (5, "2.5", "pilot", {share: 5}) to [{share, pilot}]. Raises RecordError."""
-    if not steps:
-        raise RecordError("steps is empty: give the shares in ascending order, such as [pilot, 1, 5, 10, 25, 50, 100].")
     parsed = [_parse_step(number, step) for number, step in enumerate(steps, 1)]
     for number, (previous, step) in enumerate(zip(parsed, parsed[1:], strict=False), 2):
         if step["pilot"]:
@@ -114,14 +121,12 @@ def advance(record: Record, name: str, step: int | None, gate: dict[str, t.Any],
 
 
 def pause(record: Record, name: str, reason: str) -> Record:
-    if record["phase"] not in (RUNNING, PAUSED):
-        raise RecordError(f"Rollout {name} is {record['phase']} and cannot be paused.")
+    _require_open(record, name, "pause")
     return {**record, "phase": PAUSED, "reason": reason}
 
 
 def resume(record: Record, name: str) -> Record:
-    if record["phase"] not in (RUNNING, PAUSED):
-        raise RecordError(f"Rollout {name} is {record['phase']} and cannot be resumed: begin a new one.")
+    _require_open(record, name, "resume")
     return {**record, "phase": RUNNING, "reason": ""}
 
 
@@ -163,47 +168,64 @@ def to_data(record: Record) -> dict[str, str]:
         "step": f"{record['step']} of {len(record['steps'])}",
         "share": f"{share_of(record):g}",
         "record": json.dumps({key: value for key, value in record.items() if key not in bulk}, indent=2),
-        "evidence": json.dumps(bulk, separators=(",", ":")),
+        # Thousands of builds would not fit into the 1 MiB of a ConfigMap as they are.
+        "evidence": base64.b64encode(zlib.compress(json.dumps(bulk).encode())).decode(),
     }
 
 
 def from_data(data: dict[str, str], name: str) -> Record:
     try:
-        record = {**json.loads(data["record"]), **json.loads(data["evidence"])}
-    except (KeyError, ValueError) as exc:
-        raise RecordError(f"ConfigMap {name} is not a rollout record ({exc!r}): delete it or use another name.") from exc
-    if record.get("version") != RECORD_VERSION:
+        record = json.loads(data["record"])
+        if record["version"] == RECORD_VERSION:
+            return {**record, **json.loads(zlib.decompress(base64.b64decode(data["evidence"])))}
+    except (KeyError, TypeError, ValueError, zlib.error) as exc:
         raise RecordError(
-            f"The rollout record {name} has version {record.get('version')!r}, this module reads version {RECORD_VERSION}:"
-            " use the release of the collection that wrote it."
-        )
-    return record
+            f"ConfigMap {name} is not a rollout record: its keys record and evidence are not what this module writes."
+            " Use another name, or delete it if nothing needs it."
+        ) from exc
+    raise RecordError(
+        f"The rollout record {name} has version {record['version']!r}, this module reads version {RECORD_VERSION}:"
+        " use the release of the collection that wrote it."
+    )
 
 
-def held_by_other(lease: dict[str, t.Any] | None, holder: str, now: datetime) -> tuple[str, datetime] | None:
-    """Who else holds the lock, and until when; None where it is free, has run out, or is the holder's own."""
+def stamp(when: datetime) -> str:
+    """Such as 2026-11-23T20:00:00Z."""
+    return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def lock_of(lease: dict[str, t.Any] | None) -> Lock | None:
+    """The lock as the Lease has it, also one that has run out; None where nobody holds it."""
     spec = (lease or {}).get("spec") or {}
-    owner = spec.get("holderIdentity")
-    if not owner or owner == holder or not spec.get("renewTime"):
+    if not spec.get("holderIdentity") or not spec.get("renewTime"):
         return None
-    until = expiry(spec)
-    return (owner, until) if now < until + CLOCK_SKEW else None
+    duration = timedelta(seconds=spec.get("leaseDurationSeconds") or 0)
+    return Lock(spec["holderIdentity"], datetime.fromisoformat(spec["renewTime"]) + duration)
 
 
-def expiry(spec: dict[str, t.Any]) -> datetime:
-    """When a Lease runs out unless it is renewed, by the clock of its holder."""
-    return datetime.fromisoformat(spec["renewTime"]) + timedelta(seconds=spec.get("leaseDurationSeconds") or 0)
+def require_free(lock: Lock | None, name: str, holder: str, now: datetime) -> None:
+    """Refuses a holder while the lock is another one's and has not run out."""
+    if lock and lock.holder != holder and now < lock.expires + CLOCK_SKEW:
+        raise RecordError(
+            f"Rollout {name} is locked by {lock.holder} until {stamp(lock.expires)} unless renewed:"
+            f" wait, or let {lock.holder} release it. A way back needs no lock."
+        )
 
 
 def lease_spec(lease: dict[str, t.Any] | None, holder: str, ttl: int, now: datetime) -> dict[str, t.Any]:
     """The spec of the Lease as it is taken or renewed."""
     old = (lease or {}).get("spec") or {}
-    stamp = now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    spec = {"holderIdentity": holder, "leaseDurationSeconds": ttl, "renewTime": stamp}
+    time = now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    spec = {"holderIdentity": holder, "leaseDurationSeconds": ttl, "renewTime": time}
     if old.get("holderIdentity") != holder:
-        spec["acquireTime"] = stamp
+        spec["acquireTime"] = time
         spec["leaseTransitions"] = (old.get("leaseTransitions") or 0) + bool(lease)
     return spec
+
+
+def _require_open(record: Record, name: str, action: str) -> None:
+    if record["phase"] not in (RUNNING, PAUSED):
+        raise RecordError(f"Cannot {action} rollout {name}: it is {record['phase']}, begin a new one.")
 
 
 def _require_running(record: Record, name: str, action: str) -> None:

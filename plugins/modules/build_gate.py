@@ -27,10 +27,12 @@ description:
   - A long observation may be a series of short calls that each hand RV(evidence) to the next. Nothing is missed between calls, for as
     long as the API server keeps its history (5 minutes by default). A gap is counted in RV(gaps).
 notes:
-  - The verdict is V(fail) as soon as an excluded image has reached Kata, or at least three builds failed and an exact test says with
-    O(confidence) that a threshold is exceeded. The tests are the one-sided Clopper-Pearson bound for O(max_failure_ratio), Fisher's exact
-    test for O(max_failure_increase), and the binomial test of a quantile for the setup times. Each call and each few seconds test anew,
-    so that a long observation deserves a greater O(confidence).
+  - The verdict is V(fail) as soon as an excluded image has reached Kata, or at least three builds are above a threshold and an exact test
+    says with O(confidence) that it is exceeded. The tests are the one-sided binomial test for O(max_failure_ratio), Fisher's exact test for
+    O(max_failure_increase), and the binomial test of a quantile for the setup times. Each call and each few seconds test anew, so that a
+    long observation deserves a greater O(confidence).
+  - What hits both executors alike, such as a registry that is down, is never held against Kata by a relative threshold. The absolute
+    O(max_failure_ratio) fails the gate nevertheless.
   - The verdict is V(pass) when O(window) seconds were observed, O(min_builds) builds on Kata have an outcome, no figure, taken as it
     stands, is above its threshold, and no build waits longer than any has waited that started. No evidence is not success.
   - Everything else is V(inconclusive).
@@ -106,6 +108,7 @@ options:
     description:
       - How many times as long as on the legacy executor the 95th percentile of the setup time may be on Kata.
       - One second is added to the limit, since the times have a resolution of one second.
+      - A pod of C(executor-k8s-vm) starts its launcher first, which then pulls the build's image. What it takes for that is not seen.
     type: float
   max_setup_seconds:
     description:
@@ -139,7 +142,8 @@ options:
     type: dict
   baseline:
     description:
-      - The RV(baseline) of an earlier observation. It stands in for the legacy executor when that has too few builds left to compare with.
+      - The RV(baseline) of an earlier observation. It is added to the legacy executor's own figures when those are too few to compare with.
+      - Read when an observation begins. From then on O(evidence) has it.
     type: dict
 requirements:
   - kubernetes >= 29.0.0
@@ -289,11 +293,11 @@ baseline:
 
 import time
 import typing as t
-from functools import lru_cache
 
 from ansible.module_utils.basic import missing_required_lib
-from ansible_collections.screwdriver.kata.plugins.module_utils import _gate
-from ansible_collections.screwdriver.kata.plugins.module_utils._builds import KATA, LEGACY, EvidenceError, Observation, read_build
+from ansible_collections.screwdriver.kata.plugins.module_utils import _gate, _javascript
+from ansible_collections.screwdriver.kata.plugins.module_utils._builds import KATA, LEGACY, Build, EvidenceError, Observation, read_build
+from ansible_collections.screwdriver.kata.plugins.module_utils._javascript import PatternError
 from ansible_collections.screwdriver.kata.plugins.module_utils._k8s import Cluster, ClusterError, create_module
 
 # How often waiting builds are looked at and the verdict is formed while the watch goes on.
@@ -312,7 +316,7 @@ class BuildGate:
         self.observation = Observation(
             scope={key: params[key] for key in ("namespace", "build_selector", "kata_runtime_class")},
             start_timeout=params["start_timeout"],
-            is_excluded=lru_cache(self._is_excluded),
+            is_excluded=lambda image: is_excluded(params["exclusions"], image),
             explain=self._explain,
         )
 
@@ -320,11 +324,11 @@ class BuildGate:
         if self.params["evidence"]:
             self.observation.load(self.params["evidence"])
         else:
-            self.observation.begin(*self._list())
+            self.observation.begin(*self._list(), self.params["baseline"] or {})
         before = self.observation.observed_seconds
         began = time.monotonic()
         while True:
-            verdict, reasons = _gate.judge(self.observation, self.params["baseline"], self.limits, self.names, int(time.time()))
+            verdict, reasons = _gate.judge(self.observation, self.limits, self.names, int(time.time()))
             left = (self.params["slice"] or self.params["window"]) - (time.monotonic() - began)
             if verdict != _gate.INCONCLUSIVE or left <= 0:
                 return self._result(verdict, reasons)
@@ -345,20 +349,15 @@ class BuildGate:
             self.observation.relist(builds, resource_version, int(time.time()))
         self.observation.tick(int(time.time()))
 
-    def _list(self) -> tuple[list[t.Any], str]:
+    def _list(self) -> tuple[list[Build], str]:
         pods, resource_version = self.cluster.list("Pod", **self.pods)
         namespace = self.params["namespace"]
         if not pods and self.cluster.get("Namespace", namespace) is None:
             raise ClusterError(f"Namespace {namespace} does not exist: namespace must be the one that builds run in.")
         return [self._read(pod) for pod in pods], resource_version
 
-    def _read(self, pod: dict[str, t.Any]) -> t.Any:
+    def _read(self, pod: dict[str, t.Any]) -> Build:
         return read_build(pod, self.params["kata_runtime_class"])
-
-    def _is_excluded(self, image: str) -> bool:
-        import re
-
-        return any(re.search(pattern, image, re.IGNORECASE) for pattern in self.params["exclusions"])
 
     def _explain(self, uid: str) -> str:
         selector = f"involvedObject.uid={uid},reason=FailedCreatePodSandBox"
@@ -367,7 +366,6 @@ class BuildGate:
 
     def _result(self, verdict: str, reasons: list[str]) -> dict[str, t.Any]:
         seen = self.observation
-        baseline = self.params["baseline"]
         return {
             "verdict": verdict,
             "reasons": reasons,
@@ -375,10 +373,10 @@ class BuildGate:
             "executors": {self.names.kata: self._figures(KATA), self.names.legacy: self._figures(LEGACY)},
             "share_seen": _gate.share_seen(seen),
             "excluded_on_kata": seen.tallies[KATA].excluded,
-            "suspects": _gate.suspects(seen, baseline, self.limits.confidence),
+            "suspects": _gate.suspects(seen, self.limits.confidence),
             "gaps": seen.gaps,
             "evidence": seen.dump(),
-            "baseline": _gate.next_baseline(seen, baseline, self.limits.min_builds),
+            "baseline": _gate.next_baseline(seen, self.limits.min_builds),
         }
 
     def _figures(self, executor: str) -> dict[str, t.Any]:
@@ -388,12 +386,23 @@ class BuildGate:
             "started": tally.started,
             "failures": tally.failures,
             "details": tally.details,
-            "waiting": len(self.observation.waiting(executor)),
+            "waiting": len(self.observation.waiting_since(executor)),
             "withdrawn": tally.withdrawn,
             "ended": tally.ended,
             "excluded": tally.excluded,
             "setup_seconds": _gate.percentiles(tally),
         }
+
+
+def is_excluded(exclusions: list[str], image: str) -> bool:
+    """Whether any of the patterns names the image. All are tried: one that is no pattern is an error whatever the others match."""
+    found = False
+    for pattern in exclusions:
+        try:
+            found |= _javascript.matches(pattern, image)
+        except PatternError as exc:
+            raise PatternError(f"exclusions: {pattern!r} is not a JavaScript regular expression ({exc}).") from exc
+    return found
 
 
 def problem_of(params: dict[str, t.Any]) -> str | None:
@@ -413,6 +422,10 @@ def problem_of(params: dict[str, t.Any]) -> str | None:
         return f"confidence is {params['confidence']}: give a number above 0.5 and below 1, such as 0.95."
     if params["kata_executor"] == params["legacy_executor"]:
         return f"kata_executor and legacy_executor are both {params['kata_executor']}: give two names."
+    try:
+        is_excluded(params["exclusions"], "")
+    except PatternError as exc:
+        return str(exc)
     return None
 
 
@@ -438,13 +451,14 @@ def main() -> None:
             "baseline": {"type": "dict"},
         }
     )
-    if _gate.SCIPY_ERROR:
-        module.fail_json(msg=missing_required_lib("scipy"), exception=_gate.SCIPY_ERROR)
+    for library, trace in (("scipy", _gate.SCIPY_TRACEBACK), ("mini-racer", _javascript.MINI_RACER_TRACEBACK)):
+        if trace:
+            module.fail_json(msg=missing_required_lib(library), exception=trace)
     if problem := problem_of(module.params):
         module.fail_json(msg=problem)
     try:
         module.exit_json(changed=False, **BuildGate(module.params, Cluster(module)).run())
-    except (ClusterError, EvidenceError) as exc:
+    except (ClusterError, EvidenceError, PatternError) as exc:
         module.fail_json(msg=str(exc))
 
 

@@ -22,8 +22,8 @@ description:
 notes:
   - Whether another holder's lock has run out is judged by the clock of the machine that runs the module. Clocks may differ by 15 seconds.
     If they differ by more and a lock is taken too early, its former holder is refused at its next call.
-  - The ConfigMap has the record as JSON in the key C(record), the bulk of the evidence in C(evidence), and for readers the keys C(phase),
-    C(step) and C(share).
+  - The ConfigMap has the record as JSON in the key C(record), the bulk of the evidence, compressed, in C(evidence), and for readers the
+    keys C(phase), C(step) and C(share).
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
   - screwdriver.kata._attributes
@@ -40,7 +40,7 @@ attributes:
   idempotent:
     support: full
     details:
-      - Renewing the lock is a write, but no change.
+      - Renewing the lock is a write, but no change. Taking it and giving it up are changes.
       - O(action=advance) needs O(step) to recognise that it is repeated.
   action_group:
     support: full
@@ -272,13 +272,24 @@ from ansible_collections.screwdriver.kata.plugins.module_utils import _record
 from ansible_collections.screwdriver.kata.plugins.module_utils._k8s import Cluster, ClusterError, create_module
 
 LEASES = "coordination.k8s.io/v1"
-# How often a write that lost a race against another one is done anew on what is there now.
+# How often a write may lose a race against another one.
 ATTEMPTS = 10
+WITH_LOCK = ("begin", "observe", "advance", "resume", "finish", "release")
 WITHOUT_LOCK = ("pause", "roll_back")
 
 
-def stamp(when: datetime) -> str:
-    return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+class State(t.NamedTuple):
+    """A rollout as it is in the cluster."""
+
+    record: _record.Record | None
+    lock: _record.Lock | None
+
+    @property
+    def holder(self) -> str | None:
+        return self.lock.holder if self.lock else None
+
+    def shown(self) -> dict[str, t.Any]:
+        return {**(_record.view(self.record) or {}), "lock": self.holder}
 
 
 class Rollout:
@@ -287,132 +298,109 @@ class Rollout:
     def __init__(self, params: dict[str, t.Any], cluster: Cluster) -> None:
         self.params = params
         self.cluster = cluster
+        self.action: str = params["action"]
         self.name: str = params["name"]
         self.namespace: str = params["namespace"]
         self.title = f"{self.namespace}/{self.name}"
-        self.steps = _record.parse_steps(params["steps"]) if params["steps"] else []
-        self.before: _record.Record | None = None
-        self.after: _record.Record | None = None
-        self.released = False
+        self.steps = _record.parse_steps(params["steps"])
 
     def run(self) -> dict[str, t.Any]:
-        self._repeat_on_conflict(self._release if self.params["action"] == "release" else self._act)
+        before, after = self._settle()
+        record, lock = after.record or {}, after.lock
         result: dict[str, t.Any] = {
-            "changed": self.released or self.after != self.before,
-            "rollout": _record.view(self.after),
-            "lock": self._lock(),
-            "evidence": (self.after or {}).get("evidence", {}),
-            "baseline": (self.after or {}).get("baseline", {}),
-            "diff": {"before": _record.view(self.before) or {}, "after": _record.view(self.after) or {}},
+            "changed": (before.record, before.holder) != (after.record, after.holder),
+            "rollout": _record.view(after.record),
+            "lock": {"holder": lock.holder, "expires": _record.stamp(lock.expires)} if lock else None,
+            "evidence": record.get("evidence", {}),
+            "baseline": record.get("baseline", {}),
+            "diff": {"before": before.shown(), "after": after.shown()},
         }
-        if self.params["action"] == "begin":
-            result["resumed"] = self.before is not None and self.before["phase"] in (_record.RUNNING, _record.PAUSED)
+        if self.action == "begin":
+            result["resumed"] = before.record is not None and before.record["phase"] in (_record.RUNNING, _record.PAUSED)
         return result
 
-    def _repeat_on_conflict(self, attempt: t.Callable[[], None]) -> None:
-        for left in reversed(range(ATTEMPTS)):
+    def _settle(self) -> tuple[State, State]:
+        """Before and after. A write that lost a race is decided anew on what is there now."""
+        attempt = 1
+        while True:
             try:
-                return attempt()
+                return self._act()
             except ClusterError as exc:
-                if exc.status != 409 or not left:
+                if exc.status != 409 or attempt == ATTEMPTS:
                     raise
+            attempt += 1
 
-    def _act(self) -> None:
-        stored = self._read()
-        # Judged before the lock is taken as well, so that a refused begin leaves no lock behind.
-        self.after = self._decide()
-        if self.params["action"] not in WITHOUT_LOCK:
-            self._take_lock()
-        if self.after != self.before and self.after is not None:
-            self._write(stored, self.after)
-
-    def _read(self) -> dict[str, t.Any] | None:
+    def _act(self) -> tuple[State, State]:
         stored = self.cluster.get("ConfigMap", self.name, self.namespace)
-        self.before = _record.from_data(stored.get("data") or {}, self.title) if stored else None
-        return stored
+        lease = self.cluster.get("Lease", self.name, self.namespace, LEASES)
+        record = _record.from_data(stored.get("data") or {}, self.title) if stored else None
+        before = State(record, _record.lock_of(lease))
+        # Decided before the lock is taken, so that a refused begin leaves no lock behind.
+        wanted = self._decide(record)
+        if self.action in WITH_LOCK:
+            lease = self._lock(lease, before)
+        if wanted is not None and wanted != record:
+            self._write(stored, wanted)
+        return before, State(wanted, _record.lock_of(lease))
 
-    def _decide(self) -> _record.Record | None:
+    def _decide(self, record: _record.Record | None) -> _record.Record | None:
         """The record as it should be."""
-        params, record, now = self.params, self.before, stamp(datetime.now(UTC))
-        action = params["action"]
-        if action == "begin":
+        params, now = self.params, _record.stamp(datetime.now(UTC))
+        if self.action == "begin":
             return _record.begin(record, self.title, self.steps, params["holder"], now)
+        if self.action == "release" or (self.action == "roll_back" and record is None):
+            return record
         if record is None:
-            if action == "roll_back":
-                return None
-            raise _record.RecordError(f"Cannot {action} rollout {self.title}: there is no such record, begin one first.")
-        if action == "observe":
+            raise _record.RecordError(f"Cannot {self.action} rollout {self.title}: there is no such record, begin one first.")
+        if self.action == "observe":
             return _record.observe(record, self.title, params["step"], params["evidence"], params["baseline"])
-        if action == "advance":
+        if self.action == "advance":
             return _record.advance(record, self.title, params["step"], params["gate"], params["baseline"], now)
-        if action == "pause":
+        if self.action == "pause":
             return _record.pause(record, self.title, params["reason"])
-        if action == "resume":
+        if self.action == "resume":
             return _record.resume(record, self.title)
-        if action == "roll_back":
+        if self.action == "roll_back":
             return _record.roll_back(record, params["reason"], params["gate"], now)
         return _record.finish(record, self.title, params["gate"], now)
 
     def _write(self, stored: dict[str, t.Any] | None, record: _record.Record) -> None:
         data = _record.to_data(record)
         if stored is None:
-            meta = {"name": self.name, "namespace": self.namespace, "labels": {"app.kubernetes.io/managed-by": "screwdriver.kata"}}
+            labels = {"app.kubernetes.io/managed-by": "screwdriver.kata"}
+            meta = {"name": self.name, "namespace": self.namespace, "labels": labels}
             self.cluster.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": data})
         else:
             patch = {"metadata": {"resourceVersion": stored["metadata"]["resourceVersion"]}, "data": data}
             self.cluster.patch("ConfigMap", self.name, patch, self.namespace)
 
-    def _lease(self) -> dict[str, t.Any] | None:
-        return self.cluster.get("Lease", self.name, self.namespace, LEASES)
-
-    def _lock(self) -> dict[str, str] | None:
-        spec = (self._lease() or {}).get("spec") or {}
-        if not spec.get("holderIdentity"):
-            return None
-        return {"holder": spec["holderIdentity"], "expires": stamp(_record.expiry(spec))}
-
-    def _take_lock(self) -> None:
-        """Takes the lock at the beginning of a run, and renews it from then on."""
+    def _lock(self, lease: dict[str, t.Any] | None, state: State) -> dict[str, t.Any] | None:
+        """Takes the lock at the beginning of a run, renews it from then on, and gives it up at the end."""
         holder, now = self.params["holder"], datetime.now(UTC)
-        lease = self._lease()
-        self._refuse_other_holder(lease, now)
-        if self.params["action"] != "begin" and ((lease or {}).get("spec") or {}).get("holderIdentity") != holder:
+        _record.require_free(state.lock, self.title, holder, now)
+        spec: dict[str, t.Any]
+        if self.action == "release":
+            if state.holder != holder:
+                return lease
+            spec = {"holderIdentity": None, "renewTime": None, "acquireTime": None}
+        elif self.action == "begin" or state.holder == holder:
+            spec = _record.lease_spec(lease, holder, self.params["ttl"], now)
+        else:
             raise _record.RecordError(f"{holder} does not hold the lock of rollout {self.title}: begin to take it.")
-        spec = _record.lease_spec(lease, holder, self.params["ttl"], now)
         if lease is None:
             meta = {"name": self.name, "namespace": self.namespace}
-            self.cluster.create({"apiVersion": LEASES, "kind": "Lease", "metadata": meta, "spec": spec})
-        else:
-            self._patch_lease(lease, spec)
-
-    def _release(self) -> None:
-        self._read()
-        self.after = self.before
-        lease = self._lease()
-        self._refuse_other_holder(lease, datetime.now(UTC))
-        if lease and (lease.get("spec") or {}).get("holderIdentity") == self.params["holder"]:
-            self._patch_lease(lease, {"holderIdentity": None, "renewTime": None, "acquireTime": None})
-            self.released = True
-
-    def _patch_lease(self, lease: dict[str, t.Any], spec: dict[str, t.Any]) -> None:
+            return self.cluster.create({"apiVersion": LEASES, "kind": "Lease", "metadata": meta, "spec": spec})
         patch = {"metadata": {"resourceVersion": lease["metadata"]["resourceVersion"]}, "spec": spec}
-        self.cluster.patch("Lease", self.name, patch, self.namespace, LEASES)
-
-    def _refuse_other_holder(self, lease: dict[str, t.Any] | None, now: datetime) -> None:
-        if other := _record.held_by_other(lease, self.params["holder"], now):
-            owner, until = other
-            raise _record.RecordError(
-                f"Rollout {self.title} is locked by {owner} until {stamp(until)} unless renewed: wait, or let {owner} release it. A way back needs no lock."
-            )
+        return self.cluster.patch("Lease", self.name, patch, self.namespace, LEASES)
 
 
 def problem_of(params: dict[str, t.Any]) -> str | None:
     """One sentence about the first parameter that makes no sense."""
     action = params["action"]
-    if action in WITHOUT_LOCK and not params["reason"]:
-        return f"reason is missing: {action} needs one for the record."
-    if action not in WITHOUT_LOCK and not params["holder"]:
-        return f"holder is missing: {action} needs the name of who works on the rollout, such as user@host."
+    if action in WITH_LOCK and not params["holder"].strip():
+        return f"holder is empty: {action} needs the name of who works on the rollout, such as user@host."
+    if action in WITHOUT_LOCK and not params["reason"].strip():
+        return f"reason is empty: {action} needs one for the record."
     if params["ttl"] < 30:
         return f"ttl is {params['ttl']}: give at least 30 seconds, so that the lock outlives the time between two renewals."
     return None
@@ -436,7 +424,11 @@ def main() -> None:
             "gate": {"type": "dict", "default": {}},
             "evidence": {"type": "dict"},
             "baseline": {"type": "dict"},
-        }
+        },
+        required_if=[
+            *(("action", action, ("holder",)) for action in WITH_LOCK),
+            *(("action", action, ("reason",)) for action in WITHOUT_LOCK),
+        ],
     )
     if problem := problem_of(module.params):
         module.fail_json(msg=problem)
