@@ -1,0 +1,439 @@
+# Copyright (c) screwdriver.kata maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""From pods and their events to outcomes and causes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import typing as t
+
+import pytest
+from ansible_collections.screwdriver.kata.plugins.module_utils import _builds, _javascript, _record
+from ansible_collections.screwdriver.kata.plugins.module_utils._builds import KATA, LEGACY, EvidenceError, Observation, read_build
+
+CREATED = "2026-11-23T21:00:00Z"
+EPOCH = 1795467600
+SCOPE = {"namespace": "sd-builds", "build_selector": "tier=builds", "kata_runtime_class": "kata"}
+
+
+def at(second: int) -> str:
+    return f"2026-11-23T21:{second // 60:02}:{second % 60:02}Z"
+
+
+def pod(
+    name: str = "build-1",
+    *,
+    kata: bool = True,
+    image: str = "node:22",
+    node: str = "node-1",
+    created: int = 0,
+    state: dict[str, t.Any] | None = None,
+    init: dict[str, t.Any] | None = None,
+    conditions: t.Iterable[dict[str, str]] = (),
+    deleted: bool = False,
+    **status: t.Any,
+) -> dict[str, t.Any]:
+    """A pod of executor-k8s; state is its build container's."""
+    return {
+        "metadata": {
+            "uid": f"uid-{name}",
+            "name": name,
+            "creationTimestamp": at(created),
+            "labels": {"sdbuild": "7", "tier": "builds"},
+            **({"deletionTimestamp": at(created)} if deleted else {}),
+        },
+        "spec": {
+            **({"runtimeClassName": "kata"} if kata else {}),
+            **({"nodeName": node} if node else {}),
+            "containers": [{"name": "dind", "image": "docker:20.10-dind"}, {"name": "7", "image": image}],
+        },
+        "status": {
+            "phase": "Pending",
+            "containerStatuses": [{"name": "7", "state": state}] if state else [],
+            "initContainerStatuses": [{"name": "launcher-7", "state": init}] if init else [],
+            "conditions": list(conditions),
+            **status,
+        },
+    }
+
+
+def waits_for(reason: str) -> dict[str, t.Any]:
+    return {"waiting": {"reason": reason}}
+
+
+def runs(since: int) -> dict[str, t.Any]:
+    return {"running": {"startedAt": at(since)}}
+
+
+def ended(code: int, since: int = 5, until: int = 60, reason: str = "Error") -> dict[str, t.Any]:
+    return {"terminated": {"exitCode": code, "startedAt": at(since), "finishedAt": at(until), "reason": reason}}
+
+
+START_ERROR = {"terminated": {"exitCode": 128, "reason": "StartError", "startedAt": "1970-01-01T00:00:00Z", "finishedAt": at(3)}}
+UNSCHEDULABLE = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
+SANDBOX_READY = {"type": "PodReadyToStartContainers", "status": "True"}
+
+
+def disruption(reason: str) -> dict[str, str]:
+    return {"type": "DisruptionTarget", "status": "True", "reason": reason}
+
+
+@pytest.mark.parametrize("timestamp, seconds", [("1970-01-01T00:00:01Z", 1), (CREATED, EPOCH)])
+def test_seconds_of_a_timestamp(timestamp: str, seconds: int) -> None:
+    assert _builds.seconds_of(timestamp) == seconds
+
+
+def test_a_build_is_read_from_the_container_that_is_named_like_the_build() -> None:
+    build = read_build(pod(state=runs(9)), "kata")
+    assert (build.uid, build.name, build.image, build.executor) == ("uid-build-1", "build-1", "node:22", KATA)
+    assert (build.created, build.setup_seconds, build.exit_code) == (EPOCH, 9, None)
+
+
+def test_a_build_of_executor_k8s_vm_is_read_from_its_launcher() -> None:
+    seen = pod(kata=False)
+    seen["metadata"]["labels"]["app"] = "screwdriver-vm"
+    seen["spec"]["containers"] = [{"name": "vm-launcher", "image": "hyperctl", "args": ["--cpu", "2", "--container", "centos:6", "--api_uri", "x"]}]
+    seen["status"]["containerStatuses"] = [{"name": "vm-launcher", "state": runs(12)}]
+    build = read_build(seen, "kata")
+    assert (build.image, build.executor, build.setup_seconds) == ("centos:6", LEGACY, 12)
+
+
+def test_another_runtime_class_is_the_legacy_executors() -> None:
+    seen = pod()
+    seen["spec"]["runtimeClassName"] = "gvisor"
+    assert read_build(seen, "kata").executor == LEGACY
+    assert read_build(seen, "gvisor").executor == KATA
+
+
+def test_a_node_whose_clock_is_behind_gives_no_negative_setup_time() -> None:
+    assert read_build(pod(created=10, state=runs(8)), "kata").setup_seconds == 0
+
+
+TROUBLES = [
+    ({"state": waits_for("ErrImagePull")}, "ImagePull"),
+    ({"state": waits_for("ImagePullBackOff")}, "ImagePull"),
+    ({"state": waits_for("InvalidImageName")}, "ImagePull"),
+    ({"init": waits_for("ImagePullBackOff")}, "ImagePull"),
+    ({"state": waits_for("CreateContainerError")}, "CreateContainerError"),
+    ({"state": waits_for("CreateContainerConfigError")}, "CreateContainerConfigError"),
+    ({"state": waits_for("RunContainerError")}, "RunContainerError"),
+    ({"state": START_ERROR}, "RunContainerError"),
+    ({"init": ended(1)}, "InitContainerFailed"),
+    ({"node": "", "conditions": [UNSCHEDULABLE]}, "Unschedulable"),
+    ({"phase": "Failed", "reason": "OutOfcpu"}, "OutOfcpu"),
+    ({"phase": "Failed", "reason": "Evicted"}, "Evicted"),
+    ({"conditions": [disruption("PreemptionByScheduler")]}, "Evicted"),
+    ({"conditions": [disruption("EvictionByEvictionAPI")]}, "Evicted"),
+    ({"conditions": [disruption("DeletionByTaintManager")]}, "NodeLost"),
+    ({"reason": "NodeLost"}, "NodeLost"),
+    ({"state": waits_for("ContainerCreating")}, ""),
+    ({"init": ended(0)}, ""),
+    ({}, ""),
+]
+
+
+@pytest.mark.parametrize("seen, trouble", TROUBLES, ids=[f"{number}-{trouble or 'none'}" for number, (_seen, trouble) in enumerate(TROUBLES)])
+def test_trouble_that_a_pod_names(seen: dict[str, t.Any], trouble: str) -> None:
+    assert read_build(pod(**seen), "kata").trouble == trouble
+
+
+@pytest.mark.parametrize(
+    "seen, overdue",
+    [
+        ({"node": ""}, "Unschedulable"),
+        ({}, "SandboxFailed"),
+        ({"state": waits_for("ContainerCreating")}, "SandboxFailed"),
+        ({"conditions": [SANDBOX_READY]}, "StartTimeout"),
+        ({"init": runs(3)}, "StartTimeout"),
+    ],
+)
+def test_what_a_build_that_does_not_start_is_judged_as(seen: dict[str, t.Any], overdue: str) -> None:
+    assert read_build(pod(**seen), "kata").overdue == overdue
+
+
+class Watched:
+    """An observation that is fed with pods. The time is in seconds since the pods' creation."""
+
+    def __init__(self, *existing: dict[str, t.Any], baseline: dict[str, t.Any] | None = None) -> None:
+        self.events = {}
+        self.observation = Observation(SCOPE, 300, lambda image: "rhel6" in image.lower(), lambda uid: self.events.get(uid, ""))
+        self.observation.begin([read_build(seen, "kata") for seen in existing], "1", baseline or {})
+
+    def see(self, kind: str, *seen: dict[str, t.Any], now: int = 0) -> Watched:
+        for one in seen:
+            self.observation.event(kind, read_build(one, "kata"), EPOCH + now)
+        return self
+
+    def tick(self, now: int) -> Watched:
+        self.observation.tick(EPOCH + now)
+        return self
+
+    def relist(self, *seen: dict[str, t.Any], now: int = 0) -> Watched:
+        self.observation.relist([read_build(one, "kata") for one in seen], "9", EPOCH + now)
+        return self
+
+    @property
+    def kata(self) -> _builds.Tally:
+        return self.observation.tallies[KATA]
+
+    @property
+    def legacy(self) -> _builds.Tally:
+        return self.observation.tallies[LEGACY]
+
+
+def tally(**figures: t.Any) -> _builds.Tally:
+    return _builds.Tally(**figures)
+
+
+FINISHED = {"seen": 1, "started": 1, "setup": {"5": 1}}
+
+
+LIVES = {
+    "starts and succeeds": (
+        [("ADDED", {}), ("MODIFIED", {"state": runs(5)}), ("MODIFIED", {"state": ended(0)}), ("DELETED", {"state": ended(0), "deleted": True})],
+        {**FINISHED, "ended": {"ok": 1}},
+    ),
+    "is only seen when it has ended": ([("ADDED", {"state": ended(0)})], {**FINISHED, "ended": {"ok": 1}}),
+    "the user's own failure": (
+        [("ADDED", {}), ("MODIFIED", {"state": runs(5)}), ("MODIFIED", {"state": ended(1)})],
+        {**FINISHED, "ended": {"failed": 1}},
+    ),
+    "is stopped by its user": (
+        [("ADDED", {}), ("MODIFIED", {"state": runs(5)}), ("DELETED", {"state": ended(143), "deleted": True})],
+        {**FINISHED, "ended": {"stopped": 1}},
+    ),
+    "is deleted by force while it runs": ([("ADDED", {"state": runs(5)}), ("DELETED", {"state": runs(5)})], {**FINISHED, "ended": {"stopped": 1}}),
+    "uses too much memory": (
+        [("ADDED", {"state": runs(5)}), ("MODIFIED", {"state": ended(137, reason="OOMKilled")})],
+        {**FINISHED, "ended": {"oom_killed": 1}},
+    ),
+    "is killed for memory at its start": (
+        [("ADDED", {"state": runs(5)}), ("MODIFIED", {"state": ended(137, until=15, reason="OOMKilled")})],
+        {"seen": 1, "setup": {"5": 1}, "failures": {"OOMKilled": 1}, "details": {"OOMKilled": "build-1"}},
+    ),
+    "crashes at its start as el6 without vsyscall": (
+        [("ADDED", {"state": ended(139, until=6)})],
+        {"seen": 1, "setup": {"5": 1}, "failures": {"Crash": 1}, "details": {"Crash": "build-1"}},
+    ),
+    "crashes later": ([("ADDED", {"state": ended(139, until=16)})], {**FINISHED, "ended": {"failed": 1}}),
+    "loses its node while it runs": (
+        [("ADDED", {"state": runs(5)}), ("MODIFIED", {"state": runs(5), "conditions": [disruption("DeletionByTaintManager")], "deleted": True})],
+        {"seen": 1, "setup": {"5": 1}, "failures": {"NodeLost": 1}, "details": {"NodeLost": "build-1"}},
+    ),
+    "is refused by the kubelet": (
+        [("ADDED", {}), ("MODIFIED", {"phase": "Failed", "reason": "OutOfcpu"})],
+        {"seen": 1, "failures": {"OutOfcpu": 1}, "details": {"OutOfcpu": "build-1"}},
+    ),
+    "fails without a word": (
+        [("ADDED", {}), ("MODIFIED", {"phase": "Failed"})],
+        {"seen": 1, "failures": {"StartFailed": 1}, "details": {"StartFailed": "build-1"}},
+    ),
+    "cannot be run by the runtime": (
+        [("ADDED", {}), ("MODIFIED", {"state": START_ERROR})],
+        {"seen": 1, "failures": {"RunContainerError": 1}, "details": {"RunContainerError": "build-1"}},
+    ),
+    "is deleted with a visible cause that it no longer names": (
+        [("ADDED", {}), ("MODIFIED", {"state": waits_for("ImagePullBackOff")}), ("MODIFIED", {"deleted": True}), ("DELETED", {"deleted": True})],
+        {"seen": 1, "failures": {"ImagePull": 1}, "details": {"ImagePull": "build-1"}},
+    ),
+    "recovers and is then deleted": (
+        [
+            ("ADDED", {}),
+            ("MODIFIED", {"state": waits_for("ErrImagePull")}),
+            ("MODIFIED", {"state": waits_for("ContainerCreating")}),
+            ("DELETED", {"deleted": True}),
+        ],
+        {"seen": 1, "withdrawn": 1},
+    ),
+    "is withdrawn before it starts": ([("ADDED", {}), ("DELETED", {"deleted": True})], {"seen": 1, "withdrawn": 1}),
+    "ends by its own deletion before it starts": ([("ADDED", {}), ("MODIFIED", {"phase": "Failed", "deleted": True})], {"seen": 1, "withdrawn": 1}),
+    "existed before": ([("MODIFIED", {"state": runs(5)}), ("MODIFIED", {"state": ended(1)}), ("DELETED", {"state": ended(1)})], {}),
+    "is of an excluded image": ([("ADDED", {"image": "reg/RHEL6:1"}), ("MODIFIED", {"image": "reg/RHEL6:1", "state": ended(139, until=6)})], {"excluded": 1}),
+}
+
+
+@pytest.mark.parametrize("kata", [True, False], ids=["kata", "legacy"])
+@pytest.mark.parametrize("life", LIVES, ids=[name.replace(" ", "-") for name in LIVES])
+def test_lives_of_a_build(life: str, kata: bool) -> None:
+    events, figures = LIVES[life]
+    watched = Watched()
+    for kind, seen in events:
+        watched.see(kind, pod(kata=kata, **seen))
+    own, other = (watched.kata, watched.legacy) if kata else (watched.legacy, watched.kata)
+    assert own == tally(**figures)
+    assert other == tally()
+
+
+def test_a_build_that_does_not_start_in_time_has_failed() -> None:
+    watched = Watched().see("ADDED", pod("stuck"), pod("pulling", state=waits_for("ImagePullBackOff")), pod("alone", node=""), now=0).tick(299)
+    assert watched.kata.failed == 0
+    assert watched.observation.waiting_since(KATA) == [EPOCH, EPOCH, EPOCH]
+    watched.tick(300)
+    assert watched.kata.failures == {"SandboxFailed": 1, "ImagePull": 1, "Unschedulable": 1}
+    assert watched.observation.waiting_since(KATA) == []
+    watched.see("MODIFIED", pod("stuck", state=runs(301))).tick(900)
+    assert (watched.kata.started, watched.kata.failed) == (0, 3)
+
+
+def test_a_failed_sandbox_is_explained_by_its_event() -> None:
+    watched = Watched()
+    watched.events = {"uid-a": "no runtime for kata is configured", "uid-b": "x" * 500}
+    watched.see("ADDED", pod("a"), pod("b")).see("DELETED", pod("a", deleted=True)).tick(300)
+    assert watched.kata == tally(seen=2, failures={"SandboxFailed": 2}, details={"SandboxFailed": "a: no runtime for kata is configured"})
+    other = Watched()
+    other.events = {"uid-b": "x" * 500}
+    assert len(other.see("ADDED", pod("b")).tick(300).kata.details["SandboxFailed"]) == _builds.MAX_DETAIL
+
+
+def test_builds_of_before_are_no_evidence() -> None:
+    watched = Watched(pod("old"), pod("older"))
+    watched.see("MODIFIED", pod("old", state=runs(5))).see("DELETED", pod("older")).tick(900)
+    assert watched.kata == tally()
+
+
+def test_only_an_excluded_image_on_kata_is_held_against_it() -> None:
+    watched = Watched().see("ADDED", pod("a", image="reg/rhel6:1"), pod("b", image="reg/rhel6:1"), pod("c", kata=False, image="reg/rhel6:1"))
+    assert watched.observation.excluded_on_kata == {"reg/rhel6:1": 2}
+    assert (watched.kata.excluded, watched.legacy.excluded, watched.kata.seen) == (2, 1, 0)
+
+
+def test_an_exclusion_is_judged_with_the_digest_and_an_image_is_counted_without() -> None:
+    asked: list[str] = []
+    observation = Observation(SCOPE, 300, lambda image: bool(asked.append(image)), lambda uid: "")
+    observation.begin([], "1", {})
+    for digest in ("1" * 64, "2" * 64):
+        observation.event("ADDED", read_build(pod(digest, image=f"centos:6@sha256:{digest}", state=ended(139, until=6)), "kata"), EPOCH)
+    assert asked == [f"centos:6@sha256:{'1' * 64}", f"centos:6@sha256:{'2' * 64}"]
+    assert observation.images == {"centos:6": {KATA: [0, 2]}}
+
+
+def test_images_count_what_says_something_about_them() -> None:
+    watched = Watched().see(
+        "ADDED",
+        pod("ok", state=ended(0)),
+        pod("failed", state=ended(2)),
+        pod("crashed", state=ended(139, until=6)),
+        pod("stopped", state=ended(143), deleted=True),
+        pod("no-room", node=""),
+        pod("evicted", phase="Failed", reason="Evicted"),
+        pod("elsewhere", kata=False, state=ended(0)),
+    )
+    assert watched.tick(300).observation.images == {"node:22": {KATA: [1, 2], LEGACY: [1, 0]}}
+
+
+def test_a_gap_keeps_what_is_known_and_takes_up_what_is_new() -> None:
+    watched = Watched(pod("before", created=0)).see("ADDED", pod("waits", created=1), pod("runs", created=1, state=runs(5)), pod("gone", created=2))
+    watched.relist(
+        pod("before", created=0, state=runs(9)),
+        pod("waits", created=1, state=runs(9)),
+        pod("runs", created=1, state=ended(0)),
+        pod("new", created=3),
+        pod("new-and-ended", created=4, state=ended(1)),
+        now=9,
+    )
+    assert watched.kata == tally(seen=5, started=3, setup={"4": 1, "8": 1, "1": 1}, ended={"ok": 1, "failed": 1})
+    assert (watched.observation.gaps, watched.observation.resource_version) == (1, "9")
+    assert watched.observation.waiting_since(KATA) == [EPOCH + 9]
+    watched.relist(pod("waits", created=1, state=ended(0)), pod("new", created=3), pod("new-and-ended", created=4, state=ended(1)), now=20)
+    assert (watched.kata.seen, watched.kata.ended) == (5, {"ok": 2, "failed": 1})
+
+
+def test_evidence_goes_on_where_it_was_left() -> None:
+    one = Watched(baseline={"legacy": {}, "images": {}})
+    lives = [
+        ("ADDED", pod("a")),
+        ("ADDED", pod("b", kata=False, image="reg/rhel6:1")),
+        ("MODIFIED", pod("a", state=runs(5))),
+        ("ADDED", pod("c", state=waits_for("ErrImagePull"))),
+        ("MODIFIED", pod("a", state=ended(0))),
+    ]
+    carried = Watched(baseline={"legacy": {}, "images": {}})
+    for kind, seen in lives:
+        one.see(kind, seen)
+        evidence = json.loads(json.dumps(carried.observation.dump()))
+        carried = Watched()
+        carried.observation.load(evidence)
+        carried.see(kind, seen)
+    assert carried.tick(300).observation.dump() == one.tick(300).observation.dump()
+    assert one.kata.outcomes == 2
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"version": 2}, "evidence has version 2, this module reads version 1: leave evidence out to begin the observation anew."),
+        ({"version": None}, "evidence has version None, this module reads version 1: leave evidence out to begin the observation anew."),
+        (
+            {"scope": {**SCOPE, "namespace": "other"}},
+            "evidence was taken with namespace 'other', not 'sd-builds': leave evidence out to begin the observation anew.",
+        ),
+    ],
+)
+def test_evidence_of_another_observation_is_refused(change: dict[str, t.Any], message: str) -> None:
+    with pytest.raises(EvidenceError) as refused:
+        Watched().observation.load({**Watched().observation.dump(), **change})
+    assert str(refused.value) == message
+
+
+def test_the_evidence_is_bounded_by_the_oldest_going_first() -> None:
+    watched = Watched()
+    for number in range(_builds.MAX_RUNNING + 3):
+        watched.see("ADDED", pod(f"runs-{number}", state=runs(5)))
+    for number in range(_builds.MAX_WAITING + 3):
+        watched.see("ADDED", pod(f"waits-{number}"))
+    evidence = watched.observation.dump()
+    assert len(evidence["running"]) == _builds.MAX_RUNNING
+    assert (evidence["running"][0], "uid-runs-0" in evidence["running"]) == ("uid-runs-3", False)
+    assert len(evidence["waiting"]) == _builds.MAX_WAITING
+    # What has no room is left out of all figures, so that these stay whole.
+    assert watched.kata.seen == watched.kata.started + len(evidence["waiting"])
+    watched.see("MODIFIED", pod("runs-0", state=ended(0)), pod("runs-3", state=ended(0)))
+    assert watched.kata.ended == {"ok": 1}
+
+
+def test_images_without_a_failure_on_kata_go_first() -> None:
+    watched = Watched().see("ADDED", pod("bad", image="bad:1", state=ended(139, until=6)))
+    for number in range(_builds.MAX_IMAGES + 100):
+        watched.see("ADDED", pod(f"b{number}", image=f"registry/{number}", state=ended(0)))
+        watched.see("ADDED", pod(f"x{number}", image=f"registry/rhel6-{number}"))
+    assert len(watched.observation.images) == _builds.MAX_IMAGES
+    assert watched.observation.images["bad:1"] == {KATA: [0, 1]}
+    assert len(watched.observation.excluded_on_kata) == _builds.MAX_EXCLUDED_IMAGES
+    assert watched.kata.excluded == _builds.MAX_IMAGES + 100
+
+
+def uid(number: int) -> str:
+    digest = hashlib.sha256(str(number).encode()).hexdigest()
+    return f"{digest[:8]}-{digest[8:12]}-{digest[12:16]}-{digest[16:20]}-{digest[20:32]}"
+
+
+def crowd(builds: int) -> Observation:
+    """As many builds as asked for are running and as many are waiting, each of an image of its own."""
+    watched = Watched()
+    for number in range(2 * builds):
+        name = hashlib.sha256(f"image {number}".encode()).hexdigest()[:40]
+        seen = pod(f"screwdriver-{number}", image=f"registry.example.com/team/service:{name}", node="", conditions=[UNSCHEDULABLE])
+        if number % 2:
+            seen["status"]["containerStatuses"] = [{"name": "7", "state": runs(5)}]
+        seen["metadata"]["uid"] = uid(number)
+        watched.see("ADDED", seen)
+    return watched.observation
+
+
+def test_the_evidence_of_thousands_of_live_builds_fits_into_a_config_map_twice() -> None:
+    record = _record.begin(None, "sd/kata-rollout", _record.parse_steps([1, 100]), "ada", "2026-11-23T21:00:00Z")
+    data = _record.to_data(_record.observe(record, "sd/kata-rollout", 1, crowd(20000).dump(), None))
+    assert sum(map(len, data.values())) < 512 * 1024
+
+
+@pytest.mark.parametrize("image", ["centos:6", "reg.example:5000/a+b/c:1.0", "reg.example/(odd)[name]{1}|$x"])
+def test_a_suggested_exclusion_names_one_image(image: str) -> None:
+    pattern = _builds.suggested_exclusion(image)
+    assert _javascript.matches(pattern, image)
+    assert _javascript.matches(pattern, f"{image}@sha256:{'1' * 64}")
+    assert not _javascript.matches(pattern, f"{image}1")
+    assert not _javascript.matches(pattern, f"mirror/{image}")
+    assert not _javascript.matches(pattern, image.replace(".", "-").replace(":", "-"))
