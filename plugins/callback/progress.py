@@ -24,7 +24,7 @@ import shutil
 import sys
 import typing as t
 
-from ansible import constants as C
+from ansible import constants
 from ansible.plugins.callback import CallbackBase
 
 if t.TYPE_CHECKING:
@@ -32,6 +32,9 @@ if t.TYPE_CHECKING:
     from ansible.executor.task_result import CallbackTaskResult
     from ansible.playbook.play import Play
     from ansible.playbook.task import Task
+
+# Its names come from the configuration, at run time.
+C: t.Any = constants
 
 
 class CallbackModule(CallbackBase):
