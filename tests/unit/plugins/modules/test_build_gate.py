@@ -1,0 +1,82 @@
+# Copyright (c) screwdriver.kata maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What build_gate refuses, and what judging an exclusion costs."""
+
+from __future__ import annotations
+
+import typing as t
+
+import pytest
+from ansible_collections.screwdriver.kata.plugins.module_utils import _javascript
+from ansible_collections.screwdriver.kata.plugins.modules import build_gate
+
+GOOD: dict[str, t.Any] = {
+    "window": 600,
+    "slice": None,
+    "start_timeout": 300,
+    "min_builds": 20,
+    "max_failure_ratio": 0.02,
+    "max_failure_increase": 0.02,
+    "max_setup_ratio": None,
+    "max_setup_seconds": None,
+    "confidence": 0.95,
+    "kata_executor": "k8s-kata",
+    "legacy_executor": "k8s-vm",
+    "exclusions": ["rhel6"],
+}
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"window": 0}, "window is 0: give at least 1 second."),
+        ({"slice": 0}, "slice is 0: give at least 1 second."),
+        ({"start_timeout": -1}, "start_timeout is -1: give at least 1 second."),
+        ({"min_builds": 0}, "min_builds is 0: give at least 1, since no evidence is not success."),
+        ({"max_failure_ratio": 2.0}, "max_failure_ratio is 2.0: give a ratio from 0 to 1, such as 0.02 for 2 %."),
+        ({"max_failure_increase": -0.1}, "max_failure_increase is -0.1: give a ratio from 0 to 1, such as 0.02 for 2 %."),
+        ({"max_setup_ratio": 0.0}, "max_setup_ratio is 0.0: give a number above 0, or leave it out."),
+        ({"max_setup_seconds": -3.0}, "max_setup_seconds is -3.0: give a number above 0, or leave it out."),
+        ({"confidence": 1.0}, "confidence is 1.0: give a number above 0.5 and below 1, such as 0.95."),
+        ({"confidence": 0.5}, "confidence is 0.5: give a number above 0.5 and below 1, such as 0.95."),
+        ({"kata_executor": "k8s-vm"}, "kata_executor and legacy_executor are both k8s-vm: give two names."),
+        (
+            {"exclusions": ["", "*rhel6"]},
+            "exclusions: '*rhel6' is not a JavaScript regular expression (Invalid regular expression: /*rhel6/gi: Nothing to repeat).",
+        ),
+        ({}, None),
+    ],
+)
+def test_bad_input_is_refused_in_one_sentence(change: dict[str, t.Any], message: str | None) -> None:
+    assert build_gate.problem_of({**GOOD, **change}) == message
+
+
+@pytest.mark.parametrize(
+    "exclusions, image, excluded",
+    [
+        ([], "rhel6", False),
+        (["rhel6"], "registry.example/RHEL6-tools:1", True),
+        (["^centos:6$"], "registry.example/centos:6", False),
+        (["node", r"(?<major>\d+)-tools"], "reg/rhel6-tools", True),
+        ([""], "anything", True),
+    ],
+)
+def test_exclusions_are_the_routers(exclusions: list[str], image: str, excluded: bool) -> None:
+    assert build_gate.is_excluded(exclusions, image) is excluded
+
+
+def test_thousands_of_builds_of_few_images_ask_the_engine_rarely(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    evaluate = _javascript._evaluate
+
+    def count(source: str, *values: t.Any) -> t.Any:
+        asked.append(values)
+        return evaluate(source, *values)
+
+    monkeypatch.setattr(_javascript, "_evaluate", count)
+    _javascript._matches.cache_clear()
+    found = [build_gate.is_excluded(["rhel6", "centos:6"], f"image-{number % 7}") for number in range(20000)]
+    assert len(asked) == 2 * 7
+    assert not any(found)
