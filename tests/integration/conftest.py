@@ -34,7 +34,7 @@ class ModuleRunner:
     def __init__(self, kubeconfig: Path | None) -> None:
         self._kubeconfig = kubeconfig
 
-    def start(self, name: str, check: bool = False, **parameters: t.Any) -> subprocess.Popen[str]:
+    def start(self, name: str, /, check: bool = False, **parameters: t.Any) -> subprocess.Popen[str]:
         kubeconfig = {"kubeconfig": str(self._kubeconfig)} if self._kubeconfig else {}
         arguments = {**kubeconfig, **parameters, "_ansible_check_mode": check, "_ansible_diff": True}
         process = subprocess.Popen(
@@ -46,7 +46,7 @@ class ModuleRunner:
         process.stdin = None
         return process
 
-    def __call__(self, name: str, check: bool = False, **parameters: t.Any) -> dict[str, t.Any]:
+    def __call__(self, name: str, /, check: bool = False, **parameters: t.Any) -> dict[str, t.Any]:
         return self.result(self.start(name, check, **parameters))
 
     def result(self, process: subprocess.Popen[str]) -> dict[str, t.Any]:

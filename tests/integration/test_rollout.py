@@ -1,0 +1,338 @@
+"""Module rollout: the record and its lock, read back with kubectl, its writes counted by the API server's audit log."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import time
+import typing as t
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from lab.cluster import Lab
+
+Writes = t.Callable[[], list[dict[str, t.Any]]]
+STEPS = ["pilot", 5, 100]
+
+
+class Rollout:
+    """One record of a test's own: acted on through the module, looked at with kubectl."""
+
+    def __init__(self, lab: Lab, module: t.Any, name: str) -> None:
+        self.lab, self.module, self.name = lab, module, name
+        self.title = f"sd/{name}"
+
+    def __call__(self, action: str, holder: str | None = "ada", **parameters: t.Any) -> dict[str, t.Any]:
+        return self.module("rollout", namespace="sd", name=self.name, action=action, holder=holder, **parameters)
+
+    def refused(self, action: str, **parameters: t.Any) -> str:
+        answer = self(action, **parameters)
+        assert answer.get("failed"), answer
+        return answer["msg"]
+
+    def data(self) -> dict[str, str]:
+        return json.loads(self.lab.kubectl("get", "configmap", self.name, "-n", "sd", "-o", "json"))["data"]
+
+    def record(self) -> dict[str, t.Any]:
+        return json.loads(self.data()["record"])
+
+    def lease(self) -> dict[str, t.Any]:
+        return json.loads(self.lab.kubectl("get", "lease", self.name, "-n", "sd", "-o", "json"))["spec"]
+
+    def age_lease(self, seconds: int) -> datetime:
+        """Lets the lock be renewed for the last time so many seconds ago; returns when it runs out."""
+        renewed = datetime.now(UTC) - timedelta(seconds=seconds)
+        patch = {"spec": {"renewTime": renewed.strftime("%Y-%m-%dT%H:%M:%S.%fZ")}}
+        self.lab.kubectl("patch", "lease", self.name, "-n", "sd", "--type=merge", "-p", json.dumps(patch))
+        return renewed + timedelta(seconds=self.lease()["leaseDurationSeconds"])
+
+    def exists(self) -> list[str]:
+        found = self.lab.kubectl("get", f"configmap/{self.name}", f"lease/{self.name}", "-n", "sd", "--ignore-not-found", "-o", "name")
+        return found.split()
+
+
+@pytest.fixture
+def rollout(lab: Lab, module: t.Any, request: pytest.FixtureRequest) -> Rollout:
+    name = "rollout-" + hashlib.sha256(request.node.name.encode()).hexdigest()[:8]
+    lab.kubectl("delete", "configmap,lease", name, "-n", "sd", "--ignore-not-found")
+    return Rollout(lab, module, name)
+
+
+def written(events: list[dict[str, t.Any]]) -> list[str]:
+    return [f"{event['verb']} {event['objectRef']['resource']}" for event in events]
+
+
+def stamp(when: datetime) -> str:
+    return when.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def test_a_rollout_from_its_begin_to_its_end(rollout: Rollout, writes: Writes) -> None:
+    began = rollout("begin", steps=STEPS)
+    assert (began["changed"], began["resumed"], began["lock"]["holder"]) == (True, False, "ada")
+    assert written(writes()) == ["create leases", "create configmaps"]
+    assert rollout.data().keys() == {"phase", "step", "share", "record", "evidence"}
+    assert {key: rollout.data()[key] for key in ("phase", "step", "share")} == {"phase": "running", "step": "1 of 3", "share": "0"}
+    assert rollout.lease()["holderIdentity"] == "ada"
+
+    seen = rollout("observe", step=1, evidence={"seen": [1.5, 2]}, baseline={"legacy": {"5": 3}})
+    assert (seen["changed"], seen["evidence"], seen["baseline"]) == (True, {"seen": [1.5, 2]}, {"legacy": {"5": 3}})
+    assert seen["diff"]["before"] == seen["diff"]["after"]
+
+    gate = {"verdict": "pass", "reasons": ["All well."]}
+    advanced = rollout("advance", step=1, gate=gate)
+    assert (advanced["rollout"]["step"], advanced["rollout"]["share"], advanced["rollout"]["pilot"]) == (2, 5, False)
+    assert (advanced["evidence"], advanced["baseline"]) == ({}, {"legacy": {"5": 3}})
+    assert (advanced["diff"]["before"]["step"], advanced["diff"]["after"]["step"]) == (1, 2)
+    assert rollout.data()["share"] == "5"
+
+    assert rollout("pause", holder=None, reason="lunch")["rollout"]["phase"] == "paused"
+    assert (rollout.data()["phase"], rollout.record()["reason"]) == ("paused", "lunch")
+    assert rollout("begin")["rollout"]["phase"] == "paused"
+    assert rollout("resume")["rollout"]["phase"] == "running"
+    rollout("advance", step=2, gate=gate)
+    assert rollout("finish", gate=gate)["rollout"]["phase"] == "finished"
+    assert rollout.data()["share"] == "100"
+    assert [step["outcome"] for step in rollout.record()["history"]] == ["passed", "passed", "passed"]
+    assert rollout.record()["history"][0]["gate"] == gate
+
+    back = rollout("roll_back", holder=None, reason="builds hang", gate={"verdict": "fail"})
+    assert (back["changed"], back["rollout"]["phase"], back["rollout"]["share"]) == (True, "rolled_back", 0)
+    assert (rollout.data()["share"], rollout.record()["reason"]) == ("0", "builds hang")
+
+    released = rollout("release")
+    assert (released["changed"], released["lock"]) == (True, None)
+    assert "holderIdentity" not in rollout.lease()
+
+    again = rollout("begin", holder="bob", steps=[50])
+    assert (again["resumed"], again["rollout"]["share"], again["rollout"]["holder"]) == (False, 50, "bob")
+    assert [past["reason"] for past in again["rollout"]["past"]] == ["builds hang"]
+
+
+def test_a_second_run_writes_nothing_but_the_lock(rollout: Rollout, writes: Writes) -> None:
+    renewal = ["patch leases"]
+    actions: list[tuple[str, dict[str, t.Any], list[str]]] = [
+        ("begin", {"steps": STEPS}, renewal),
+        ("observe", {"step": 1, "evidence": {"observed_seconds": 60.1}, "baseline": {"legacy": {}}}, renewal),
+        ("advance", {"step": 1, "gate": {"verdict": "pass"}}, renewal),
+        ("pause", {"reason": "lunch"}, []),
+        ("resume", {}, renewal),
+        ("advance", {"step": 2}, renewal),
+        ("finish", {"gate": {"verdict": "pass"}}, renewal),
+        ("roll_back", {"reason": "builds hang"}, []),
+        ("release", {}, []),
+    ]
+    for action, parameters, expected in actions:
+        assert rollout(action, **parameters)["changed"], action
+        writes()
+        before = rollout.data()
+        repeated = rollout(action, **parameters)
+        assert (action, repeated["changed"], written(writes())) == (action, False, expected)
+        assert repeated["diff"]["before"] == repeated["diff"]["after"]
+        assert rollout.data() == before
+
+
+def test_check_mode_tells_and_writes_nothing(rollout: Rollout, writes: Writes) -> None:
+    began = rollout("begin", steps=STEPS, check=True)
+    assert (began["changed"], began["rollout"]["phase"], began["lock"]["holder"]) == (True, "running", "ada")
+    assert (rollout.exists(), writes()) == ([], [])
+
+    rollout("begin", steps=STEPS)
+    writes()
+    for action, parameters in (
+        ("begin", {}),
+        ("observe", {"evidence": {"seen": 1}}),
+        ("advance", {"step": 1}),
+        ("pause", {"reason": "lunch"}),
+        ("roll_back", {"reason": "builds hang"}),
+        ("release", {}),
+    ):
+        told = rollout(action, check=True, **parameters)
+        assert (action, told["changed"]) == (action, action != "begin")
+    assert writes() == []
+    assert (rollout.data()["phase"], rollout.lease()["holderIdentity"]) == ("running", "ada")
+    told = rollout("advance", step=1, check=True)
+    done = rollout("advance", step=1)
+    assert (told["rollout"]["step"], told["diff"]["after"].keys()) == (done["rollout"]["step"], done["diff"]["after"].keys())
+
+
+def test_another_holder_is_refused_until_the_lock_has_run_out(rollout: Rollout, writes: Writes) -> None:
+    rollout("begin", steps=STEPS, ttl=60)
+    until = rollout.age_lease(0)
+    writes()
+    locked = f"Rollout {rollout.title} is locked by ada until {stamp(until)} unless renewed: wait, or let ada release it. A way back needs no lock."
+    assert rollout.refused("begin", holder="bob", steps=STEPS) == locked
+    assert rollout.refused("advance", holder="bob") == locked
+    assert rollout.refused("release", holder="bob") == locked
+    # Run out, but not by more than two clocks may differ.
+    until = rollout.age_lease(60 + 5)
+    assert f"locked by ada until {stamp(until)}" in rollout.refused("begin", holder="bob")
+    assert written(writes()) == ["patch leases"]
+
+    rollout.age_lease(60 + 16)
+    taken = rollout("begin", holder="bob")
+    assert (taken["changed"], taken["resumed"], taken["lock"]["holder"], taken["rollout"]["holder"]) == (True, True, "bob", "bob")
+    assert (rollout.lease()["holderIdentity"], rollout.lease()["leaseTransitions"]) == ("bob", 1)
+    assert rollout.refused("observe", evidence={}).startswith(f"Rollout {rollout.title} is locked by bob until ")
+
+
+def test_a_way_back_and_a_pause_need_no_lock(rollout: Rollout) -> None:
+    rollout("begin", steps=STEPS)
+    assert rollout("pause", holder="bob", reason="lunch")["rollout"]["phase"] == "paused"
+    assert rollout.refused("advance") == f"Cannot advance rollout {rollout.title}: it is paused (lunch), resume it first."
+    assert rollout("roll_back", holder=None, reason="builds hang")["rollout"]["phase"] == "rolled_back"
+    assert rollout.refused("observe") == f"Cannot observe rollout {rollout.title}: it is rolled_back (builds hang), begin a new one."
+    assert rollout.lease()["holderIdentity"] == "ada"
+
+
+def test_without_the_lock_there_is_no_step(rollout: Rollout, writes: Writes) -> None:
+    rollout("begin", steps=STEPS)
+    rollout("release")
+    writes()
+    for action in ("observe", "advance", "resume"):
+        assert rollout.refused(action) == f"ada does not hold the lock of rollout {rollout.title}: begin to take it."
+    assert not rollout("release")["changed"]
+    assert writes() == []
+    taken = rollout("begin")
+    assert (taken["changed"], taken["diff"]["before"]["lock"], taken["diff"]["after"]["lock"]) == (True, None, "ada")
+
+
+def test_of_many_that_begin_at_once_one_wins(rollout: Rollout) -> None:
+    holders = ["ada", "bob", "cyd", "dan"]
+    parameters = {"namespace": "sd", "name": rollout.name, "action": "begin", "steps": STEPS}
+    running = {holder: rollout.module.start("rollout", holder=holder, **parameters) for holder in holders}
+    answers = {holder: rollout.module.result(process) for holder, process in running.items()}
+    winners = [holder for holder, answer in answers.items() if not answer.get("failed")]
+    assert len(winners) == 1, answers
+    (winner,) = winners
+    assert (rollout.lease()["holderIdentity"], rollout.record()["holder"]) == (winner, winner)
+    refusals = [answer["msg"] for holder, answer in answers.items() if holder != winner]
+    assert all(refusal.startswith(f"Rollout {rollout.title} is locked by {winner} until ") for refusal in refusals), refusals
+
+
+def test_of_many_that_advance_at_once_each_step_is_taken_once(rollout: Rollout) -> None:
+    rollout("begin", steps=[1, 2, 3, 4, 5])
+    parameters = {"namespace": "sd", "name": rollout.name, "action": "advance", "step": 1, "holder": "ada"}
+    answers = [rollout.module.result(process) for process in [rollout.module.start("rollout", **parameters) for _unused in range(4)]]
+    assert sorted(answer["changed"] for answer in answers) == [False, False, False, True]
+    assert (rollout.record()["step"], len(rollout.record()["history"])) == (2, 1)
+
+
+def test_a_run_that_was_killed_goes_on(rollout: Rollout) -> None:
+    expected = {"begin": 1, "advance": 2}
+    for action, parameters in (("begin", {"steps": STEPS}), ("advance", {"step": 1})):
+        seen = rollout.lab.audit_log.stat().st_size
+        process = rollout.module.start("rollout", namespace="sd", name=rollout.name, action=action, holder="ada", **parameters)
+        deadline = time.monotonic() + 60
+        # Its first write is the lock's: it dies between that and the record's, or right after both.
+        while process.poll() is None and time.monotonic() < deadline:
+            with rollout.lab.audit_log.open("rb") as log:
+                log.seek(seen)
+                if b"/leases" in log.read():
+                    os.kill(process.pid, signal.SIGKILL)
+                    break
+        process.communicate()
+        again = rollout(action, **parameters)
+        assert not again.get("failed"), again
+        assert (rollout.record()["step"], len(rollout.record()["history"])) == (expected[action], expected[action] - 1)
+        assert (rollout.lease()["holderIdentity"], rollout.data()["phase"]) == ("ada", "running")
+
+
+def test_a_run_that_took_the_lock_alone_goes_on(rollout: Rollout) -> None:
+    spec = {"holderIdentity": "ada", "leaseDurationSeconds": 300, "renewTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")}
+    lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": rollout.name, "namespace": "sd"}, "spec": spec}
+    rollout.lab.kubectl("create", "-f", "-", stdin=json.dumps(lease))
+    assert rollout.refused("begin", holder="bob", steps=STEPS).startswith(f"Rollout {rollout.title} is locked by ada until ")
+    began = rollout("begin", steps=STEPS)
+    assert (began["changed"], began["resumed"], rollout.record()["step"]) == (True, False, 1)
+
+
+def test_a_way_back_without_a_record_is_nothing(rollout: Rollout, writes: Writes) -> None:
+    back = rollout("roll_back", holder=None, reason="builds hang")
+    assert (back["changed"], back["rollout"], back["lock"]) == (False, None, None)
+    assert writes() == []
+
+
+@pytest.mark.parametrize(
+    "parameters, message",
+    [
+        ({"action": "begin"}, "action is begin but all of the following are missing: holder"),
+        ({"action": "release"}, "action is release but all of the following are missing: holder"),
+        ({"action": "pause", "holder": "ada"}, "action is pause but all of the following are missing: reason"),
+        ({"action": "roll_back"}, "action is roll_back but all of the following are missing: reason"),
+        ({"action": "begin", "holder": " "}, "holder is empty: begin needs the name of who works on the rollout, such as user@host."),
+        ({"action": "pause", "reason": ""}, "reason is empty: pause needs one for the record."),
+        (
+            {"action": "begin", "holder": "ada", "ttl": 29},
+            "ttl is 29: give at least 30 seconds, so that the lock outlives the time between two renewals.",
+        ),
+        ({"action": "begin", "holder": "ada"}, "There is no rollout {title} to resume: give the steps to begin one."),
+        (
+            {"action": "begin", "holder": "ada", "steps": [5, 101]},
+            "steps: step 2 (101) is not a step: give a percent above 0 up to 100 with at most two decimals, or pilot.",
+        ),
+        (
+            {"action": "begin", "holder": "ada", "steps": [10, 5]},
+            "steps: step 2 (5 %) is not above the step before it (10 %), give the shares in ascending order.",
+        ),
+        ({"action": "advance", "holder": "ada"}, "Cannot advance rollout {title}: there is no such record, begin one first."),
+        ({"action": "finish", "holder": "ada"}, "Cannot finish rollout {title}: there is no such record, begin one first."),
+        ({"action": "pause", "reason": "lunch"}, "Cannot pause rollout {title}: there is no such record, begin one first."),
+        (
+            {"action": "stop", "holder": "ada"},
+            "value of action must be one of: begin, observe, advance, pause, resume, roll_back, finish, release, got: stop",
+        ),
+    ],
+)
+def test_bad_input_is_refused_before_anything_is_touched(rollout: Rollout, writes: Writes, parameters: dict[str, t.Any], message: str) -> None:
+    answer = rollout.module("rollout", namespace="sd", name=rollout.name, **parameters)
+    assert (answer.get("failed"), answer["msg"]) == (True, message.format(title=rollout.title))
+    assert (writes(), rollout.exists()) == ([], [])
+
+
+def test_other_steps_are_refused_and_leave_no_lock(rollout: Rollout, writes: Writes) -> None:
+    rollout("begin", steps=STEPS)
+    rollout("release")
+    writes()
+    assert rollout.refused("begin", steps=[50]) == (
+        f"Rollout {rollout.title} is running at step 1 of 3 (pilot) of [pilot, 5, 100]: go on with the same steps, or roll it back before it begins with [50]."
+    )
+    assert rollout.refused("begin", holder="bob", steps=[50]).startswith(f"Rollout {rollout.title} is running at step 1")
+    assert writes() == []
+
+
+@pytest.mark.parametrize("action", ["begin", "roll_back"])
+def test_a_config_map_that_is_no_record_is_left_alone(rollout: Rollout, writes: Writes, action: str) -> None:
+    rollout.lab.kubectl("create", "configmap", rollout.name, "-n", "sd", "--from-literal=local.yaml=executor")
+    writes()
+    assert rollout.refused(action, steps=STEPS, reason="x") == (
+        f"ConfigMap {rollout.title} is not a rollout record: its keys record and evidence are not what this module writes."
+        " Use another name, or delete it if nothing needs it."
+    )
+    assert (writes(), rollout.data()) == ([], {"local.yaml": "executor"})
+
+
+def test_a_record_of_a_newer_version_is_refused(rollout: Rollout, writes: Writes) -> None:
+    rollout("begin", steps=STEPS)
+    record = {**rollout.record(), "version": 2}
+    rollout.lab.kubectl("patch", "configmap", rollout.name, "-n", "sd", "--type=merge", "-p", json.dumps({"data": {"record": json.dumps(record)}}))
+    writes()
+    refusal = f"The rollout record {rollout.title} has version 2, this module reads version 1: use the release of the collection that wrote it."
+    assert [rollout.refused(action, reason="x") for action in ("begin", "advance", "roll_back")] == [refusal] * 3
+    assert writes() == []
+
+
+def test_a_namespace_that_does_not_exist(rollout: Rollout) -> None:
+    answer = rollout.module("rollout", namespace="nowhere", name=rollout.name, action="begin", holder="ada", steps=STEPS)
+    assert answer["msg"] == f'Cannot create Lease nowhere/{rollout.name}: namespaces "nowhere" not found.'
+
+
+def test_a_user_without_the_right(rollout: Rollout, lab: Lab, module_as: t.Any) -> None:
+    limited = module_as(lab.directory / "limited.kubeconfig")
+    answer = limited("rollout", namespace="sd", name=rollout.name, action="begin", holder="ada", steps=STEPS)
+    assert answer["msg"] == (
+        f"Cannot read ConfigMap {rollout.title}: not allowed (403). Grant the right or use other credentials:"
+        f' configmaps "{rollout.name}" is forbidden: User "limited" cannot get resource "configmaps" in API group "" in the namespace "sd".'
+    )
