@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 import threading
 import time
 import typing as t
@@ -30,7 +31,6 @@ class Demo:
         self.fault = fault
         self.lab = Lab("demo")
         self.report = TOP / "demo-report.html"
-        self.nodes: list[str] = []
         self._over = threading.Event()
 
     def run(self) -> bool:
@@ -40,7 +40,7 @@ class Demo:
         try:
             self.lab.up(NODES)
             self._flow()
-            self.nodes = fleet.convert(self.lab, KATA_NODES)
+            fleet.convert(self.lab, KATA_NODES)
             say(f"Stand-in for the node part of site: {KATA_NODES} of {NODES} nodes have handler kata and count as proven")
             if self._play("site"):
                 return False
@@ -72,8 +72,8 @@ class Demo:
         environment = {
             **os.environ,
             "ANSIBLE_STDOUT_CALLBACK": "screwdriver.kata.progress",
-            "ANSIBLE_FORCE_COLOR": "1",
-            "DEMO_NODES": ",".join(self.nodes),
+            **({"ANSIBLE_FORCE_COLOR": "1"} if sys.stdout.isatty() else {}),
+            "ANSIBLE_PIPELINING": "1",
             "K8S_AUTH_KUBECONFIG": str(self.lab.kubeconfig),
         }
         command = ["ansible-playbook", f"screwdriver.kata.{name}", "-e", f"@{SOURCE / 'demo.yml'}", "-e", f"rollout_report={self.report}"]

@@ -86,6 +86,14 @@ def convert(lab: Lab, count: int) -> list[str]:
     return names
 
 
+def revert(lab: Lab, count: int) -> None:
+    """The first ``count`` nodes as they were registered."""
+    api = _api(lab.kubeconfig)
+    for number in range(1, count + 1):
+        api.delete_node(f"build-{number}")
+        api.create_node(_node(f"build-{number}"))
+
+
 def ready(lab: Lab) -> int:
     """How many nodes kwok keeps Ready."""
     pages = itertools.chain.from_iterable(node.status.conditions or [] for node in _api(lab.kubeconfig).list_node().items)

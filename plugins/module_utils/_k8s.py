@@ -84,6 +84,8 @@ class Cluster:
             raise self._error(exc, "reach", "the Kubernetes API") from exc
         self._client.dry_run = self._client.dry_run or dry_run
         self.host: str = self._client.configuration.host
+        # More calls at a time would open and close a connection each.
+        self.connections: int = self._client.configuration.connection_pool_maxsize or 1
 
     def get(self, kind: str, name: str, namespace: str | None = None, api_version: str = "v1") -> dict[str, t.Any] | None:
         """One object, or None where it does not exist."""
