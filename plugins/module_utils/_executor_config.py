@@ -26,8 +26,9 @@ from ansible_collections.screwdriver.kata.plugins.module_utils._k8s import Clust
 
 try:
     from ruamel.yaml import YAML
-    from ruamel.yaml.comments import CommentedMap
-    from ruamel.yaml.error import MarkedYAMLError
+    from ruamel.yaml.comments import CommentedMap, CommentedSeq
+    from ruamel.yaml.error import CommentMark, MarkedYAMLError
+    from ruamel.yaml.tokens import CommentToken
 
     RUAMEL_TRACEBACK = None
 except ImportError:
@@ -53,6 +54,7 @@ class Document:
         self._yaml = YAML()
         self._yaml.preserve_quotes = True
         self._yaml.width = 4096
+        self._yaml.explicit_start = text.startswith("---")
         mapping, sequence, offset = _indentation(text)
         self._yaml.indent(mapping=mapping, sequence=sequence, offset=offset)
         try:
@@ -61,15 +63,17 @@ class Document:
             mark = exc.problem_mark or exc.context_mark
             place = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "unknown place"
             raise ConfigError(f"{where} is not valid YAML: {exc.problem} ({place}). Nothing was changed.") from exc
+        # A text of comments alone has nothing that they could be tied to.
+        self._head = text if self.root is None else ""
         if self.root is None:
             self.root = CommentedMap()
         if not isinstance(self.root, dict):
-            raise ConfigError(f"{where} holds a {type(self.root).__name__} and not a map with the key executor. Nothing was changed.")
+            raise ConfigError(f"{where} holds a {type(_plain(self.root)).__name__} and not a map with the key executor. Nothing was changed.")
 
     def text(self) -> str:
         stream = io.StringIO()
         self._yaml.dump(self.root, stream)
-        return stream.getvalue()
+        return self._head + stream.getvalue()
 
     def plain(self) -> dict[str, t.Any]:
         """The document as ordinary Python values."""
@@ -98,8 +102,48 @@ def _merge(target: t.Any, changes: t.Mapping[str, t.Any]) -> None:
         known = target.get(key)
         if isinstance(known, dict) and isinstance(value, t.Mapping):
             _merge(known, value)
-        elif key not in target or type(_plain(known)) is not type(value) or _plain(known) != value:
+        elif key not in target:
+            _append(target, key, value)
+        elif type(_plain(known)) is not type(value) or _plain(known) != value:
             target[key] = value
+
+
+def _append(target: t.Any, key: str, value: t.Any) -> None:
+    """Adds a key at the end of a map. The comment lines below the map, which the library ties to its last value, stay below it."""
+    below = ""
+    for container, last in reversed(_last_places(target)):
+        comment = container.ca.items.get(last)
+        slot = 0 if isinstance(container, list) else 2
+        if comment and comment[slot]:
+            own, unused, below = comment[slot].value.partition("\n")
+            comment[slot].value = own + "\n"
+            if not own:
+                del container.ca.items[last]
+            break
+    target[key] = _commented(value)
+    if below.strip():
+        container, last = _last_places(target)[-1]
+        token = CommentToken("\n" + below, CommentMark(0), None)
+        container.ca.items[last] = [token, None, None, None] if isinstance(container, list) else [None, None, token, None]
+
+
+def _last_places(target: t.Any) -> list[tuple[t.Any, t.Any]]:
+    """(container, key) of the last value of a block, of that value's last value, and so on."""
+    places = []
+    while isinstance(target, (dict, list)) and target and not target.fa.flow_style():
+        last = len(target) - 1 if isinstance(target, list) else next(reversed(target))
+        places.append((target, last))
+        target = target[last]
+    return places
+
+
+def _commented(value: t.Any) -> t.Any:
+    """Ordinary values as those of the library, which can carry comments."""
+    if isinstance(value, t.Mapping):
+        return CommentedMap({key: _commented(item) for key, item in value.items()})
+    if isinstance(value, list):
+        return CommentedSeq([_commented(item) for item in value])
+    return value
 
 
 def _indentation(text: str) -> tuple[int, int, int]:

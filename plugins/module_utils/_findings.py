@@ -227,30 +227,26 @@ def _together(section: t.Mapping[str, t.Any]) -> t.Iterator[Finding]:
         )
 
 
-def _environment(section: t.Mapping[str, t.Any], environment: t.Mapping[str, str | None]) -> t.Iterator[Finding]:
-    # An empty variable counts as unset; one from an unreadable source counts as set.
+def overridden(section: t.Mapping[str, t.Any], environment: t.Mapping[str, str | None]) -> list[tuple[str, str]]:
+    """(variable, key) of each key of the section that a variable beats, such as ("WEIGHT_K8S", "k8s.weightage")."""
+    # An empty variable counts as unset; one from a source that cannot be read counts as set.
     present = {name for name, value in environment.items() if value != ""}
-    if _worker.DEFAULT_EXECUTOR_VARIABLE in present and "plugin" in section:
-        yield _error(
-            "environment_wins",
-            _worker.DEFAULT_EXECUTOR_VARIABLE,
-            f"{_worker.DEFAULT_EXECUTOR_VARIABLE} in the Deployment beats executor.plugin in the file: remove the variable.",
-        )
-    if _worker.DEAD_EXCLUSION_VARIABLE in present:
+    pairs = [(_worker.DEFAULT_EXECUTOR_VARIABLE, "plugin")]
+    for name in _routing.entries(section):
+        pairs += [(variable, f"{name}.{key}") for variable, key in _worker.ENVIRONMENT.get(name, {}).items()]
+    return [(variable, key) for variable, key in pairs if variable in present and _worker.lookup(section, key) is not None]
+
+
+def _environment(section: t.Mapping[str, t.Any], environment: t.Mapping[str, str | None]) -> t.Iterator[Finding]:
+    if environment.get(_worker.DEAD_EXCLUSION_VARIABLE, "") != "":
         yield _error(
             "exclusion_ignored",
             _worker.DEAD_EXCLUSION_VARIABLE,
             f"{_worker.DEAD_EXCLUSION_VARIABLE} in the Deployment sets a key that no router reads: write exclusions into the file.",
         )
-    for name, entry in _routing.entries(section).items():
-        for variable, key in _worker.ENVIRONMENT.get(name, {}).items():
-            if variable in present and _worker.lookup(entry, key) is not None:
-                severe = key == "weightage"
-                yield (_error if severe else _warning)(
-                    "environment_wins",
-                    variable,
-                    f"{variable} in the Deployment beats executor.{name}.{key} in the file: remove the variable.",
-                )
+    for variable, key in overridden(section, environment):
+        message = f"{variable} in the Deployment beats executor.{key} in the file: remove the variable."
+        yield (_error if key == "plugin" or key.endswith(".weightage") else _warning)("environment_wins", variable, message)
     if environment.get("K8S_RUNTIME_CLASS"):
         yield _warning(
             "runtime_class_on_both",

@@ -83,7 +83,6 @@ class Cluster:
         except (ApiException, urllib3.exceptions.HTTPError) as exc:
             raise self._error(exc, "reach", "the Kubernetes API") from exc
         self._client.dry_run = self._client.dry_run or dry_run
-        self.host: str = self._client.configuration.host
         # More calls at a time would open and close a connection each.
         self.connections: int = self._client.configuration.connection_pool_maxsize or 1
 
@@ -201,8 +200,9 @@ class Cluster:
         if isinstance(exc, ResourceNotFoundError):
             return ClusterError(f"Cannot {verb} {what}: the API server does not know this kind.", 404)
         if not isinstance(exc, ApiException):
-            host = getattr(self, "host", None) or "the address in the kubeconfig"
-            return ClusterError(f"Cannot {verb} {what}: no answer from the API server at {host}. Check that it runs and can be reached.")
+            pool = getattr(exc, "pool", None)
+            host = f" at {pool.scheme}://{pool.host}:{pool.port}" if pool else ""
+            return ClusterError(f"Cannot {verb} {what}: no answer from the API server{host}. Check that it runs and can be reached.")
         try:
             reason = json.loads(exc.body or "")["message"]
         except (TypeError, ValueError, KeyError):

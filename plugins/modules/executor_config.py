@@ -213,7 +213,7 @@ class ExecutorConfig:
 
     def _check_names(self, section: dict[str, t.Any]) -> None:
         for option, name in (("kata_executor", self.kata), ("legacy_executor", self.legacy)):
-            if name not in _routing.entries(section):
+            if name not in _routing.entries(section) and name not in _routing.SHIPPED:
                 known = ", ".join(_routing.entries(section)) or "no executor"
                 raise RoutingError(f"{option} {name} is not configured in {self.source.where}, which has {known}: add it through executors.")
         if self.kata == self.legacy:
@@ -228,14 +228,9 @@ class ExecutorConfig:
         routed = _routing.shares(section).get(self.kata, 0) * 100
         if routed != self.share and not (self.share == 0 and routed == 0):
             raise RoutingError(f"The router would send {float(routed):g} % to {self.kata} and not {self.share} %. Nothing was changed.")
-        weights = {f"executor.{name}.weightage" for name in (self.kata, self.legacy)}
-        for finding in _findings.find(document, self.source.environment):
-            if (
-                finding["code"] == "environment_wins"
-                and any(place in finding["message"] for place in (*weights, "executor.plugin"))
-                and (finding["severity"] == "error")
-            ):
-                raise RoutingError(f"kata_share would have no effect: {finding['message']}")
+        for variable, key in _findings.overridden(section, self.source.environment):
+            if key in ("plugin", f"{self.kata}.weightage", f"{self.legacy}.weightage"):
+                raise RoutingError(f"kata_share would have no effect: {variable} in the Deployment beats executor.{key} in the file: remove the variable.")
 
 
 def main() -> None:
