@@ -64,11 +64,11 @@ def _node(name: str) -> dict[str, t.Any]:
     }
 
 
-def create(lab: Lab, count: int) -> None:
-    """Registers ``count`` legacy build nodes: build-1, build-2, ..."""
+def create(lab: Lab, last: int, first: int = 1) -> None:
+    """Registers legacy build nodes: build-1, build-2, ..."""
     api = _api(lab.kubeconfig)
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda number: api.create_node(_node(f"build-{number}")), range(1, count + 1)))
+        list(pool.map(lambda number: api.create_node(_node(f"build-{number}")), range(first, last + 1)))
 
 
 def convert(lab: Lab, count: int) -> list[str]:

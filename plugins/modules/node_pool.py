@@ -237,8 +237,9 @@ def main() -> None:
     except (ClusterError, NodePoolError) as exc:
         module.fail_json(msg=str(exc))
     if failed := result.pop("failed_nodes"):
-        reasons = _some([node["reason"].rstrip(".") for node in failed])
-        module.fail_json(msg=f"{len(failed)} of {len(result['nodes'])} nodes could not be written: {reasons}. Run it again for the rest.", **result)
+        names = _some([node["name"] for node in failed])
+        msg = f"{len(failed)} of {len(result['nodes'])} nodes could not be written: {names}. {failed[0]['reason']} Run it again for these."
+        module.fail_json(msg=msg, **result)
     module.exit_json(**result)
 
 

@@ -127,6 +127,14 @@ class RuntimeClassError(Exception):
     """What cannot be done, as one sentence."""
 
 
+def check_quantities(overhead: dict[str, t.Any]) -> None:
+    for resource, amount in overhead.items():
+        try:
+            parse_quantity(amount)
+        except ValueError as exc:
+            raise RuntimeClassError(f"overhead: {amount!r} is no quantity of {resource}: write one such as 250m, 2 or 160Mi.") from exc
+
+
 def same_quantities(one: dict[str, t.Any], two: dict[str, t.Any]) -> bool:
     return one.keys() == two.keys() and all(parse_quantity(one[key]) == parse_quantity(two[key]) for key in one)
 
@@ -179,6 +187,7 @@ class RuntimeClass:
         self.check_mode: bool = module.check_mode
         self.cluster = Cluster(module)
         self.name: str = self.params["name"]
+        check_quantities(self.params["overhead"] or {})
 
     def run(self) -> dict[str, t.Any]:
         before = self.cluster.get("RuntimeClass", self.name, api_version=API)

@@ -15,14 +15,15 @@ import pytest
 from lab.cluster import Lab
 
 TOP = Path(__file__).resolve().parents[2]
+NODES = 8
 COLLECTION = "ansible_collections.screwdriver.kata.plugins.modules"
 
 
 @pytest.fixture(scope="session")
 def lab() -> t.Iterator[Lab]:
-    """A lab of this checkout's own, so that two checkouts can be tested side by side. KATA_KEEP_LAB=1 leaves it up for the next run."""
-    own = Lab("test-" + hashlib.sha256(str(TOP).encode()).hexdigest()[:8])
-    own.up(nodes=5)
+    """A lab of this checkout's and this test process's own, so that several can be tested side by side. KATA_KEEP_LAB=1 leaves it up for the next run."""
+    own = Lab(f"test-{hashlib.sha256(str(TOP).encode()).hexdigest()[:8]}-{os.environ.get('PYTEST_XDIST_WORKER', 'gw0')}")
+    own.up(nodes=NODES)
     yield own
     if not os.environ.get("KATA_KEEP_LAB"):
         own.down()
@@ -71,7 +72,7 @@ def module_as(lab: Lab) -> t.Callable[[Path | None], ModuleRunner]:
 
 @pytest.fixture
 def writes(lab: Lab) -> t.Callable[[], list[dict[str, t.Any]]]:
-    """Every write that the API server has logged since the fixture or the last call of it: who, verb, object. Dry runs are left out."""
+    """Every write that the API server has taken since the fixture or the last call of it: who, verb, object. Dry runs are left out."""
     position = lab.audit_log.stat().st_size if lab.audit_log.exists() else 0
 
     def since() -> list[dict[str, t.Any]]:
@@ -81,7 +82,7 @@ def writes(lab: Lab) -> t.Callable[[], list[dict[str, t.Any]]]:
             text = log.read()
         position += len(text)
         events = [json.loads(line) for line in text.splitlines()]
-        return [event for event in events if "dryRun=" not in event["requestURI"]]
+        return [event for event in events if "dryRun=" not in event["requestURI"] and event["responseStatus"]["code"] < 400]
 
     return since
 

@@ -316,7 +316,7 @@ def test_refused_config(module: ModuleRunner, config: Path, text: str) -> None:
 def test_refused_places(module: ModuleRunner, config_map: t.Callable[[], str], tmp_path: Path, writes: t.Callable[[], list[t.Any]]) -> None:
     writes()
     asked: dict[str, t.Any] = {"legacy_executor": "k8s-vm", "kata_share": "1", "executors": {"k8s-kata": ENTRY}}
-    messages = {
+    messages: dict[str, dict[str, t.Any]] = {
         "ConfigMap sd/nowhere does not exist: name the one that the worker mounts.": {"config_map": {**MAP, "name": "nowhere"}},
         "ConfigMap sd/worker-config has no key config.yaml: it has local.yaml, other.": {"config_map": {**MAP, "key": "config.yaml"}},
         "Deployment sd/nobody does not exist: name the worker's, or leave deployment out.": {"config_map": {**MAP, "deployment": "nobody"}},

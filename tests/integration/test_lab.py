@@ -7,11 +7,13 @@ import typing as t
 
 from lab.cluster import Lab
 
+from .conftest import NODES
+
 
 def test_nodes_are_ready(lab: Lab) -> None:
     nodes = json.loads(lab.kubectl("get", "nodes", "-o", "json"))["items"]
     ready = [node for node in nodes if any(c["type"] == "Ready" and c["status"] == "True" for c in node["status"]["conditions"])]
-    assert len(ready) == 5
+    assert len(ready) == NODES
 
 
 def test_writes_are_counted(lab: Lab, writes: t.Callable[[], list[dict[str, t.Any]]]) -> None:

@@ -19,7 +19,7 @@ from lab.cluster import Lab
 Playbook = t.Callable[..., "subprocess.CompletedProcess[str]"]
 TOP = Path(__file__).resolve().parents[2]
 RATE = 2.0
-KATA_NODES = 3
+KATA_NODES = 4
 RUNTIME_CLASS = {
     "apiVersion": "node.k8s.io/v1",
     "kind": "RuntimeClass",
@@ -46,7 +46,7 @@ FAST: dict[str, t.Any] = {
 
 @pytest.fixture(scope="module", autouse=True)
 def flow(lab: Lab) -> t.Iterator[None]:
-    """Three of the nodes are Kata's, and builds flow."""
+    """Half of the nodes are Kata's, and builds flow."""
     lab.kubectl("apply", "-f", "-", stdin=json.dumps(RUNTIME_CLASS))
     for name in fleet.convert(lab, KATA_NODES):
         lab.kubectl("label", "node", name, "dedicated=screwdriver-kata")
@@ -131,8 +131,8 @@ def test_failed_starts_lead_back_to_zero(lab: Lab, playbook: Playbook) -> None:
 
 def test_no_evidence_is_not_success_and_a_second_run_goes_on(lab: Lab, playbook: Playbook) -> None:
     done = playbook("playbooks/rollout.yml", **{**FAST, "rollout_min_builds": 100000, "rollout_patience": 2})
-    assert done.returncode != 0
-    assert "Paused at 100 %, since the evidence does not suffice" in done.stdout
+    assert done.returncode != 0, done.stdout
+    assert "Paused at 100 %, since the evidence does not suffice" in done.stdout, done.stdout
     assert weightages(lab)["k8s-kata"] == 100
     assert record(lab)["phase"] == "paused"
     again = playbook("playbooks/rollout.yml", **FAST)

@@ -1,0 +1,162 @@
+"""node_pool on the lab's API server: many nodes, other writers, an API server that goes away. Nodes are looked at with kubectl."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+import typing as t
+from pathlib import Path
+
+import pytest
+
+from lab.cluster import Lab
+
+if t.TYPE_CHECKING:
+    from .conftest import ModuleRunner
+
+MANY = 300
+POOL: dict[str, t.Any] = {
+    "labels": {"dedicated": "screwdriver-kata"},
+    "taints": [{"key": "dedicated", "value": "screwdriver-kata", "effect": "NoSchedule"}],
+}
+Writes = t.Callable[[], list[dict[str, t.Any]]]
+
+
+def node(name: str, handlers: list[str]) -> dict[str, t.Any]:
+    """A node as its kubelet would register it."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": name, "labels": {"test": "node-pool", "foreign": "kept"}},
+        "spec": {"taints": [{"key": "foreign", "effect": "NoExecute"}]},
+        "status": {"runtimeHandlers": [{"name": handler} for handler in handlers]},
+    }
+
+
+@pytest.fixture
+def nodes(lab: Lab) -> t.Iterator[None]:
+    """pool-1 .. pool-N, of which pool-1 has no handler kata and pool-2 reports none at all."""
+    items = [node(f"pool-{number}", ["", "runc", *(["kata"] if number > 1 else [])] if number != 2 else []) for number in range(1, MANY + 1)]
+    lab.kubectl("create", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
+    yield
+    lab.kubectl("delete", "nodes", "-l", "test=node-pool", "--wait=false")
+
+
+def seen(lab: Lab) -> dict[str, dict[str, t.Any]]:
+    items = json.loads(lab.kubectl("get", "nodes", "-l", "test=node-pool", "-o", "json"))["items"]
+    return {
+        item["metadata"]["name"]: {
+            "label": item["metadata"]["labels"].get("dedicated"),
+            "foreign": item["metadata"]["labels"].get("foreign"),
+            "taints": {
+                f"{taint['key']}={taint.get('value', '')}:{taint['effect']}" for taint in item["spec"].get("taints", []) if "kubernetes.io" not in taint["key"]
+            },
+        }
+        for item in items
+    }
+
+
+IN: dict[str, t.Any] = {"label": "screwdriver-kata", "foreign": "kept", "taints": {"foreign=:NoExecute", "dedicated=screwdriver-kata:NoSchedule"}}
+OUT = {"label": None, "foreign": "kept", "taints": {"foreign=:NoExecute"}}
+
+
+def own(writes: Writes) -> int:
+    return len([event for event in writes() if event["objectRef"]["resource"] == "nodes" and event["user"]["username"] == "admin"])
+
+
+@pytest.mark.usefixtures("nodes")
+def test_many_nodes_in_and_out_again(lab: Lab, module: ModuleRunner, writes: Writes) -> None:
+    asked = {"selector": "test=node-pool", **POOL}
+    writes()
+    tried = module("node_pool", check=True, **asked)
+    assert (tried["changed"], len(tried["diff"]["after"]), own(writes)) == (True, MANY, 0)
+    done = module("node_pool", **asked)
+    assert {(item["changed"], item["ready"], item["reason"]) for item in done["nodes"]} == {(True, True, "")}
+    assert own(writes) == MANY
+    assert list(seen(lab).values()) == [IN] * MANY
+    assert (module("node_pool", **asked)["changed"], own(writes)) == (False, 0)
+    lab.kubectl("label", "node", "pool-7", "dedicated=somebody-else", "--overwrite")
+    gone = module("node_pool", state="absent", **asked)
+    assert gone["changed"] is True
+    after = seen(lab)
+    assert after.pop("pool-7")["label"] == "somebody-else"
+    assert list(after.values()) == [OUT] * (MANY - 1)
+    own(writes)
+    assert (module("node_pool", state="absent", **asked)["changed"], own(writes)) == (False, 0)
+
+
+@pytest.mark.usefixtures("nodes")
+def test_only_nodes_whose_kubelet_reports_the_handler(lab: Lab, module: ModuleRunner) -> None:
+    done = module("node_pool", nodes=["pool-1", "pool-2", "pool-3"], require_handler="kata", **POOL)
+    assert done["nodes"] == [
+        {"name": "pool-1", "changed": False, "ready": False, "reason": "Its kubelet does not report handler kata, only runc."},
+        {
+            "name": "pool-2",
+            "changed": False,
+            "ready": False,
+            "reason": "Its kubelet reports no handlers, so kata cannot be seen: that takes Kubernetes 1.30 and containerd 1.7 or newer.",
+        },
+        {"name": "pool-3", "changed": True, "ready": True, "reason": ""},
+    ]
+    after = seen(lab)
+    assert (after["pool-1"], after["pool-2"], after["pool-3"], after["pool-4"]) == (OUT, OUT, IN, OUT)
+
+
+@pytest.mark.usefixtures("nodes")
+def test_other_writers_lose_nothing(lab: Lab, module: ModuleRunner) -> None:
+    over = threading.Event()
+
+    def write() -> None:
+        number = 0
+        while not over.is_set():
+            number += 1
+            lab.kubectl("annotate", "nodes", "-l", "test=node-pool", f"written={number}", "--overwrite")
+
+    other = threading.Thread(target=write)
+    other.start()
+    try:
+        lab.kubectl("taint", "nodes", "-l", "test=node-pool", "theirs=1:NoSchedule")
+        done = module("node_pool", selector="test=node-pool", **POOL)
+    finally:
+        over.set()
+        other.join()
+    assert done["changed"] is True
+    assert list(seen(lab).values()) == [{**IN, "taints": IN["taints"] | {"theirs=1:NoSchedule"}}] * MANY
+
+
+@pytest.mark.usefixtures("nodes")
+def test_an_api_server_that_is_killed_and_comes_back(lab: Lab, module: ModuleRunner, writes: Writes) -> None:
+    own(writes)
+    process = module.start("node_pool", selector="test=node-pool", concurrency=2, **POOL)
+    deadline = time.monotonic() + 60
+    while not own(writes):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    lab.process("kube-apiserver").restart()
+    lab.wait_ready()
+    done = module.result(process)
+    assert not done.get("failed"), done["msg"]
+    assert list(seen(lab).values()) == [IN] * MANY
+    own(writes)
+    assert (module("node_pool", selector="test=node-pool", **POOL)["changed"], own(writes)) == (False, 0)
+
+
+def test_refused(lab: Lab, module: ModuleRunner, module_as: t.Any, writes: Writes, tmp_path: Path) -> None:
+    writes()
+    assert module("node_pool", nodes=["build-1", "nowhere"], **POOL)["msg"] == "nowhere is no node of this cluster: correct nodes. Nothing was changed."
+    assert (
+        module("node_pool", nodes=["a", "b", "c", "d"], **POOL)["msg"] == "a, b, c and 1 more are no nodes of this cluster: correct nodes. Nothing was changed."
+    )
+    assert module("node_pool", **POOL)["msg"] == "one of the following is required: nodes, selector"
+    assert module("node_pool", nodes=["build-1"], selector="", **POOL)["msg"] == "parameters are mutually exclusive: nodes|selector"
+    assert module("node_pool", nodes=["build-1"], concurrency=0, **POOL)["msg"] == "concurrency is 0: give at least 1."
+    limited = module_as(lab.directory / "limited.kubeconfig")("node_pool", selector="", **POOL)
+    assert limited["msg"].startswith("Cannot list Node: not allowed (403). Grant the right or use other credentials: nodes is forbidden")
+    expired = module_as(lab.write_kubeconfig(tmp_path / "expired", "a-token-of-yesterday"))("node_pool", selector="", **POOL)
+    assert expired["msg"] == (
+        "Cannot list Node: the API server does not accept the credentials (401). They are wrong or have expired: renew the kubeconfig or token."
+    )
+    assert own(writes) == 0
+    refused = module("node_pool", nodes=["build-1"], labels={"not a label": "x"})
+    assert refused["msg"].startswith("1 of 1 nodes could not be written: build-1")

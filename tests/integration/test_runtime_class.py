@@ -1,0 +1,120 @@
+"""runtime_class on the lab's API server; the class is looked at with kubectl."""
+
+from __future__ import annotations
+
+import json
+import typing as t
+
+import pytest
+
+from lab.cluster import Lab
+
+if t.TYPE_CHECKING:
+    from .conftest import ModuleRunner
+
+ASKED: dict[str, t.Any] = {
+    "name": "test-kata",
+    "handler": "kata",
+    "overhead": {"cpu": "250m", "memory": "160Mi"},
+    "node_selector": {"dedicated": "screwdriver-kata", "ready": "true"},
+    "tolerations": [{"key": "dedicated", "value": "screwdriver-kata", "effect": "NoSchedule"}],
+}
+Writes = t.Callable[[], list[dict[str, t.Any]]]
+
+
+@pytest.fixture(autouse=True)
+def clean(lab: Lab) -> t.Iterator[None]:
+    yield
+    lab.kubectl("delete", "pod", "user-of-kata", "-n", "sd-builds", "--ignore-not-found", "--force", "--grace-period=0")
+    lab.kubectl("delete", "runtimeclass", "test-kata", "--ignore-not-found")
+
+
+def seen(lab: Lab) -> dict[str, t.Any]:
+    found = json.loads(lab.kubectl("get", "runtimeclass", "test-kata", "-o", "json"))
+    return {key: found[key] for key in ("handler", "overhead", "scheduling") if key in found}
+
+
+def use(lab: Lab) -> None:
+    spec = {"runtimeClassName": "test-kata", "containers": [{"name": "build", "image": "node:22"}]}
+    lab.kubectl(
+        "create", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "user-of-kata", "namespace": "sd-builds"}, "spec": spec})
+    )
+
+
+def own(writes: Writes) -> list[str]:
+    return [event["verb"] for event in writes() if event["objectRef"]["resource"] == "runtimeclasses"]
+
+
+def test_create_check_and_second_run(lab: Lab, module: ModuleRunner, writes: Writes) -> None:
+    writes()
+    tried = module("runtime_class", check=True, **ASKED)
+    assert (tried["changed"], own(writes)) == (True, [])
+    done = module("runtime_class", **ASKED)
+    assert (done["changed"], own(writes)) == (True, ["create"])
+    assert done["diff"]["before"] == {}
+    assert seen(lab) == {
+        "handler": "kata",
+        "overhead": {"podFixed": {"cpu": "250m", "memory": "160Mi"}},
+        "scheduling": {"nodeSelector": ASKED["node_selector"], "tolerations": ASKED["tolerations"]},
+    }
+    again = module(
+        "runtime_class", **{**ASKED, "overhead": {"cpu": "0.25", "memory": "163840Ki"}, "tolerations": [{**ASKED["tolerations"][0], "operator": "Equal"}]}
+    )
+    assert (again["changed"], own(writes)) == (False, [])
+    left_out = module("runtime_class", name="test-kata", handler="kata")
+    assert (left_out["changed"], own(writes)) == (False, [])
+
+
+def test_stale_keys_go_and_foreign_ones_stay(lab: Lab, module: ModuleRunner) -> None:
+    module("runtime_class", **ASKED)
+    lab.kubectl("label", "runtimeclass", "test-kata", "owner=somebody")
+    done = module("runtime_class", **{**ASKED, "overhead": {"memory": "1Gi"}, "node_selector": {"dedicated": "other"}})
+    assert done["changed"] is True
+    assert seen(lab)["overhead"] == {"podFixed": {"memory": "1Gi"}}
+    assert seen(lab)["scheduling"]["nodeSelector"] == {"dedicated": "other"}
+    module("runtime_class", **{**ASKED, "overhead": {}, "node_selector": {}, "tolerations": []})
+    assert "overhead" not in seen(lab)
+    assert not any((seen(lab).get("scheduling") or {}).values())
+    assert module("runtime_class", **{**ASKED, "overhead": {}, "node_selector": {}, "tolerations": []})["changed"] is False
+    assert "somebody" in lab.kubectl("get", "runtimeclass", "test-kata", "-o", "jsonpath={.metadata.labels.owner}")
+
+
+def test_another_handler_takes_a_recreation(lab: Lab, module: ModuleRunner, writes: Writes) -> None:
+    module("runtime_class", **ASKED)
+    lab.kubectl("label", "runtimeclass", "test-kata", "owner=somebody")
+    writes()
+    other: dict[str, t.Any] = {"name": "test-kata", "handler": "kata-clh"}
+    assert module("runtime_class", **other)["msg"] == (
+        "RuntimeClass test-kata has the handler kata, which cannot be changed to kata-clh: set recreate to handler_changed, while no build uses it."
+    )
+    tried = module("runtime_class", check=True, recreate="handler_changed", **other)
+    assert (tried["changed"], own(writes)) == (True, [])
+    done = module("runtime_class", recreate="handler_changed", **other)
+    assert (done["changed"], own(writes)) == (True, ["delete", "create"])
+    assert seen(lab)["handler"] == "kata-clh"
+    assert seen(lab)["overhead"] == {"podFixed": ASKED["overhead"]}
+    assert lab.kubectl("get", "runtimeclass", "test-kata", "-o", "jsonpath={.metadata.labels.owner}") == "somebody"
+
+
+def test_it_is_not_taken_from_under_pods(lab: Lab, module: ModuleRunner) -> None:
+    module("runtime_class", **ASKED)
+    use(lab)
+    message = "RuntimeClass test-kata cannot be {} while pods use it (sd-builds/user-of-kata): wait until they have ended, or set force."
+    assert module("runtime_class", name="test-kata", state="absent")["msg"] == message.format("deleted")
+    assert module("runtime_class", name="test-kata", handler="other", recreate="handler_changed")["msg"] == message.format("recreated")
+    assert seen(lab)["handler"] == "kata"
+    assert module("runtime_class", name="test-kata", state="absent", force=True)["changed"] is True
+    assert lab.kubectl("get", "runtimeclass", "test-kata", "--ignore-not-found") == ""
+    assert module("runtime_class", name="test-kata", state="absent")["changed"] is False
+
+
+def test_refused(lab: Lab, module: ModuleRunner, module_as: t.Any) -> None:
+    assert module("runtime_class", name="test-kata")["msg"] == "state is present but all of the following are missing: handler"
+    limited = module_as(lab.directory / "limited.kubeconfig")("runtime_class", **ASKED)
+    assert limited["msg"].startswith(
+        "Cannot read RuntimeClass test-kata: not allowed (403). Grant the right or use other credentials: runtimeclasses.node.k8s.io"
+    )
+    wrong = module("runtime_class", **{**ASKED, "handler": "Kata_1"})
+    assert wrong["msg"].startswith("Cannot create RuntimeClass test-kata: RuntimeClass.node.k8s.io")
+    odd = module("runtime_class", **{**ASKED, "overhead": {"memory": "much"}})
+    assert odd["msg"] == "overhead: 'much' is no quantity of memory: write one such as 250m, 2 or 160Mi."

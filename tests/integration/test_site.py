@@ -1,0 +1,74 @@
+"""The playbook site and the rights that it gives; seen with kubectl and in the audit log."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import typing as t
+
+import pytest
+import yaml
+
+from lab import fleet
+from lab.cluster import Lab
+
+Playbook = t.Callable[..., "subprocess.CompletedProcess[str]"]
+Writes = t.Callable[[], list[dict[str, t.Any]]]
+OPERATOR = {"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": "limited"}
+VARIABLES: dict[str, t.Any] = {"executor_exclusions": ["rhel6"], "cluster_operators": [OPERATOR]}
+
+
+@pytest.fixture(autouse=True)
+def proven(lab: Lab, playbook: Playbook) -> t.Iterator[None]:
+    """Two nodes are proven; afterwards everything is as it was."""
+    config = lab.kubectl("get", "configmap", "buildcluster-queue-worker", "-n", "sd", "-o", "jsonpath={.data.local\\.yaml}")
+    fleet.convert(lab, 2)
+    yield
+    tasks = [{"ansible.builtin.include_role": {"name": "screwdriver.kata.cluster", "tasks_from": "absent"}}]
+    done = playbook(tasks, **VARIABLES)
+    assert done.returncode == 0, done.stdout
+    assert lab.kubectl("get", "runtimeclass,clusterrole,role,rolebinding", "-A", "-o", "name").find("kata") == -1
+    assert "screwdriver-kata" not in lab.kubectl("get", "nodes", "-o", "yaml")
+    fleet.revert(lab, 2)
+    lab.kubectl("delete", "configmap,lease", "kata-rollout", "-n", "sd", "--ignore-not-found")
+    lab.kubectl("patch", "configmap", "buildcluster-queue-worker", "-n", "sd", "--type=merge", "-p", json.dumps({"data": {"local.yaml": config}}))
+
+
+def own(writes: Writes) -> list[str]:
+    return [f"{event['verb']} {event['requestURI']}" for event in writes() if event["user"]["username"] == "admin"]
+
+
+def test_site_gets_ready_at_zero_and_a_second_run_writes_nothing(lab: Lab, playbook: Playbook, writes: Writes) -> None:
+    writes()
+    tried = playbook("playbooks/site.yml", "--check", "--diff", **VARIABLES)
+    assert tried.returncode == 0, tried.stdout
+    assert own(writes) == []
+    done = playbook("screwdriver.kata.site", **VARIABLES)
+    assert done.returncode == 0, done.stdout
+    nodes = {node["metadata"]["name"]: node for node in json.loads(lab.kubectl("get", "nodes", "-o", "json"))["items"]}
+    pool = {name for name, node in nodes.items() if node["metadata"]["labels"].get("dedicated") == "screwdriver-kata"}
+    assert pool == {"build-1", "build-2"}
+    assert {"key": "dedicated", "value": "screwdriver-kata", "effect": "NoSchedule"} in nodes["build-1"]["spec"]["taints"]
+    assert lab.kubectl("get", "runtimeclass", "kata", "-o", "jsonpath={.handler}") == "kata"
+    section = yaml.safe_load(lab.kubectl("get", "configmap", "buildcluster-queue-worker", "-n", "sd", "-o", "jsonpath={.data.local\\.yaml}"))["executor"]
+    assert (section["plugin"], section["k8s-vm"]["weightage"], section["k8s-kata"]["weightage"]) == ("k8s-vm", 100, 0)
+    assert section["k8s-kata"]["exclusions"] == ["rhel6"]
+
+    own(writes)
+    again = playbook("screwdriver.kata.site", **VARIABLES)
+    assert re.search(r"ok=\d+ +changed=0 .*failed=0", again.stdout), again.stdout
+    assert own(writes) == []
+
+
+def test_an_operator_has_the_rights_that_are_needed_and_no_others(lab: Lab, playbook: Playbook) -> None:
+    assert playbook("playbooks/site.yml", **VARIABLES).returncode == 0
+    limited = lab.directory / "limited.kubeconfig"
+    for arguments in (("playbooks/rollout.yml", "--check"), ("playbooks/rollback.yml",), ("playbooks/status.yml",)):
+        done = playbook(*arguments, kubeconfig=limited, **VARIABLES)
+        assert done.returncode == 0, done.stdout
+    for verb, what in (("watch", "pods"), ("list", "events")):
+        assert lab.kubectl("auth", "can-i", verb, what, "-n", "sd-builds", "--as", "limited").strip() == "yes"
+    refused = playbook("playbooks/site.yml", kubeconfig=limited, **VARIABLES, cluster_overhead={"memory": "1Gi"})
+    assert refused.returncode != 0
+    assert "Cannot patch RuntimeClass kata: not allowed (403)." in refused.stdout
