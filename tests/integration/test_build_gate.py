@@ -1,0 +1,341 @@
+"""Module build_gate on pods that kwok runs, and on builds of the npm router; figures are compared with what kubectl sees."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+import typing as t
+from datetime import datetime
+
+import pytest
+
+from lab.cluster import Lab
+
+Result = dict[str, t.Any]
+RHEL6 = "registry.example/rhel6-tools:1"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def runtime_class(lab: Lab) -> t.Iterator[None]:
+    body = {"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": "kata"}, "handler": "kata"}
+    lab.kubectl("apply", "-f", "-", stdin=json.dumps(body))
+    yield
+    lab.kubectl("delete", "runtimeclass", "kata", "--ignore-not-found")
+
+
+class Gate:
+    """An observation of a test's own builds: pods that carry its label."""
+
+    def __init__(self, lab: Lab, module: t.Any, mark: str) -> None:
+        self.lab, self.module, self.mark = lab, module, mark
+        self.selector = f"tier=builds,gate={mark}"
+
+    def parameters(self, **parameters: t.Any) -> dict[str, t.Any]:
+        return {"namespace": "sd-builds", "build_selector": self.selector, "exclusions": ["rhel6"], **parameters}
+
+    def __call__(self, **parameters: t.Any) -> Result:
+        result = self.module("build_gate", **self.parameters(**parameters))
+        assert not result.get("failed"), result
+        return result
+
+    def refused(self, **parameters: t.Any) -> str:
+        result = self.module("build_gate", **self.parameters(**parameters))
+        assert result.get("failed"), result
+        return result["msg"]
+
+    def begin(self) -> Result:
+        """The evidence of an observation that has begun: builds from now on count."""
+        return self(slice=1)["evidence"]
+
+    def create(self, *builds: str, kata: bool, image: str = "node:22") -> None:
+        pods = [
+            {
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "metadata": {"name": f"{self.mark}-{name}", "namespace": "sd-builds", "labels": {"tier": "builds", "sdbuild": "1", "gate": self.mark}},
+                "spec": {
+                    **({"runtimeClassName": "kata"} if kata else {}),
+                    "restartPolicy": "Never",
+                    "tolerations": [{"operator": "Exists"}],
+                    "containers": [{"name": "1", "image": image}],
+                },
+            }
+            for name in builds
+        ]
+        self.lab.kubectl("create", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": pods}))
+
+    def pods(self) -> list[dict[str, t.Any]]:
+        return json.loads(self.lab.kubectl("get", "pods", "-n", "sd-builds", "-l", self.selector, "-o", "json"))["items"]
+
+    def setups(self, kata: bool) -> list[int]:
+        """Seconds from each pod's creation to the start of its container, as kubectl shows them."""
+        found = []
+        for pod in self.pods():
+            if ("runtimeClassName" in pod["spec"]) == kata:
+                state = pod["status"]["containerStatuses"][0]["state"]
+                started = (state.get("running") or state["terminated"])["startedAt"]
+                found.append(int((datetime.fromisoformat(started) - datetime.fromisoformat(pod["metadata"]["creationTimestamp"])).total_seconds()))
+        return sorted(found)
+
+    def sandbox_events(self, pod: str) -> list[str]:
+        """What the events say of a pod's sandbox."""
+        selector = f"involvedObject.name={pod},reason=FailedCreatePodSandBox"
+        return self.lab.kubectl("get", "events", "-n", "sd-builds", "--field-selector", selector, "-o", "jsonpath={.items[*].message}").splitlines()
+
+    def wait(self, phase: str, count: int) -> None:
+        deadline = time.monotonic() + 180
+        while sum(pod["status"]["phase"] == phase for pod in self.pods()) < count:
+            assert time.monotonic() < deadline, [pod["status"]["phase"] for pod in self.pods()]
+            time.sleep(0.5)
+
+
+@pytest.fixture
+def gate(lab: Lab, module: t.Any, request: pytest.FixtureRequest) -> t.Iterator[Gate]:
+    mark = "g" + hashlib.sha256(request.node.name.encode()).hexdigest()[:7]
+    lab.kubectl("delete", "pods", "-n", "sd-builds", "-l", f"gate={mark}", "--ignore-not-found", "--wait")
+    yield Gate(lab, module, mark)
+    lab.kubectl("delete", "pods", "-n", "sd-builds", "-l", f"gate={mark}", "--ignore-not-found", "--wait=false")
+
+
+def free_nodes(lab: Lab) -> None:
+    """Else a kwok that was started or cut off waits for 40 s until the nodes are nobody's."""
+    lab.kubectl("delete", "lease", "-n", "kube-node-lease", "--all")
+
+
+def wait_for_watch(lab: Lab) -> None:
+    """Until the API server says that somebody watches the pods of one namespace."""
+    deadline = time.monotonic() + 60
+    while True:
+        lines = [line for line in lab.kubectl("get", "--raw", "/metrics").splitlines() if line.startswith("apiserver_longrunning_requests{")]
+        if any(all(mark in line for mark in ('resource="pods"', 'scope="namespace"', 'verb="WATCH"')) and not line.endswith(" 0") for line in lines):
+            return
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+@pytest.fixture
+def failing_sandboxes(lab: Lab) -> t.Iterator[None]:
+    for fault in (True, False):
+        lab.fault(fault)
+        free_nodes(lab)
+        if fault:
+            yield
+
+
+def names(word: str, count: int) -> list[str]:
+    return [f"{word}{number}" for number in range(count)]
+
+
+def test_a_pass_with_the_figures_that_kubectl_sees(gate: Gate, writes: t.Callable[[], list[t.Any]]) -> None:
+    evidence = gate.begin()
+    gate.create(*names("kata", 12), kata=True)
+    gate.create(*names("vm", 10), kata=False)
+    gate.create("el6", kata=False, image=RHEL6)
+    gate.wait("Succeeded", 23)
+    writes()
+    parameters = {"window": 3, "slice": 60, "min_builds": 10, "max_setup_ratio": 3, "evidence": evidence}
+    result = gate(**parameters)
+    kata, legacy = gate.setups(kata=True), gate.setups(kata=False)
+    assert (result["verdict"], result["changed"], result["gaps"]) == ("pass", False, 0)
+    assert result["executors"]["k8s-kata"] == {
+        "builds": 12,
+        "started": 12,
+        "failures": {},
+        "details": {},
+        "waiting": 0,
+        "withdrawn": 0,
+        "ended": {"ok": 12},
+        "excluded": 0,
+        "setup_seconds": {"p50": kata[5], "p95": kata[11]},
+    }
+    figures = result["executors"]["k8s-vm"]
+    # The excluded build is kubectl's eleventh, but no figure has it.
+    assert (figures["started"], figures["ended"], figures["excluded"]) == (10, {"ok": 10}, 1)
+    assert legacy[0] <= figures["setup_seconds"]["p50"] <= figures["setup_seconds"]["p95"] <= legacy[-1]
+    assert result["share_seen"] == {"percent": 54.55, "builds": 22}
+    assert result["reasons"] == [
+        "0 of 12 builds (0.0 %) failed to start on k8s-kata.",
+        f"Setup p95 on k8s-kata is {kata[11]} s over 12 builds.",
+    ]
+    checked = gate(check=True, **parameters)
+    assert {key: checked[key] for key in ("verdict", "reasons", "executors")} == {key: result[key] for key in ("verdict", "reasons", "executors")}
+    assert writes() == []
+
+
+def test_failed_starts_fail_the_gate_with_their_cause(gate: Gate, failing_sandboxes: None) -> None:
+    evidence = gate.begin()
+    gate.create(*names("kata", 3), kata=True)
+    gate.create(*names("vm", 3), kata=False)
+    gate.wait("Succeeded", 3)
+    deadline = time.monotonic() + 120
+    while not all(gate.sandbox_events(f"{gate.mark}-{name}") for name in names("kata", 3)):
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    result = gate(window=600, slice=120, start_timeout=1, evidence=evidence)
+    assert result["verdict"] == "fail"
+    assert result["observed_seconds"] < 120
+    assert result["reasons"] == ["3 of 3 builds (100.0 %) failed to start on k8s-kata (3 SandboxFailed), above the limit of 0.02 with 0.95 confidence."]
+    figures = result["executors"]["k8s-kata"]
+    assert (figures["failures"], figures["started"], figures["waiting"]) == ({"SandboxFailed": 3}, 0, 0)
+    pod, _colon, message = figures["details"]["SandboxFailed"].partition(": ")
+    assert (pod, message) == (f"{gate.mark}-kata0", gate.sandbox_events(pod)[0][: len(message)])
+    assert "Could not access KVM kernel module" in message
+    assert result["executors"]["k8s-vm"]["started"] == 3
+
+
+def test_an_excluded_image_fails_the_gate_on_kata_alone(gate: Gate) -> None:
+    evidence = gate.begin()
+    gate.create("vm", kata=False, image=RHEL6)
+    result = gate(slice=1, evidence=evidence)
+    assert (result["verdict"], result["executors"]["k8s-vm"]["excluded"], result["excluded_on_kata"]) == ("inconclusive", 1, 0)
+    gate.create("kata", kata=True, image=RHEL6.upper())
+    result = gate(slice=60, evidence=result["evidence"])
+    assert (result["verdict"], result["excluded_on_kata"]) == ("fail", 1)
+    assert result["reasons"] == ["1 build of excluded images reached k8s-kata: REGISTRY.EXAMPLE/RHEL6-TOOLS:1."]
+    assert result["share_seen"] == {"percent": None, "builds": 0}
+
+
+def test_builds_that_exist_already_and_no_builds_are_no_evidence(gate: Gate) -> None:
+    gate.create(*names("before", 3), kata=True)
+    result = gate(window=1)
+    assert (result["verdict"], result["reasons"]) == ("inconclusive", ["0 of 20 builds on k8s-kata."])
+    assert result["executors"]["k8s-kata"]["builds"] == 0
+    assert result["share_seen"] == {"percent": None, "builds": 0}
+    assert gate(window=30, slice=1)["reasons"] == ["Observed 1 of 30 s.", "0 of 20 builds on k8s-kata."]
+
+
+def test_slices_see_what_one_call_sees(gate: Gate) -> None:
+    begun = gate.begin()
+    gate.create(*names("kata", 8), kata=True)
+    gate.create(*names("vm", 4), kata=False)
+    withdrawn = f"{gate.mark}-vm0"
+    gate.lab.kubectl("delete", "pod", withdrawn, "-n", "sd-builds", "--wait=false")
+    evidence = begun
+    calls = 0
+    deadline = time.monotonic() + 180
+    while calls < 4 or sum(pod["status"]["phase"] == "Succeeded" for pod in gate.pods()) < 11:
+        assert time.monotonic() < deadline
+        evidence = gate(slice=1, evidence=evidence)["evidence"]
+        calls += 1
+    sliced = gate(slice=1, evidence=evidence)
+    whole = gate(slice=1, evidence=begun)
+    assert sliced["observed_seconds"] > whole["observed_seconds"]
+    for key in ("executors", "share_seen", "excluded_on_kata", "baseline", "suspects", "gaps"):
+        assert sliced[key] == whole[key]
+    assert sliced["executors"]["k8s-kata"]["ended"] == {"ok": 8}
+    figures = sliced["executors"]["k8s-vm"]
+    assert (figures["builds"], figures["started"], figures["withdrawn"], figures["ended"]) == (4, 3, 1, {"ok": 3})
+    assert (sliced["evidence"]["running"], sliced["evidence"]["waiting"]) == ([], {})
+
+
+def test_a_watch_goes_on_across_a_restart_of_the_api_server(gate: Gate, lab: Lab) -> None:
+    evidence = gate.begin()
+    gate.create(*names("before", 6), kata=True)
+    process = gate.module.start("build_gate", **gate.parameters(window=20, slice=150, min_builds=12, evidence=evidence))
+    wait_for_watch(lab)
+    server = lab.process("kube-apiserver")
+    server.kill()
+    time.sleep(3)
+    assert process.poll() is None
+    server.restart()
+    lab.wait_ready()
+    gate.create(*names("after", 6), kata=True)
+    result = gate.module.result(process)
+    assert (result["verdict"], result["executors"]["k8s-kata"]["builds"], result["executors"]["k8s-kata"]["started"]) == ("pass", 12, 12), result
+    assert len(gate.setups(kata=True)) == 12
+
+
+def test_history_that_the_api_server_has_forgotten_is_a_gap(gate: Gate) -> None:
+    gate.create("old", kata=True)
+    gate.wait("Succeeded", 1)
+    evidence = gate.begin()
+    gate.create(*names("seen", 2), kata=True)
+    evidence = gate(slice=1, evidence=evidence)["evidence"]
+    assert len(evidence["waiting"]) == 2
+    time.sleep(1)
+    gate.create(*names("missed", 3), kata=True)
+    gate.wait("Succeeded", 6)
+    # Older than anything that the API server keeps: it answers 410.
+    result = gate(slice=1, evidence={**evidence, "resource_version": "1"})
+    assert (result["gaps"], result["executors"]["k8s-kata"]["builds"], result["executors"]["k8s-kata"]["ended"]) == (1, 5, {"ok": 5})
+    assert gate(slice=1, evidence=result["evidence"])["gaps"] == 1
+
+
+def test_builds_of_the_npm_router(gate: Gate, lab: Lab) -> None:
+    config_map = ["configmap", "buildcluster-queue-worker", "-n", "sd"]
+    saved = json.loads(lab.kubectl("get", *config_map, "-o", "json"))["data"]
+    selectors = {"dedicated": "screwdriver-vm"}
+    configured = gate.module(
+        "executor_config",
+        config_map={"namespace": "sd", "name": "buildcluster-queue-worker"},
+        legacy_executor="k8s-vm",
+        kata_share="40",
+        exclusions=["rhel6"],
+        executors={"k8s-kata": {"pluginName": "k8s", "options": {"kubernetes": {"runtimeClass": "kata", "nodeSelectors": selectors}}}},
+    )
+    assert configured["changed"], configured
+    gate.selector = "tier=builds,sdbuild"
+    try:
+        evidence = gate.begin()
+        lab.start_builds(4)
+        result = gate(window=10, slice=180, min_builds=20, max_setup_ratio=3, evidence=evidence)
+        stats = lab.stop_builds()
+    finally:
+        lab.process("builds").stop()
+        lab.kubectl("patch", *config_map, "--type=merge", "-p", json.dumps({"data": saved}))
+    assert result["verdict"] == "pass", result
+    kata, legacy = result["executors"]["k8s-kata"], result["executors"]["k8s-vm"]
+    assert kata["started"] >= 20
+    # The router excludes them: they are the legacy executor's and in no comparison.
+    assert (legacy["excluded"] > 0, kata["excluded"], result["excluded_on_kata"], stats["excluded_on_kata"]) == (True, 0, 0, 0)
+    assert result["share_seen"]["builds"] == kata["builds"] + legacy["builds"]
+    assert kata["builds"] <= stats["executors"]["k8s-kata"]
+    # executor-k8s-vm hands the image over as an argument of its launcher.
+    assert set(result["evidence"]["images"]) <= {"node:22", "golang:1.26", "python:3.13", "maven:3-eclipse-temurin-21", "rust:1.95"}
+
+
+@pytest.mark.parametrize(
+    "parameters, message",
+    [
+        ({"namespace": "nowhere"}, "Namespace nowhere does not exist: namespace must be the one that builds run in."),
+        ({"min_builds": 0}, "min_builds is 0: give at least 1, since no evidence is not success."),
+        (
+            {"exclusions": ["*rhel6"]},
+            "exclusions: '*rhel6' is not a JavaScript regular expression (Invalid regular expression: /*rhel6/gi: Nothing to repeat).",
+        ),
+        ({"evidence": {"version": 9}}, "evidence has version 9, this module reads version 1: leave evidence out to begin the observation anew."),
+    ],
+)
+def test_bad_input_is_refused(gate: Gate, parameters: dict[str, t.Any], message: str) -> None:
+    assert gate.refused(**parameters) == message
+
+
+def test_evidence_of_other_builds_is_refused(gate: Gate) -> None:
+    evidence = gate.begin()
+    assert gate.refused(evidence=evidence, build_selector="tier=other") == (
+        f"evidence was taken with build_selector '{gate.selector}', not 'tier=other': leave evidence out to begin the observation anew."
+    )
+
+
+def test_a_user_without_the_right(gate: Gate, lab: Lab, module_as: t.Any) -> None:
+    gate.module = module_as(lab.directory / "limited.kubeconfig")
+    assert gate.refused() == (
+        "Cannot list Pod: not allowed (403). Grant the right or use other credentials:"
+        ' pods is forbidden: User "limited" cannot list resource "pods" in API group "" in the namespace "sd-builds".'
+    )
+
+
+def test_an_api_server_that_does_not_come_back_is_told(gate: Gate, lab: Lab) -> None:
+    evidence = gate.begin()
+    process = gate.module.start("build_gate", **gate.parameters(window=600, evidence=evidence))
+    wait_for_watch(lab)
+    server = lab.process("kube-apiserver")
+    server.kill()
+    try:
+        result = gate.module.result(process)
+    finally:
+        server.restart()
+        lab.wait_ready()
+        free_nodes(lab)
+    assert result["msg"] == f"Cannot watch Pod: no answer from the API server at https://{lab.server}. Check that it runs and can be reached."
