@@ -129,8 +129,8 @@ def _append(target: t.Any, key: str, value: t.Any) -> None:
 
 def _last_places(target: t.Any) -> list[tuple[t.Any, t.Any]]:
     """(container, key) of the last value of a block, of that value's last value, and so on."""
-    places = []
-    while isinstance(target, (dict, list)) and target and not target.fa.flow_style():
+    places: list[tuple[t.Any, t.Any]] = []
+    while isinstance(target, (CommentedMap, CommentedSeq)) and target and not target.fa.flow_style():
         last = len(target) - 1 if isinstance(target, list) else next(reversed(target))
         places.append((target, last))
         target = target[last]

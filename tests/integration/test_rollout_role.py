@@ -64,7 +64,7 @@ def flow(lab: Lab) -> t.Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def fresh(lab: Lab, playbook: Playbook) -> None:
-    """No rollout has been, and the Kata executor has no share."""
+    """No rollout has been, the Kata executor has no share, and no more builds than usual are under way."""
     lab.kubectl("delete", "configmap,lease", "kata-rollout", "-n", "sd", "--ignore-not-found")
     tasks = [
         {"ansible.builtin.include_role": {"name": "screwdriver.kata.executor"}},
@@ -72,6 +72,7 @@ def fresh(lab: Lab, playbook: Playbook) -> None:
     ]
     done = playbook(tasks, **FAST)
     assert done.returncode == 0, done.stdout
+    until(lambda: lab.stats().get("in_flight", 0) < RATE * 25)
 
 
 def worker_config(lab: Lab) -> str:
