@@ -68,7 +68,7 @@ def _parse_step(number: int, step: t.Any) -> dict[str, t.Any]:
 
 
 def begin(record: Record | None, name: str, steps: list[dict[str, t.Any]], holder: str, now: str) -> Record:
-    """A new rollout at its first step; or the present one, where it is running or paused."""
+    """A new rollout at its first step; or the present one, where it is running, paused, or has finished with the same steps."""
     if record and record["phase"] in (RUNNING, PAUSED):
         if steps and steps != record["steps"]:
             raise RecordError(
@@ -78,6 +78,14 @@ def begin(record: Record | None, name: str, steps: list[dict[str, t.Any]], holde
         return {**record, "holder": holder}
     if not steps:
         raise RecordError(f"There is no rollout {name} to resume: give the steps to begin one.")
+    if record and record["phase"] == FINISHED:
+        if steps == record["steps"]:
+            return record
+        if steps[0]["share"] < share_of(record):
+            raise RecordError(
+                f"Rollout {name} has finished at {_percent(share_of(record))}, and the first of {_steps(steps)} would take builds back:"
+                " leave out the steps below, or roll it back before it begins anew."
+            )
     past = [_summary(record), *record["past"]][:MAX_PAST] if record else []
     return {
         "version": RECORD_VERSION,

@@ -58,7 +58,7 @@ options:
   action:
     description:
       - V(begin) takes the lock. It begins a rollout at its first step, or goes on with the one that is running or paused. A paused one
-        stays paused.
+        stays paused. One that has finished with the same O(steps) is left as it is, and steps that would take builds back are refused.
       - V(observe) stores O(evidence) and O(baseline).
       - V(advance) closes the current step with O(gate) and goes to the next.
       - V(pause) keeps the share where it is. V(resume) goes on.

@@ -309,3 +309,16 @@ def test_a_lease_as_it_is_taken_or_renewed(found: dict[str, t.Any] | None, spec:
 
 def test_a_stamp_is_in_utc() -> None:
     assert _record.stamp(datetime.fromisoformat("2026-11-23T22:30:00.9+02:00")) == "2026-11-23T20:30:00Z"
+
+
+def test_a_finished_rollout_is_not_begun_anew_by_accident() -> None:
+    record = finished()
+    assert _record.begin(record, NAME, record["steps"], "eve", T3) is record
+    with pytest.raises(_record.RecordError) as refused:
+        _record.begin(record, NAME, _record.parse_steps(["pilot", 50]), "eve", T3)
+    assert str(refused.value) == (
+        "Rollout sd/kata-rollout has finished at 100 %, and the first of [pilot, 50] would take builds back:"
+        " leave out the steps below, or roll it back before it begins anew."
+    )
+    half = _record.finish(_record.begin(None, NAME, _record.parse_steps([50]), "ada", T1), NAME, GATE, T2)
+    assert _record.begin(half, NAME, _record.parse_steps([75, 100]), "eve", T3)["phase"] == "running"
