@@ -51,7 +51,7 @@ build: ## Build the collection's archive, and install it into an empty place.
 
 .PHONY: bench
 bench: ## Measure: node_pool beside a loop over kubernetes.core.k8s and kubectl label, on 1,000 and 5,000 nodes.
-	$(RUN) python benchmarks/node_pool.py
+	$(RUN) python -m benchmarks.node_pool
 
 .PHONY: lab-up lab-down
 lab-up: ## Bring the lab up, a throw-away cluster on loopback.

@@ -3,17 +3,70 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 import typing as t
+from pathlib import Path
 
-from lab.cluster import Lab
+import pytest
 
-from .conftest import NODES
+from lab.cluster import ORDER, Lab
+from lab.paths import LABS
+
+from .conftest import NODES, TOP
+
+
+@pytest.fixture
+def other() -> t.Iterator[Lab]:
+    """A second lab, beside the one of all tests."""
+    lab = Lab(f"other-{os.getpid()}")
+    yield lab
+    lab.down()
+
+
+def command(lab: Lab, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "lab", *arguments, "--name", lab.name],
+        cwd=TOP,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def run(lab: Lab, *arguments: str) -> tuple[int, str]:
+    process = command(lab, *arguments)
+    out, unused = process.communicate(timeout=300)
+    return process.returncode, out
+
+
+def running(lab: Lab) -> list[str]:
+    """Command lines of processes that work in the lab's directory, whoever started them."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = path.read_bytes().replace(b"\0", b" ").decode()
+        except OSError:
+            continue
+        if f"{lab.directory}/" in line and "-m lab" not in line:
+            found.append(line)
+    return found
+
+
+def ready_nodes(lab: Lab) -> int:
+    nodes = json.loads(lab.kubectl("get", "nodes", "-o", "json"))["items"]
+    return sum(any(c["type"] == "Ready" and c["status"] == "True" for c in node["status"].get("conditions", [])) for node in nodes)
 
 
 def test_nodes_are_ready(lab: Lab) -> None:
-    nodes = json.loads(lab.kubectl("get", "nodes", "-o", "json"))["items"]
-    ready = [node for node in nodes if any(c["type"] == "Ready" and c["status"] == "True" for c in node["status"]["conditions"])]
-    assert len(ready) == NODES
+    deadline = time.monotonic() + 60
+    while ready_nodes(lab) < NODES:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
 
 
 def test_writes_are_counted(lab: Lab, writes: t.Callable[[], list[dict[str, t.Any]]]) -> None:
@@ -21,3 +74,59 @@ def test_writes_are_counted(lab: Lab, writes: t.Callable[[], list[dict[str, t.An
     lab.kubectl("get", "configmap", "seen", "-n", "sd")
     lab.kubectl("delete", "configmap", "seen", "-n", "sd")
     assert [event["verb"] for event in writes()] == ["create", "delete"]
+
+
+def test_two_labs_side_by_side_and_nothing_left_of_one(lab: Lab, other: Lab) -> None:
+    code, out = run(other, "up", "--nodes", "3")
+    assert code == 0, out
+    assert other.server != lab.server
+    assert json.loads(other.kubectl("get", "nodes", "-o", "json"))["items"].__len__() == 3
+    assert json.loads(lab.kubectl("get", "nodes", "-o", "json"))["items"].__len__() == NODES
+    assert f"lab {other.name}: up" in run(other, "status")[1]
+    assert run(other, "kubeconfig")[1].strip() == str(other.kubeconfig)
+    assert run(other, "down")[0] == 0
+    assert running(other) == []
+    assert list(LABS.glob(f"{other.name}*")) == []
+    assert lab.is_up()
+
+
+def test_a_lab_that_crashed_comes_up_again(other: Lab) -> None:
+    assert run(other, "up", "--nodes", "1")[0] == 0
+    for name in ("etcd", "kube-apiserver", "kwok"):
+        other.process(name).kill()
+    assert "not whole: run up again" in run(other, "status")[1]
+    code, out = run(other, "up", "--nodes", "2")
+    assert code == 0, out
+    assert len(running(other)) == len(ORDER) - 1
+    assert len(json.loads(other.kubectl("get", "nodes", "-o", "json"))["items"]) == 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_one_that_is_interrupted_leaves_nothing_running(other: Lab, number: signal.Signals) -> None:
+    process = command(other, "up", "--nodes", "1")
+    deadline = time.monotonic() + 120
+    while not running(other):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.kill(process.pid, number)
+    process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert running(other) == []
+
+
+def test_one_that_is_killed_is_cleared_by_the_next_up(other: Lab) -> None:
+    process = command(other, "up", "--nodes", "1")
+    deadline = time.monotonic() + 120
+    while not running(other):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.kill()
+    process.communicate()
+    code, out = run(other, "up", "--nodes", "1")
+    assert code == 0, out
+    assert len(running(other)) == len(ORDER) - 1
+
+
+def test_a_lab_that_is_not_there(other: Lab) -> None:
+    code, out = run(other, "status")
+    assert (code, out) == (1, f"lab: There is no lab named {other.name}: start it with `python -m lab up --name {other.name}`.\n")

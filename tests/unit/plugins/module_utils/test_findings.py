@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import typing as t
+
+import pytest
+
+pytest.importorskip("py_mini_racer")
+
+from ansible_collections.screwdriver.kata.plugins.module_utils import _findings, _worker
+
+VM: dict[str, t.Any] = {"weightage": 90, "options": {"kubernetes": {"baseImage": "hyperctl"}}}
+KATA = _worker.complete({"weightage": 10, "exclusions": ["rhel6"], "options": {"kubernetes": {"runtimeClass": "kata"}}}, VM)
+
+
+def config(plugin: t.Any = "k8s-vm", vm: dict[str, t.Any] | None = None, kata: dict[str, t.Any] | None = None, **more: t.Any) -> dict[str, t.Any]:
+    return {"executor": {"plugin": plugin, "k8s-vm": _worker.merged(VM, vm or {}), "k8s-kata": _worker.merged(KATA, kata or {}), **more}}
+
+
+def test_a_good_config_has_none() -> None:
+    assert _findings.find(config()) == []
+    assert _findings.find(config(), {"RABBITMQ_HOST": "x", "WEIGHT_K8S": "5", "WEIGHT_K8S_VM": "", "DOCKER_FEATURE_ENABLED": "true"}) == []
+
+
+FOUND: dict[str, tuple[dict[str, t.Any], dict[str, str | None], list[tuple[str, str]]]] = {
+    "no executor section": ({"rabbitmq": {}}, {}, [("executor_missing", "executor")]),
+    "an entry that is a word": (config(**{"jenkins": "on"}), {}, [("entry_not_a_map", "executor.jenkins")]),
+    "no plugin": ({"executor": {"k8s-vm": VM}}, {}, [("plugin_missing", "executor.plugin")]),
+    "a plugin that names nothing": (config(plugin="nomad"), {}, [("plugin_unknown", "executor.plugin")]),
+    "a plugin that is excluded": (config(plugin="k8s-kata"), {}, [("plugin_excluded", "executor.plugin")]),
+    "a method's name": (config(**{"start": KATA}), {}, [("name_is_method", "executor.start")]),
+    "no pluginName": (config(kata={"pluginName": None}), {}, [("plugin_name_missing", "executor.k8s-kata.pluginName")]),
+    "an unknown pluginName": (config(kata={"pluginName": "nomad"}), {}, [("plugin_name_unknown", "executor.k8s-kata.pluginName")]),
+    "the dead key": (config(kata={"exclusion": ["el5"]}), {}, [("exclusion_ignored", "executor.k8s-kata.exclusion")]),
+    "a string for a list": (config(kata={"exclusions": "rhel6"}), {}, [("exclusions_not_a_list", "executor.k8s-kata.exclusions")]),
+    "no pattern": (config(kata={"exclusions": ["ok", "(rhel6"]}), {}, [("exclusion_invalid", "executor.k8s-kata.exclusions[1]")]),
+    "an empty pattern": (config(kata={"exclusions": [""]}), {}, [("exclusion_matches_all", "executor.k8s-kata.exclusions[0]")]),
+    "all but one": (config(kata={"exclusions": [".+"]}), {}, [("exclusion_matches_all", "executor.k8s-kata.exclusions[0]")]),
+    "no number": (config(vm={"weightage": "90%"}), {}, [("weightage_not_a_number", "executor.k8s-vm.weightage")]),
+    "a fraction": (config(vm={"weightage": 89.5}), {}, [("weightage_fraction", "executor.k8s-vm.weightage")]),
+    "negative": (config(vm={"weightage": -1}), {}, [("weightage_negative", "executor.k8s-vm.weightage")]),
+    "nothing weighted": (config(vm={"weightage": 0}, kata={"weightage": 0}), {}, [("weightage_all_zero", "executor.*.weightage")]),
+    "a string switch": (
+        config(kata={"options": {"kubernetes": {"dockerFeatureEnabled": "false"}}}),
+        {},
+        [("switch_is_a_string", "executor.k8s-kata.options.kubernetes.dockerFeatureEnabled")],
+    ),
+    "a switch that must be a string": (
+        config(kata={"options": {"kubernetes": {"automountServiceAccountToken": True}}}),
+        {},
+        [("automount_ignored", "executor.k8s-kata.options.kubernetes.automountServiceAccountToken")],
+    ),
+    "no base image": (
+        config(vm={"options": {"kubernetes": {"baseImage": ""}}}),
+        {},
+        [("base_image_missing", "executor.k8s-vm.options.kubernetes.baseImage")],
+    ),
+    "two namespaces": (
+        config(kata={"options": {"kubernetes": {"jobsNamespace": "other"}}}),
+        {},
+        [("entries_apart", "executor.*.options.kubernetes.jobsNamespace")],
+    ),
+    "two prefixes": (config(kata={"options": {"prefix": "a-"}}), {}, [("entries_apart", "executor.*.options.prefix")]),
+    "a weight from the environment": (config(), {"WEIGHT_K8S_VM": "5"}, [("environment_wins", "WEIGHT_K8S_VM")]),
+    "a weight from who knows where": (config(), {"WEIGHT_K8S_VM": None}, [("environment_wins", "WEIGHT_K8S_VM")]),
+    "a default from the environment": (config(), {"EXECUTOR_PLUGIN": "k8s"}, [("environment_wins", "EXECUTOR_PLUGIN")]),
+    "dead exclusions from the environment": (config(), {"K8S_EXECUTOR_EXCLUSION": "[]"}, [("exclusion_ignored", "K8S_EXECUTOR_EXCLUSION")]),
+    "a class for two entries": (config(), {"K8S_RUNTIME_CLASS": "kata"}, [("runtime_class_on_both", "K8S_RUNTIME_CLASS")]),
+    "a switch from the environment": (config(), {"DOCKER_FEATURE_ENABLED": "false"}, [("switch_is_a_string", "DOCKER_FEATURE_ENABLED")]),
+    "the retry queue": (config(), {"RABBITMQ_RETRYQUEUE_ENABLED": "true"}, [("retry_queue_fails_slow_starts", "RABBITMQ_RETRYQUEUE_ENABLED")]),
+}
+
+
+@pytest.mark.parametrize("case", FOUND)
+def test_each_finding(case: str) -> None:
+    document, environment, expected = FOUND[case]
+    found = _findings.find(document, environment)
+    assert [(finding["code"], finding["path"]) for finding in found] == expected
+    for finding in found:
+        assert finding["severity"] in ("error", "warning")
+        assert finding["message"].endswith(".")
+
+
+def test_a_custom_entry_gets_nothing_from_the_worker() -> None:
+    found = _findings.find(config(**{"k8s-bare": {"pluginName": "k8s", "options": {"kubernetes": {"rootlessBuildkitFeatureEnabled": False}}}}))
+    assert found == [
+        {
+            "code": "custom_entry_incomplete",
+            "severity": "warning",
+            "path": "executor.k8s-bare",
+            "message": "k8s-bare is no shipped name, so neither default.yaml nor the environment fill it, and it lacks options.kubernetes.host, "
+            "options.kubernetes.jobsNamespace, options.prefix, options.kubernetes.terminationGracePeriodSeconds: write them out.",
+        }
+    ]
