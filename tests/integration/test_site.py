@@ -72,3 +72,21 @@ def test_an_operator_has_the_rights_that_are_needed_and_no_others(lab: Lab, play
     refused = playbook("playbooks/site.yml", kubeconfig=limited, **VARIABLES, cluster_overhead={"memory": "1Gi"})
     assert refused.returncode != 0
     assert "Cannot patch RuntimeClass kata: not allowed (403)." in refused.stdout
+
+
+def test_the_callback_prints_what_is_told_what_changed_and_what_failed(playbook: Playbook, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANSIBLE_STDOUT_CALLBACK", "screwdriver.kata.progress")
+    tasks: list[dict[str, t.Any]] = [
+        {"name": "Tell", "ansible.builtin.debug": {"msg": "one line\nand another"}},
+        {"name": "Do", "ansible.builtin.command": "true"},
+        {"name": "Do nothing", "ansible.builtin.command": "true", "changed_when": False},
+        {"name": "Try", "ansible.builtin.fail": {"msg": "It did not work."}, "ignore_errors": True},
+        {"name": "Stop", "ansible.builtin.fail": {"msg": "It does not work."}},
+    ]
+    done = playbook(tasks)
+    assert done.returncode != 0
+    lines = done.stdout.splitlines()
+    assert lines[1:4] == ["one line", "and another", "  changed: Do"]
+    assert lines[4].startswith("ignored: Try: ") and lines[4].endswith("It did not work.")
+    assert lines[5].startswith("FAILED: Stop: ") and lines[5].endswith("It does not work.")
+    assert lines[6] == "localhost: 4 ok, 1 failures, 1 changed, 1 ignored"
