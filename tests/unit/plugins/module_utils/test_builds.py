@@ -205,6 +205,10 @@ LIVES = {
         [("ADDED", {}), ("MODIFIED", {"state": runs(5)}), ("DELETED", {"state": ended(143), "deleted": True})],
         {**FINISHED, "ended": {"stopped": 1}},
     ),
+    "is stopped by its user at its start": (
+        [("ADDED", {"state": runs(5)}), ("DELETED", {"state": ended(134, until=6), "deleted": True})],
+        {**FINISHED, "ended": {"stopped": 1}},
+    ),
     "is deleted by force while it runs": ([("ADDED", {"state": runs(5)}), ("DELETED", {"state": runs(5)})], {**FINISHED, "ended": {"stopped": 1}}),
     "uses too much memory": (
         [("ADDED", {"state": runs(5)}), ("MODIFIED", {"state": ended(137, reason="OOMKilled")})],
@@ -337,8 +341,10 @@ def test_a_gap_keeps_what_is_known_and_takes_up_what_is_new() -> None:
     assert watched.kata == tally(seen=5, started=3, setup={"4": 1, "8": 1, "1": 1}, ended={"ok": 1, "failed": 1})
     assert (watched.observation.gaps, watched.observation.resource_version) == (1, "9")
     assert watched.observation.waiting_since(KATA) == [EPOCH + 9]
-    watched.relist(pod("waits", created=1, state=ended(0)), pod("new", created=3), pod("new-and-ended", created=4, state=ended(1)), now=20)
-    assert (watched.kata.seen, watched.kata.ended) == (5, {"ok": 2, "failed": 1})
+    assert watched.observation.dump()["running"] == ["uid-waits"]
+    watched.relist(pod("new-and-ended", created=4, state=ended(1)), now=20)
+    assert (watched.kata.seen, watched.kata.ended) == (5, {"ok": 1, "failed": 1})
+    assert (watched.observation.dump()["running"], watched.observation.waiting_since(KATA)) == ([], [])
 
 
 def test_evidence_goes_on_where_it_was_left() -> None:
