@@ -20,6 +20,8 @@ RHEL6 = "registry.example/rhel6-tools:1"
 def runtime_class(lab: Lab) -> t.Iterator[None]:
     body = {"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": "kata"}, "handler": "kata"}
     lab.kubectl("apply", "-f", "-", stdin=json.dumps(body))
+    # Pods are refused until the controller manager of a new lab has made it.
+    lab.kubectl("wait", "--for=create", "serviceaccount/default", "-n", "sd-builds", "--timeout=120s")
     yield
     lab.kubectl("delete", "runtimeclass", "kata", "--ignore-not-found")
 
