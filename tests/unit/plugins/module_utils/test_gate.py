@@ -20,7 +20,9 @@ NAMES = Names("k8s-kata", "k8s-vm")
 NOW = 1795467600
 
 
-def tally(started: int, failed: int = 0, /, seconds: int | dict[int, int] = 5, cause: str = "SandboxFailed", excluded: int = 0, **ended: int) -> Tally:
+def tally(
+    started: int, failed: int = 0, seconds: int | dict[int, int] = 5, cause: str = "SandboxFailed", excluded: int = 0, ended: dict[str, int] | None = None
+) -> Tally:
     setup = seconds if isinstance(seconds, dict) else {seconds: started} if started else {}
     return Tally(
         seen=started + failed,
@@ -28,7 +30,7 @@ def tally(started: int, failed: int = 0, /, seconds: int | dict[int, int] = 5, c
         failures={cause: failed} if failed else {},
         setup={str(key): count for key, count in setup.items()},
         excluded=excluded,
-        ended=ended,
+        ended=ended or {},
     )
 
 
@@ -165,19 +167,19 @@ VERDICTS: dict[str, tuple[Observation, dict[str, t.Any], str, list[str]]] = {
         ["0 of 400 builds (0.0 %) failed to start on k8s-kata.", "Setup p95 on k8s-kata is 5 s over 400 builds."],
     ),
     "users' builds fail on kata": (
-        observation(tally(40, ok=20, failed=18, oom_killed=2), tally(400, ok=380, failed=20)),
+        observation(tally(40, ended={"ok": 20, "failed": 18, "oom_killed": 2}), tally(400, ended={"ok": 380, "failed": 20})),
         {},
         FAIL,
         ["20 of 40 builds (50.0 %) ended with a non-zero exit code on k8s-kata, on k8s-vm 20 of 400 (5.0 %): more than 0.02 worse with 0.95 confidence."],
     ),
     "users' builds fail on both": (
-        observation(tally(40, ok=20, failed=20), tally(400, ok=200, failed=200)),
+        observation(tally(40, ended={"ok": 20, "failed": 20}), tally(400, ended={"ok": 200, "failed": 200})),
         {},
         PASS,
         ["0 of 40 builds (0.0 %) failed to start on k8s-kata.", "Setup p95 on k8s-kata is 5 s over 40 builds."],
     ),
     "users' builds fail and there is nothing to compare with": (
-        observation(tally(40, failed=40)),
+        observation(tally(40, ended={"failed": 40})),
         {},
         PASS,
         ["0 of 40 builds (0.0 %) failed to start on k8s-kata.", NO_LEGACY, "Setup p95 on k8s-kata is 5 s over 40 builds."],
