@@ -231,6 +231,8 @@ class Lab:
         # kwok reads its stages at its start only.
         self._write_stages(failed_starts)
         self.process("kwok").restart()
+        # They name the kwok that was; without them the new one takes the nodes over at once.
+        self.kubectl("delete", "leases", "--all", "-n", "kube-node-lease")
 
     def _fill(self, nodes: int) -> None:
         manifests = (SOURCE / "manifests.yaml").read_text()
