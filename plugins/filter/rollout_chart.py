@@ -57,7 +57,9 @@ except ImportError as exc:
 else:
     MATPLOTLIB_ERROR = None
 
-KATA, LEGACY, ASKED = "#2b6cb0", "#a0aec0", "#1a202c"
+KATA = "#2b6cb0"
+LEGACY = "#a0aec0"
+ASKED = "#1a202c"
 
 
 def rollout_chart(history: list[dict[str, t.Any]], kata_executor: str = "k8s-kata", legacy_executor: str = "k8s-vm") -> str:

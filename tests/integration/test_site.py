@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import typing as t
 
 import pytest
@@ -13,7 +12,7 @@ import yaml
 from lab import fleet
 from lab.cluster import Lab
 
-Playbook = t.Callable[..., "subprocess.CompletedProcess[str]"]
+Playbook = t.Callable[..., t.Any]
 Writes = t.Callable[[], list[dict[str, t.Any]]]
 OPERATOR = {"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": "limited"}
 VARIABLES: dict[str, t.Any] = {"executor_exclusions": ["rhel6"], "cluster_operators": [OPERATOR]}
