@@ -94,8 +94,8 @@ def playbook(lab: Lab) -> t.Callable[..., subprocess.CompletedProcess[str]]:
     def run(what: str | Path | list[dict[str, t.Any]], *options: str, kubeconfig: Path | None = None, **variables: t.Any) -> subprocess.CompletedProcess[str]:
         path = what if not isinstance(what, list) else lab.directory / "play.yml"
         if isinstance(what, list):
-            Path(path).write_text(json.dumps([{"hosts": "localhost", "gather_facts": False, "tasks": what}]))
-        command = ["ansible-playbook", "-i", "localhost,", "-c", "local", "-e", json.dumps(variables), *options, str(path)]
+            Path(path).write_text(json.dumps([{"hosts": "localhost", "connection": "local", "gather_facts": False, "tasks": what}]))
+        command = ["ansible-playbook", "-e", json.dumps(variables), *options, str(path)]
         environment = {**os.environ, "K8S_AUTH_KUBECONFIG": str(kubeconfig or lab.kubeconfig), "ANSIBLE_NOCOLOR": "1"}
         return subprocess.run(command, cwd=TOP, capture_output=True, text=True, env=environment, check=False)
 
