@@ -17,7 +17,7 @@ description:
 extends_documentation_fragment:
   - ansible.builtin.default_callback
 requirements:
-  - Set as stdout callback, for example with E(ANSIBLE_STDOUT_CALLBACK=screwdriver.kata.progress).
+  - Set as stdout callback, for example with C(ANSIBLE_STDOUT_CALLBACK=screwdriver.kata.progress).
 """
 
 import shutil
