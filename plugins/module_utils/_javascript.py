@@ -74,3 +74,18 @@ def _matches(pattern: str, text: str) -> bool:
     except JSEvalException as exc:
         message = str(exc).strip().splitlines()[0]
         raise PatternError(message.split("SyntaxError: ", 1)[-1]) from exc
+
+
+def matches_any(exclusions: list[t.Any], image: str) -> bool:
+    """Whether any of the patterns names the image. All are tried: one that is no pattern is an error whatever the others match.
+
+    Raises:
+        PatternError: which item it is, as a sentence.
+    """
+    found = False
+    for pattern in exclusions:
+        try:
+            found |= matches(pattern, image)
+        except PatternError as exc:
+            raise PatternError(f"exclusions: {pattern!r} is not a JavaScript regular expression ({exc}).") from exc
+    return found

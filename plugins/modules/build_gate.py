@@ -316,7 +316,7 @@ class BuildGate:
         self.observation = Observation(
             scope={key: params[key] for key in ("namespace", "build_selector", "kata_runtime_class")},
             start_timeout=params["start_timeout"],
-            is_excluded=lambda image: is_excluded(params["exclusions"], image),
+            is_excluded=lambda image: _javascript.matches_any(params["exclusions"], image),
             explain=self._explain,
         )
 
@@ -394,17 +394,6 @@ class BuildGate:
         }
 
 
-def is_excluded(exclusions: list[str], image: str) -> bool:
-    """Whether any of the patterns names the image. All are tried: one that is no pattern is an error whatever the others match."""
-    found = False
-    for pattern in exclusions:
-        try:
-            found |= _javascript.matches(pattern, image)
-        except PatternError as exc:
-            raise PatternError(f"exclusions: {pattern!r} is not a JavaScript regular expression ({exc}).") from exc
-    return found
-
-
 def problem_of(params: dict[str, t.Any]) -> str | None:
     """One sentence about the first parameter that makes no sense."""
     for name in ("window", "slice", "start_timeout"):
@@ -423,7 +412,7 @@ def problem_of(params: dict[str, t.Any]) -> str | None:
     if params["kata_executor"] == params["legacy_executor"]:
         return f"kata_executor and legacy_executor are both {params['kata_executor']}: give two names."
     try:
-        is_excluded(params["exclusions"], "")
+        _javascript.matches_any(params["exclusions"], "")
     except PatternError as exc:
         return str(exc)
     return None

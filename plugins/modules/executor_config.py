@@ -173,11 +173,10 @@ class ExecutorConfig:
         return result
 
     def _check_exclusions(self) -> None:
-        for item in self.module.params["exclusions"] or []:
-            try:
-                _javascript.matches(item, "")
-            except PatternError as exc:
-                raise RoutingError(f"exclusions: {item!r} is not a JavaScript regular expression ({exc}). Nothing was changed.") from exc
+        try:
+            _javascript.matches_any(self.module.params["exclusions"] or [], "")
+        except PatternError as exc:
+            raise RoutingError(f"{exc} Nothing was changed.") from exc
 
     def _edit(self, text: str) -> str:
         document = Document(text, self.source.where)

@@ -171,6 +171,11 @@ def patch_for(current: dict[str, t.Any], params: dict[str, t.Any]) -> dict[str, 
     return patch
 
 
+def shown(body: dict[str, t.Any] | None) -> dict[str, t.Any]:
+    """What the module manages of a RuntimeClass."""
+    return {key: body[key] for key in ("handler", "overhead", "scheduling") if key in body} if body else {}
+
+
 def new_body(params: dict[str, t.Any], metadata: dict[str, t.Any]) -> dict[str, t.Any]:
     body: dict[str, t.Any] = {"apiVersion": API, "kind": "RuntimeClass", "metadata": {"name": params["name"], **metadata}, "handler": params["handler"]}
     if params["overhead"]:
@@ -192,8 +197,8 @@ class RuntimeClass:
     def run(self) -> dict[str, t.Any]:
         before = self.cluster.get("RuntimeClass", self.name, api_version=API)
         after = self._absent(before) if self.params["state"] == "absent" else self._present(before)
-        shown = {key: self._shown(value) for key, value in (("before", before), ("after", after))}
-        return {"changed": shown["before"] != shown["after"], "runtime_class": after, "diff": shown}
+        diff = {"before": shown(before), "after": shown(after)}
+        return {"changed": diff["before"] != diff["after"], "runtime_class": after, "diff": diff}
 
     def _present(self, current: dict[str, t.Any] | None) -> dict[str, t.Any]:
         if current is None:
@@ -240,9 +245,6 @@ class RuntimeClass:
             raise RuntimeClassError(
                 f"RuntimeClass {self.name} cannot be {what} while pods use it ({', '.join(using[:MAX_NAMED])}{more}): wait until they have ended, or set force."
             )
-
-    def _shown(self, body: dict[str, t.Any] | None) -> dict[str, t.Any]:
-        return {key: body[key] for key in ("handler", "overhead", "scheduling") if key in body} if body else {}
 
 
 def main() -> None:

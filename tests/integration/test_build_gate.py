@@ -120,7 +120,6 @@ def wait_for_watch(lab: Lab) -> None:
 def failing_sandboxes(lab: Lab) -> t.Iterator[None]:
     for fault in (True, False):
         lab.fault(fault)
-        free_nodes(lab)
         if fault:
             yield
 
