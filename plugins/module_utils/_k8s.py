@@ -31,11 +31,12 @@ except ImportError:
     pass
 
 if t.TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 # Answers that a healthy API server gives while it is busy, restarting or losing its etcd.
 RETRIABLE_STATUS = frozenset({429, 500, 502, 503, 504})
 RETRY_SECONDS = 30.0
+CONFLICT_SECONDS = 30.0
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 60.0
 PAGE = 500
@@ -115,6 +116,36 @@ class Cluster:
         """JSON merge patch: None deletes a key; a metadata.resourceVersion in it makes a lost race a ClusterError 409."""
         return self._call("patch", kind, api_version, body=patch, name=name, namespace=namespace)
 
+    def settle(self, kind: str, body: dict[str, t.Any], patch_for: Callable[[dict[str, t.Any]], dict[str, t.Any]], api_version: str = "v1") -> dict[str, t.Any]:
+        """Patches an object that was read until it is as asked. patch_for: the merge patch that one version of it needs, empty where none.
+
+        Returns the object afterwards, or ``body`` itself where nothing was written.
+        """
+        name, namespace = body["metadata"]["name"], body["metadata"].get("namespace")
+        deadline = time.monotonic() + CONFLICT_SECONDS
+        current = body
+        while patch := patch_for(current):
+            try:
+                return self.patch(kind, name, patch, namespace, api_version)
+            except ClusterError as exc:
+                if exc.status != 409 or time.monotonic() > deadline:
+                    raise
+            # Somebody else wrote it since it was read.
+            current = self.get(kind, name, namespace, api_version) or body
+        return body
+
+    def evict(self, pod: dict[str, t.Any]) -> None:
+        """Asks the Eviction API for the end of this very pod. One that is gone already is no error."""
+        meta = pod["metadata"]
+        names = {"name": meta["name"], "namespace": meta["namespace"]}
+        body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": names, "deleteOptions": {"preconditions": {"uid": meta["uid"]}}}
+        try:
+            self._call("evict", "Pod", "v1", body=body, **names)
+        except ClusterError as exc:
+            # 409: another pod has the name now.
+            if exc.status not in (404, 409):
+                raise
+
     def delete(self, kind: str, name: str, namespace: str | None = None, api_version: str = "v1", uid: str | None = None) -> None:
         """Deletes an object; with uid, only that very object. One that is gone already is no error."""
         body: dict[str, t.Any] = {"kind": "DeleteOptions", "apiVersion": "v1"}
@@ -190,6 +221,8 @@ class Cluster:
         elif verb == "create":
             options.pop("name", None)
             answer = self._client.create(resource, body, **options)
+        elif verb == "evict":
+            answer = self._client.create(resource.subresources["eviction"], body, **options)
         elif verb == "patch":
             answer = self._client.patch(resource, body, content_type="application/merge-patch+json", **options)
         else:
@@ -211,4 +244,4 @@ class Cluster:
             reason = "the API server does not accept the credentials (401). They are wrong or have expired: renew the kubeconfig or token"
         elif exc.status == 403:
             reason = f"not allowed (403). Grant the right or use other credentials: {reason}"
-        return ClusterError(f"Cannot {verb} {what}: {reason}.", exc.status)
+        return ClusterError(f"Cannot {verb} {what}: {str(reason).rstrip('.')}.", exc.status)

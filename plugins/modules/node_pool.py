@@ -124,14 +124,12 @@ nodes:
       reason: Its kubelet does not report handler kata, only runc.
 """
 
-import time
 import typing as t
 from concurrent.futures import ThreadPoolExecutor
 
 from ansible_collections.screwdriver.kata.plugins.module_utils import _node_pool
 from ansible_collections.screwdriver.kata.plugins.module_utils._k8s import Cluster, ClusterError, create_module
 
-CONFLICT_SECONDS = 30.0
 MAX_NAMED = 3
 
 
@@ -180,23 +178,9 @@ class NodePool:
         if handler and (reason := _node_pool.missing_handler(node, handler)):
             return node, reason, False
         try:
-            return self._write(node), "", False
+            return self.cluster.settle("Node", node, lambda current: self.patch_for(current, self.labels, self.taints)), "", False
         except ClusterError as exc:
             return node, str(exc), True
-
-    def _write(self, node: dict[str, t.Any]) -> dict[str, t.Any]:
-        name = node["metadata"]["name"]
-        deadline = time.monotonic() + CONFLICT_SECONDS
-        current = node
-        while patch := self.patch_for(current, self.labels, self.taints):
-            try:
-                return self.cluster.patch("Node", name, patch)
-            except ClusterError as exc:
-                if exc.status != 409 or time.monotonic() > deadline:
-                    raise
-            # A kubelet or somebody else wrote the node since it was read.
-            current = self.cluster.get("Node", name) or node
-        return node
 
     def _shown(self, nodes: t.Iterable[dict[str, t.Any]]) -> dict[str, t.Any]:
         return {node["metadata"]["name"]: _node_pool.shown(node, self.labels, self.taints) for node in nodes}

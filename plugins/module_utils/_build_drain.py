@@ -1,0 +1,167 @@
+# Copyright (c) screwdriver.kata maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+# Do not use this from other collections or standalone plugins/modules!
+
+"""Which cordon is ours, which pods are builds that still run, and how to say so. Pure: it is told what happened and what time it is."""
+
+from __future__ import annotations
+
+import json
+import typing as t
+
+from ansible_collections.screwdriver.kata.plugins.module_utils._builds import seconds_of
+from ansible_collections.screwdriver.kata.plugins.module_utils._capacity import is_live
+
+if t.TYPE_CHECKING:
+    from collections.abc import Iterable
+
+Node = dict[str, t.Any]
+Pod = dict[str, t.Any]
+
+ANNOTATION = "kata.screwdriver.cd/cordoned"
+MAX_NODES_NAMED = 3
+MAX_BUILDS_NAMED = 10
+DEFAULT_GRACE_SECONDS = 30
+# A pod of these owners is never a build, whatever its labels: it would be made anew, or is the kubelet's own.
+_FOREIGN_OWNERS = frozenset({"DaemonSet", "Node"})
+
+
+def is_cordoned(node: Node) -> bool:
+    return bool(node["spec"].get("unschedulable"))
+
+
+def is_foreign(node: Node) -> bool:
+    """Cordoned by somebody else."""
+    return is_cordoned(node) and _annotation(node) is None
+
+
+def cordon_patch(node: Node, holder: str, reason: str | None) -> dict[str, t.Any]:
+    """The JSON merge patch that cordons a node; empty where it is cordoned as asked, or by somebody else. A reason of None keeps the one that is there."""
+    if is_foreign(node):
+        return {}
+    before = _annotation(node)
+    known = _parsed(before)
+    # Who cordoned it first stays named, unless somebody uncordoned it meanwhile.
+    by = known.get("by") if is_cordoned(node) else None
+    after = json.dumps({"by": by or holder, "reason": known.get("reason", "") if reason is None else reason}, ensure_ascii=False)
+    if is_cordoned(node) and _parsed(after) == known:
+        return {}
+    return _patch(node, after, True)
+
+
+def uncordon_patch(node: Node) -> dict[str, t.Any]:
+    """The JSON merge patch that takes our cordon back; empty where there is none."""
+    return {} if _annotation(node) is None else _patch(node, None, None)
+
+
+def shown(node: Node) -> dict[str, t.Any]:
+    """What of a node the module manages, for the diff."""
+    annotation = _annotation(node)
+    return {"unschedulable": is_cordoned(node), "annotations": {} if annotation is None else {ANNOTATION: annotation}}
+
+
+def _annotation(node: Node) -> str | None:
+    return (node["metadata"].get("annotations") or {}).get(ANNOTATION)
+
+
+def _parsed(annotation: str | None) -> dict[str, t.Any]:
+    try:
+        value = json.loads(annotation or "{}")
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _patch(node: Node, annotation: str | None, unschedulable: bool | None) -> dict[str, t.Any]:
+    # The version keeps a cordon that somebody else sets at the same time from being taken for ours.
+    meta = {"annotations": {ANNOTATION: annotation}, "resourceVersion": node["metadata"]["resourceVersion"]}
+    return {"metadata": meta, "spec": {"unschedulable": unschedulable}}
+
+
+class Builds:
+    """The builds on some nodes that have not ended."""
+
+    def __init__(self, nodes: Iterable[str]) -> None:
+        self._nodes = frozenset(nodes)
+        self._pods: dict[str, Pod] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._pods)
+
+    @property
+    def pods(self) -> list[Pod]:
+        """The oldest first."""
+        return sorted(self._pods.values(), key=lambda pod: (pod["metadata"]["creationTimestamp"], pod["metadata"]["namespace"], pod["metadata"]["name"]))
+
+    def replace(self, pods: Iterable[Pod]) -> None:
+        """Takes a list of all pods that the selector names."""
+        self._pods = {}
+        for pod in pods:
+            self.event("ADDED", pod)
+
+    def event(self, kind: str, pod: Pod) -> None:
+        """Takes one event of the watch: ADDED, MODIFIED or DELETED."""
+        if kind != "DELETED" and self._runs_here(pod):
+            self._pods[pod["metadata"]["uid"]] = pod
+        else:
+            self._pods.pop(pod["metadata"]["uid"], None)
+
+    def left(self, now: int) -> list[dict[str, t.Any]]:
+        return [
+            {
+                "name": pod["metadata"]["name"],
+                "namespace": pod["metadata"]["namespace"],
+                "node": pod["spec"]["nodeName"],
+                # The clocks of this machine and of the API server may differ.
+                "age_seconds": max(0, now - seconds_of(pod["metadata"]["creationTimestamp"])),
+                "phase": (pod.get("status") or {}).get("phase") or "Unknown",
+            }
+            for pod in self.pods
+        ]
+
+    def _runs_here(self, pod: Pod) -> bool:
+        owners = pod["metadata"].get("ownerReferences") or []
+        return pod["spec"].get("nodeName") in self._nodes and is_live(pod) and not any(owner["kind"] in _FOREIGN_OWNERS for owner in owners)
+
+
+def grace_seconds(pods: Iterable[Pod]) -> int:
+    """How long the slowest of these pods may take to end once it is asked to."""
+    given = (pod["spec"].get("terminationGracePeriodSeconds") for pod in pods)
+    return max((DEFAULT_GRACE_SECONDS if seconds is None else seconds for seconds in given), default=0)
+
+
+def age(seconds: int) -> str:
+    """3 h 2 min: the two greatest units, below an hour one."""
+    minutes, hours, days = seconds // 60, seconds // 3600, seconds // 86400
+    if days:
+        return f"{days} d {hours % 24} h"
+    if hours:
+        return f"{hours} h {minutes % 60} min"
+    return f"{minutes} min" if minutes else f"{seconds} s"
+
+
+def some(names: list[str]) -> str:
+    """node-1, node-2, node-3 and 4 more."""
+    if len(names) > MAX_NODES_NAMED:
+        return f"{', '.join(names[:MAX_NODES_NAMED])} and {len(names) - MAX_NODES_NAMED} more"
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
+
+def stays(nodes: int) -> str:
+    return "The node stays cordoned" if nodes == 1 else "The nodes stay cordoned"
+
+
+def deadline_sentence(left: list[dict[str, t.Any]], nodes: list[str], timeout: int, forced: bool, refusal: str = "") -> str:
+    """Who is left. nodes: all that were asked for. refusal: why a build could not be evicted, as a sentence."""
+    on = [name for name in nodes if any(build["node"] == name for build in left)]
+    named = [
+        f"{build['namespace']}/{build['name']}{'' if len(on) == 1 else ' on ' + build['node']} ({age(build['age_seconds'])})" for build in left[:MAX_BUILDS_NAMED]
+    ]
+    more = f" and {len(left) - MAX_BUILDS_NAMED} more" if len(left) > MAX_BUILDS_NAMED else ""
+    still = "build still runs" if len(left) == 1 else "builds still run"
+    todo = "run again or raise timeout" if forced else "run again, raise timeout, or set force"
+    why = f" {refusal}" if refusal else ""
+    return f"{len(left)} {still} on {some(on)} after {timeout} s: {', '.join(named)}{more}.{why} {stays(len(nodes))}; {todo}."

@@ -1,0 +1,396 @@
+#!/usr/bin/python
+
+# Copyright (c) screwdriver.kata maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: build_drain
+short_description: Cordons nodes and waits until no build runs on them
+version_added: 0.1.0
+author:
+  - screwdriver.kata maintainers (@screwdriver-cd)
+description:
+  - Takes nodes out of service without losing a build. The nodes are cordoned, so that no new build is scheduled on them, and those that run
+    are left to end. They are watched, not polled.
+  - When time runs out, the module fails and names the builds that are left, and the nodes stay cordoned. Running it again goes on waiting.
+  - Only pods that O(build_selector) names are waited for. Pods of DaemonSets and all other pods stay where they are.
+  - The cordon is noted in the node's annotation C(kata.screwdriver.cd/cordoned), a JSON object with the keys C(by) and C(reason). Only
+    nodes that carry it are uncordoned again. A node that was cordoned by somebody else is drained, and stays cordoned.
+  - Needs the verbs C(get) and C(patch) on nodes, C(list) and C(watch) on pods in O(namespace), or in all namespaces without it, and
+    C(get) on O(namespace) if it has no build. With O(force), C(create) on pods/eviction as well.
+extends_documentation_fragment:
+  - kubernetes.core.k8s_auth_options
+  - screwdriver.kata._attributes
+  - screwdriver.kata._attributes.actiongroup_k8s
+attributes:
+  check_mode:
+    support: full
+    details:
+      - The cordons are sent as server-side dry runs. Nothing is waited for, nothing is evicted, and builds that run are no failure.
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+options:
+  nodes:
+    description: The names of the nodes. If one of them does not exist, nothing is changed.
+    type: list
+    elements: str
+    required: true
+  namespace:
+    description:
+      - The namespace of the build pods.
+      - Without it, the builds of all namespaces are waited for.
+    type: str
+  build_selector:
+    description: The label selector of build pods.
+    type: str
+    default: tier=builds
+  timeout:
+    description:
+      - How long to wait for the builds of all nodes to end, in seconds. V(0) does not wait and tells at once whether any is left.
+      - Screwdriver lets a build run for at most 120 minutes unless it is configured otherwise (C(maxBuildTimeout)).
+      - A node that this call cordons is seen as empty 2 seconds later at the earliest, since the scheduler may have placed a build on it
+        just before.
+    type: int
+    default: 600
+  force:
+    description:
+      - Evict the builds that are left when O(timeout) is over. These builds are lost.
+      - The Eviction API is asked, which respects PodDisruptionBudgets. Builds then have their own C(terminationGracePeriodSeconds) to end.
+    type: bool
+    default: false
+  reason:
+    description:
+      - Why the nodes are drained. It stays on the nodes until they are uncordoned.
+      - Another reason than the one that a node carries is written. Without it, the node's reason stays as it is.
+    type: str
+  holder:
+    description:
+      - Who drains the nodes. It is noted when a node is cordoned, and stays when somebody else runs the module again.
+      - Defaults to the user and host that the module runs as.
+    type: str
+  state:
+    description:
+      - V(drained) cordons the nodes and waits.
+      - V(uncordoned) takes back the cordon and the annotation of nodes that carry it, and nothing else.
+    type: str
+    choices: [drained, uncordoned]
+    default: drained
+seealso:
+  - module: screwdriver.kata.node_pool
+"""
+
+EXAMPLES = r"""
+- name: Take two nodes out of service, and give their builds two hours to end
+  screwdriver.kata.build_drain:
+    nodes: [node-3, node-4]
+    namespace: sd-builds
+    reason: Kata is installed
+    timeout: 7200
+
+- name: Take them back into service
+  screwdriver.kata.build_drain:
+    nodes: [node-3, node-4]
+    state: uncordoned
+
+- name: Ask whether builds run on a node, and change nothing
+  screwdriver.kata.build_drain:
+    nodes: [node-3]
+  check_mode: true
+  register: drain
+"""
+
+RETURN = r"""
+nodes:
+  description: The nodes in the order in which they were named.
+  returned: when the nodes exist
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: The node's name.
+      type: str
+    changed:
+      description: Whether it was, or in check mode would be, written.
+      type: bool
+    cordoned:
+      description: Whether it is, or in check mode would be, cordoned now.
+      type: bool
+    builds:
+      description: How many builds are left on it.
+      type: int
+    note:
+      description: That its cordon is somebody else's, or why it could not be written. Otherwise empty.
+      type: str
+  sample:
+    - name: node-3
+      changed: true
+      cordoned: true
+      builds: 1
+      note: ""
+    - name: node-4
+      changed: false
+      cordoned: true
+      builds: 0
+      note: Somebody else cordoned it, so this module does not uncordon it.
+builds:
+  description: The builds on the nodes that have not ended, the oldest first.
+  returned: when the nodes exist
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: The pod's name.
+      type: str
+    namespace:
+      description: The pod's namespace.
+      type: str
+    node:
+      description: The node that it runs on.
+      type: str
+    age_seconds:
+      description: Seconds since the pod was created.
+      type: int
+    phase:
+      description: The pod's phase, V(Pending), V(Running) or V(Unknown).
+      type: str
+  sample:
+    - name: build-17
+      namespace: sd-builds
+      node: node-3
+      age_seconds: 10921
+      phase: Running
+"""
+
+import getpass
+import math
+import os
+import socket
+import time
+import typing as t
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+
+from ansible_collections.screwdriver.kata.plugins.module_utils import _build_drain
+from ansible_collections.screwdriver.kata.plugins.module_utils._k8s import Cluster, ClusterError, create_module
+
+CONCURRENCY = 10
+# A watch that lost its connection without a word is noticed within this time.
+WATCH_SECONDS = 60
+# A scheduler that has not seen the cordon yet may still place a build.
+SETTLE_SECONDS = 2
+# How long pods may take to go once their own grace is over.
+EVICTION_SECONDS = 30
+FOREIGN = "Somebody else cordoned it, so this module does not uncordon it."
+
+
+class DrainError(Exception):
+    """What is wrong with the nodes, as one sentence."""
+
+
+class BuildDrain:
+    def __init__(self, module: t.Any) -> None:
+        self.params = module.params
+        self.check_mode: bool = module.check_mode
+        self.cluster = Cluster(module)
+        self.drained: bool = self.params["state"] == "drained"
+        self.names: list[str] = list(dict.fromkeys(self.params["nodes"]))
+        self.holder: str = self.params["holder"] or _holder()
+        self.builds = _build_drain.Builds(self.names)
+        self.before: list[dict[str, t.Any]] = []
+        self.after: list[dict[str, t.Any]] = []
+        self.failures: list[str] = []
+        self.pods = {"label_selector": self.params["build_selector"], "field_selector": self._field_selector()}
+        if self.params["namespace"]:
+            self.pods["namespace"] = self.params["namespace"]
+        self.resource_version = ""
+
+    def run(self) -> None:
+        """Raises DrainError or ClusterError where the nodes are not as asked; ``result`` tells how they are."""
+        with ThreadPoolExecutor(min(CONCURRENCY, self.cluster.connections)) as threads:
+            found = list(threads.map(lambda name: self.cluster.get("Node", name), self.names))
+            self._refuse_unknown(found)
+            self._list()
+            self._refuse_unknown_namespace()
+            self.before = [node for node in found if node]
+            outcomes = list(threads.map(self._settle, self.before))
+        self.after = [node for node, unused in outcomes]
+        self.failures = [failure for unused, failure in outcomes]
+        self._refuse_unwritten()
+        if self.drained and not self.check_mode:
+            try:
+                self._drain()
+            except ClusterError as exc:
+                raise DrainError(f"{exc} {_build_drain.stays(len(self.names))}; run again.") from exc
+
+    def result(self) -> dict[str, t.Any]:
+        if not self.after:
+            return {"changed": False}
+        left = self.builds.left(int(time.time()))
+        pairs = list(zip(self.before, self.after, self.failures, strict=True))
+        return {
+            "changed": any(after is not before for before, after, unused in pairs),
+            "nodes": [
+                {
+                    "name": name,
+                    "changed": after is not before,
+                    "cordoned": _build_drain.is_cordoned(after),
+                    "builds": sum(build["node"] == name for build in left),
+                    "note": failure or (FOREIGN if _build_drain.is_foreign(after) else ""),
+                }
+                for name, (before, after, failure) in zip(self.names, pairs, strict=True)
+            ],
+            "builds": left,
+            "diff": {
+                "before": {node["metadata"]["name"]: _build_drain.shown(node) for node, after, unused in pairs if after is not node},
+                "after": {node["metadata"]["name"]: _build_drain.shown(node) for before, node, unused in pairs if node is not before},
+            },
+        }
+
+    def _field_selector(self) -> str:
+        live = "status.phase!=Succeeded,status.phase!=Failed"
+        return f"{live},spec.nodeName={self.names[0]}" if len(self.names) == 1 else live
+
+    def _refuse_unknown(self, found: list[dict[str, t.Any] | None]) -> None:
+        # A name such as node-3/status is answered with another object.
+        missing = [name for name, node in zip(self.names, found, strict=True) if not node or node["metadata"].get("name") != name]
+        if missing:
+            no = "is no node" if len(missing) == 1 else "are no nodes"
+            raise DrainError(f"{_build_drain.some(missing)} {no} of this cluster: correct nodes. Nothing was changed.")
+
+    def _refuse_unknown_namespace(self) -> None:
+        namespace = self.params["namespace"]
+        if namespace and not self.builds and self.cluster.get("Namespace", namespace) is None:
+            raise DrainError(f"Namespace {namespace} does not exist: namespace must be the one that builds run in. Nothing was changed.")
+
+    def _refuse_unwritten(self) -> None:
+        if failed := [(name, failure) for name, failure in zip(self.names, self.failures, strict=True) if failure]:
+            done = "cordoned" if self.drained else "uncordoned"
+            names = _build_drain.some([name for name, unused in failed])
+            raise DrainError(f"{len(failed)} of {len(self.names)} nodes could not be {done}: {names}. {failed[0][1]} Run it again for these.")
+
+    def _settle(self, node: dict[str, t.Any]) -> tuple[dict[str, t.Any], str]:
+        """(the node afterwards, why it could not be written)."""
+        try:
+            return self.cluster.settle("Node", node, self._patch_for), ""
+        except ClusterError as exc:
+            return node, str(exc)
+
+    def _patch_for(self, node: dict[str, t.Any]) -> dict[str, t.Any]:
+        if self.drained:
+            return _build_drain.cordon_patch(node, self.holder, self.params["reason"])
+        return _build_drain.uncordon_patch(node)
+
+    def _drain(self) -> None:
+        timeout, force = self.params["timeout"], self.params["force"]
+        settled = time.monotonic()
+        cordoned = [after for before, after in zip(self.before, self.after, strict=True) if not _build_drain.is_cordoned(before)]
+        if cordoned:
+            # Builds that came between the first list and the cordon.
+            self._list()
+            settled += SETTLE_SECONDS
+        self._wait(time.monotonic() + timeout, settled)
+        refusal = ""
+        if self.builds and force:
+            refusal = self._evict()
+        if self.builds:
+            left = self.builds.left(int(time.time()))
+            raise DrainError(_build_drain.deadline_sentence(left, self.names, timeout, force, refusal))
+
+    def _evict(self) -> str:
+        """Why the first build that could not be evicted could not be, or an empty string."""
+        pods = self.builds.pods
+        with ThreadPoolExecutor(min(CONCURRENCY, self.cluster.connections)) as threads:
+            refusals = list(filter(None, threads.map(self._evict_one, pods)))
+        self._list()
+        # Waiting for a build that was refused would be in vain.
+        if not refusals:
+            self._wait(time.monotonic() + _build_drain.grace_seconds(pods) + EVICTION_SECONDS, 0)
+        return refusals[0] if refusals else ""
+
+    def _evict_one(self, pod: dict[str, t.Any]) -> str:
+        try:
+            self.cluster.evict(pod)
+        except ClusterError as exc:
+            return str(exc)
+        return ""
+
+    def _wait(self, deadline: float, settled: float) -> None:
+        """Until no build is left, but not before ``settled`` and not after ``deadline``."""
+        while (left := (deadline if self.builds else settled) - time.monotonic()) > 0:
+            self._watch(min(WATCH_SECONDS, math.ceil(left)))
+
+    def _watch(self, seconds: int) -> None:
+        """Ends early once the last build has ended."""
+        had_builds = bool(self.builds)
+        try:
+            with closing(self.cluster.watch("Pod", self.resource_version, seconds, allow_watch_bookmarks=True, **self.pods)) as events:
+                for kind, pod in events:
+                    self.resource_version = pod["metadata"]["resourceVersion"]
+                    if kind != "BOOKMARK":
+                        self.builds.event(kind, pod)
+                    if had_builds and not self.builds:
+                        return
+        except ClusterError as exc:
+            if exc.status != 410:
+                raise
+            self._list()
+
+    def _list(self) -> None:
+        pods, self.resource_version = self.cluster.list("Pod", **self.pods)
+        self.builds.replace(pods)
+
+
+def _holder() -> str:
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"
+
+
+def problem_of(params: dict[str, t.Any]) -> str | None:
+    """One sentence about the first parameter that makes no sense."""
+    if not params["nodes"]:
+        return "nodes is empty: name at least one node."
+    if not all(name.strip() for name in params["nodes"]):
+        return "nodes has an empty name: name each node."
+    if not params["build_selector"].strip():
+        return "build_selector is empty, which would take every pod for a build: give the label selector of build pods, such as tier=builds."
+    if params["timeout"] < 0:
+        return f"timeout is {params['timeout']}: give the seconds to wait, or 0 to not wait."
+    return None
+
+
+def main() -> None:
+    module = create_module(
+        {
+            "nodes": {"type": "list", "elements": "str", "required": True},
+            "namespace": {"type": "str"},
+            "build_selector": {"type": "str", "default": "tier=builds"},
+            "timeout": {"type": "int", "default": 600},
+            "force": {"type": "bool", "default": False},
+            "reason": {"type": "str"},
+            "holder": {"type": "str"},
+            "state": {"type": "str", "choices": ["drained", "uncordoned"], "default": "drained"},
+        }
+    )
+    if problem := problem_of(module.params):
+        module.fail_json(msg=problem)
+    try:
+        drain = BuildDrain(module)
+    except ClusterError as exc:
+        module.fail_json(msg=str(exc))
+    try:
+        drain.run()
+    except (ClusterError, DrainError) as exc:
+        module.fail_json(msg=str(exc), **drain.result())
+    module.exit_json(**drain.result())
+
+
+if __name__ == "__main__":
+    main()
