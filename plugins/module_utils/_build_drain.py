@@ -157,9 +157,8 @@ def stays(nodes: int) -> str:
 def deadline_sentence(left: list[dict[str, t.Any]], nodes: list[str], timeout: int, forced: bool, refusal: str = "") -> str:
     """Who is left. nodes: all that were asked for. refusal: why a build could not be evicted, as a sentence."""
     on = [name for name in nodes if any(build["node"] == name for build in left)]
-    named = [
-        f"{build['namespace']}/{build['name']}{'' if len(on) == 1 else ' on ' + build['node']} ({age(build['age_seconds'])})" for build in left[:MAX_BUILDS_NAMED]
-    ]
+    place = {name: f" on {name}" if len(on) > 1 else "" for name in on}
+    named = [f"{build['namespace']}/{build['name']}{place[build['node']]} ({age(build['age_seconds'])})" for build in left[:MAX_BUILDS_NAMED]]
     more = f" and {len(left) - MAX_BUILDS_NAMED} more" if len(left) > MAX_BUILDS_NAMED else ""
     still = "build still runs" if len(left) == 1 else "builds still run"
     todo = "run again or raise timeout" if forced else "run again, raise timeout, or set force"

@@ -31,7 +31,7 @@ except ImportError:
     pass
 
 if t.TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator
 
 # Answers that a healthy API server gives while it is busy, restarting or losing its etcd.
 RETRIABLE_STATUS = frozenset({429, 500, 502, 503, 504})
@@ -157,7 +157,7 @@ class Cluster:
             if exc.status != 404:
                 raise
 
-    def watch(self, kind: str, resource_version: str, seconds: int, api_version: str = "v1", **params: t.Any) -> Iterator[tuple[str, dict[str, t.Any]]]:
+    def watch(self, kind: str, resource_version: str, seconds: int, api_version: str = "v1", **params: t.Any) -> Generator[tuple[str, dict[str, t.Any]]]:
         """(type, object) for this many seconds. Raises ClusterError 410 where resource_version is too old.
 
         One that the API server leaves unanswered goes on until it has caught up, for at most ``RETRY_SECONDS``.

@@ -307,8 +307,8 @@ class BuildDrain:
         with ThreadPoolExecutor(min(CONCURRENCY, self.cluster.connections)) as threads:
             refusals = list(filter(None, threads.map(self._evict_one, pods)))
         self._list()
-        # Waiting for a build that was refused would be in vain.
-        if not refusals:
+        # Where every one was refused, waiting would be in vain.
+        if len(refusals) < len(pods):
             self._wait(time.monotonic() + _build_drain.grace_seconds(pods) + EVICTION_SECONDS, 0)
         return refusals[0] if refusals else ""
 
