@@ -245,7 +245,8 @@ def test_an_eviction_that_a_budget_forbids(drain: Drain) -> None:
     drain.lab.kubectl("create", "-f", "-", stdin=json.dumps(budget))
     refused = drain("build-1", force=True)
     assert re.sub(r"\(\d+ s\)", "(N s)", refused["msg"]).startswith(
-        "1 build still runs on build-1 after 0 s: drain/mine (N s). Cannot evict Pod drain/mine: Cannot evict pod as it would violate the pod's disruption budget."
+        "1 build still runs on build-1 after 0 s: drain/mine (N s)."
+        " Cannot evict Pod drain/mine: Cannot evict pod as it would violate the pod's disruption budget."
     )
     assert refused["msg"].endswith(". The node stays cordoned; run again or raise timeout.")
     assert drain.phases() == {"mine": "Running"}
