@@ -128,16 +128,15 @@ class Lvm:
         """
         :raises ThinPoolError: a tool or the kernel module is missing.
         """
-        if tool := self.missing():
-            raise ThinPoolError(f"The tool {tool} is missing: install the package {TOOLS[tool]}.")
-        if Path("/sys/module/dm_thin_pool").exists():
-            return
         modprobe = self._path("modprobe")
-        if modprobe is None or self._module.run_command([modprobe, "--dry-run", "--quiet", "dm_thin_pool"])[0]:
+        loaded = Path("/sys/module/dm_thin_pool").exists()
+        if not loaded and (modprobe is None or self._module.run_command([modprobe, "--dry-run", "--quiet", "dm_thin_pool"])[0]):
             raise ThinPoolError(
                 f"The kernel {os.uname().release} has no module dm_thin_pool: install the package linux-image-ARCH (Debian family) or "
                 "kernel-modules (RedHat family) of the running kernel."
             )
+        if tool := self.missing():
+            raise ThinPoolError(f"The tool {tool} is missing: install the package {TOOLS[tool]}.")
 
     def _path(self, tool: str) -> str | None:
         if tool not in self._paths and (path := self._module.get_bin_path(tool)):

@@ -208,6 +208,7 @@ pool:
 import json
 import os
 import typing as t
+from contextlib import suppress
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
@@ -279,6 +280,8 @@ class ThinPool:
 
     def _end_journal(self) -> None:
         self.journal.unlink(missing_ok=True)
+        with suppress(OSError):
+            self.journal.parent.rmdir()
 
     # Present.
 
