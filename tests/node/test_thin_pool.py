@@ -1,0 +1,315 @@
+"""thin_pool on a real machine; the pool is looked at with LVM's, device mapper's and systemd's own tools."""
+
+from __future__ import annotations
+
+import json
+import time
+import typing as t
+
+import pytest
+
+if t.TYPE_CHECKING:
+    from .conftest import Node
+
+MIB = 2**20
+CLEAN = """
+shopt -s nullglob
+systemctl stop containerd
+umount -R /mnt/test-* 2>/dev/null
+for name in $(dmsetup ls --target thin | awk '/^(test|kata)/ {print $1}') $(dmsetup ls --target linear | awk '/^test/ {print $1}'); do
+  dmsetup remove --retry "$name"
+done
+for group in kata test-other; do vgchange -q -an "$group"; vgremove -q -q --force --force --yes "$group"; done 2>/dev/null
+for loop in $(losetup --noheadings --output NAME --associated /var/tmp/test-pool.img); do losetup --detach "$loop"; done
+for disk in %s; do wipefs --quiet --all "$disk"?* "$disk"; done
+rm -rf /var/lib/screwdriver.kata /etc/lvm/profile/screwdriver-kata-*
+for unit in /etc/systemd/system/screwdriver-kata-loop-*; do systemctl disable --quiet "${unit##*/}"; rm "$unit"; done
+rm -f /var/tmp/test-pool.img /etc/modules-load.d/screwdriver-kata-* /etc/systemd/system/containerd.service.d/20-screwdriver-kata-*
+systemctl daemon-reload
+udevadm settle
+"""
+# Kills LVM and the module that called it, once the command is there and has run for a while.
+KILL = """
+for attempt in $(seq 6000); do
+  pid=$(pgrep --newest --full '^%(command)s') && break
+  sleep 0.005
+done
+[ -n "$pid" ] || exit 3
+module=$(ps --no-headers -o ppid "$pid")
+sleep %(delay)s
+kill -9 $module $pid 2>/dev/null
+while pgrep --full '^%(command)s' >/dev/null; do pkill -9 --full '^%(command)s'; done
+exit 0
+"""
+
+
+@pytest.fixture(autouse=True)
+def clean(node: Node, disks: list[str]) -> t.Iterator[None]:
+    node.run(CLEAN % " ".join(disks), check=False)
+    yield
+    node.run(CLEAN % " ".join(disks), check=False)
+
+
+def seen(node: Node, name: str = "pool", group: str = "kata") -> dict[str, t.Any]:
+    """The pool as LVM shows it."""
+    fields = "lv_size,lv_metadata_size,chunk_size,zero,seg_monitor,lv_profile,lv_active,lv_when_full,vg_seqno"
+    out = node.run(f"lvs --reportformat json --units m --nosuffix -o {fields} {group}/{name}")
+    return json.loads(out)["report"][0]["lv"][0]
+
+
+def volumes(node: Node) -> list[str]:
+    return sorted(node.run("lvs -a --noheadings -o lv_name kata").split())
+
+
+def untouched(node: Node, disks: list[str]) -> str:
+    """Everything about the disks that a module could change."""
+    return node.run(
+        f"for disk in {' '.join(disks)}; do head -c 4M $disk | sha256sum; done; vgs --noheadings -o vg_name,vg_seqno; ls /etc/lvm/profile; ls /var/lib"
+    )
+
+
+def test_life(node: Node, disks: list[str]) -> None:
+    one, two = disks[:2]
+    before = untouched(node, disks)
+    predicted = node.module("thin_pool", check=True, devices=[one])
+    assert (predicted["changed"], predicted["diff"]["before"], untouched(node, disks)) == (True, {}, before)
+
+    made, again = node.modules("thin_pool", {"devices": [one]}, {"devices": [one]})
+    assert (made["changed"], again["changed"], again["diff"]["before"]) == (True, False, made["diff"]["after"])
+    assert made["diff"] == predicted["diff"]
+    percents = {"data_percent": 0.0, "metadata_percent": 0.0}
+    assert made["pool"] | percents == predicted["pool"] | percents
+    look = seen(node)
+    assert (look["zero"], look["seg_monitor"], look["lv_active"], look["lv_when_full"]) == ("", "monitored", "active", "queue")
+    assert int(float(look["lv_size"]) * MIB) == made["pool"]["size_bytes"] == made["pool"]["volume_group_size_bytes"] * 8 // 10 // (4 * MIB) * (4 * MIB)
+    assert (float(look["lv_metadata_size"]), float(look["chunk_size"])) == (64, 0.5)
+    assert "thin-pool" in node.run(f"dmsetup status {made['pool']['device']}")
+    assert "thin_pool_autoextend_threshold=75\n\tthin_pool_autoextend_percent=20" in node.run(f"cat /etc/lvm/profile/{look['lv_profile']}.profile")
+
+    # Grown by a device, more metadata and other thresholds, in check mode first; named by another path and twice.
+    node.run(f"ln -sfn {two} /dev/test-alias")
+    more = {"devices": [one, "/dev/test-alias", two], "metadata_size": "96MiB", "autoextend_threshold": 60}
+    predicted = node.module("thin_pool", check=True, **more)
+    assert seen(node) == look
+    grown, again, shrunk, metadata, chunk, too_large = node.modules(
+        "thin_pool", more, more, {"size": "1GiB"}, {"metadata_size": "64MiB"}, {"chunk_size": "128"}, {"size": "100GiB"}
+    )
+    assert (grown["changed"], grown["diff"], again["changed"]) == (True, predicted["diff"], False)
+    assert grown["pool"]["size_bytes"] > 1.9 * made["pool"]["size_bytes"]
+    assert float(seen(node)["lv_metadata_size"]) == 96
+    assert shrunk["msg"].startswith("size: thin pool kata/pool has ") and shrunk["msg"].endswith(
+        " and is never shrunk, 1GiB is 1 GiB: ask for at least what it has."
+    )
+    assert metadata["msg"] == ("metadata_size: thin pool kata/pool has 96 MiB of metadata and is never shrunk to 64 MiB: ask for at least what it has.")
+    assert chunk["msg"] == ("chunk_size: thin pool kata/pool was made with 512 KiB, which cannot be changed to 128 KiB: leave it, or remove the pool first.")
+    assert too_large["msg"].startswith("size: 100GiB does not fit into volume group kata: besides metadata and its spare there is room for ")
+
+    # A pool on a loop file beside it, and then a reboot.
+    looped = {"volume_group": "test-other", "loop_file": "/var/tmp/test-pool.img", "loop_size": "1GiB"}
+    first, second = node.modules("thin_pool", looped, looped)
+    assert (first["changed"], second["changed"], first["pool"]["device"]) == (True, False, "test--other-pool")
+    look = seen(node)
+    node.reboot()
+    assert seen(node) == look
+    assert seen(node, group="test-other")["seg_monitor"] == "monitored"
+    kept, looped_again, gone = node.modules("thin_pool", more, looped, {**looped, "state": "absent"})
+    assert (kept["changed"], looped_again["changed"], gone["changed"]) == (False, False, True)
+    assert node.run("ls /var/tmp/test-pool.img /etc/systemd/system/screwdriver-kata-loop-*", check=False) == ""
+
+    # A thin device that only the pool's metadata know, one that is mapped, one that is open.
+    node.run("dmsetup message kata-pool 0 'create_thin 7'")
+    known = node.module("thin_pool", state="absent")
+    node.run("dmsetup create test-thin --table '0 65536 thin /dev/mapper/kata-pool 7'")
+    mapped = node.module("thin_pool", state="absent")
+    node.run("mkfs.ext4 -q /dev/mapper/test-thin && mkdir -p /mnt/test-thin && mount /dev/mapper/test-thin /mnt/test-thin")
+    opened = node.module("thin_pool", state="absent", discard=True)
+    sentence = "Thin pool kata/pool is not removed while there are thin devices in it ({}): have containerd delete its images and snapshots, or set discard to lose them."
+    assert [known["msg"], mapped["msg"]] == [sentence.format("7"), sentence.format("test-thin")]
+    assert opened["msg"] == "Thin pool kata/pool is not removed while thin devices in it are in use (test-thin): end what uses them first."
+    node.run("umount /mnt/test-thin")
+    tried = node.module("thin_pool", check=True, state="absent", discard=True)
+    assert (tried["changed"], tried["diff"]["after"], seen(node)["lv_active"]) == (True, {}, "active")
+    removed, again = node.modules("thin_pool", {"state": "absent", "discard": True}, {"state": "absent"})
+    assert (removed["changed"], removed["diff"], again["changed"]) == (True, tried["diff"], False)
+    assert untouched(node, []) == "\n".join(line for line in before.splitlines() if not line.endswith(" -"))
+    assert node.run(f"wipefs --no-act {one} {two}") == ""
+
+
+def test_device_that_holds_anything_is_refused(node: Node, disks: list[str]) -> None:
+    one, two, three = disks
+    node.run(
+        f"mkfs.ext4 -q -L precious {one}; printf 'label: gpt\n,64M\n,64M\n' | sfdisk --quiet {two}; vgcreate -q test-other {three}; "
+        "udevadm settle; rm -f /tmp/test-pipe; mkfifo /tmp/test-pipe"
+    )
+    before = untouched(node, disks)
+    refused = [{"devices": [disk]} for disk in disks] + [
+        {"devices": ["/dev/no-such"]},
+        {"devices": ["/tmp/test-pipe"]},
+        {"devices": [one], "wipe": True, "chunk_size": "100KiB"},
+        {"devices": [one], "wipe": True, "autoextend_threshold": 120},
+        {"devices": [one], "wipe": True, "size": "120%VG"},
+        {"devices": [one], "wipe": True, "size": "100GiB"},
+        {},
+    ]
+    messages = [result.get("msg") for result in node.modules("thin_pool", *refused)]
+    assert messages[:3] == [
+        f"Device {one} holds a signature of ext4 labelled precious: name an empty device, or set wipe to erase it.",
+        f"Device {two} holds a gpt partition table and a PMBR partition table and 2 partitions: name an empty device, or set wipe to erase it.",
+        f"Device {three} holds an LVM physical volume of volume group test-other: name an empty device, or set wipe to erase it.",
+    ]
+    assert messages[3:8] == [
+        "devices: there is no device /dev/no-such: name a block device that `lsblk --paths` lists.",
+        "devices: /tmp/test-pipe is no block device: name one that `lsblk --paths` lists.",
+        "chunk_size: 100KiB is no multiple of 64 KiB up to 1 GiB: write one such as 512KiB.",
+        "autoextend_threshold: 120 is no percentage from 50 to 100: write one such as 75.",
+        "size: 120%VG is no percentage from 1 to 100: write one such as 80%VG.",
+    ]
+    assert messages[8].startswith("size: 100GiB does not fit into volume group kata: besides metadata and its spare there is room for ")
+    assert messages[9] == "Volume group kata is not there, and no device is given to make it from: set devices."
+    assert untouched(node, disks) == before
+
+    # In use: not even with wipe.
+    node.run(
+        f"mkdir -p /mnt/test-disk; mount {one} /mnt/test-disk; dmsetup create test-held --table '0 1024 linear {two} 2048'; "
+        "lvcreate -q -n held -l 1 -Wn -Zn test-other"
+    )
+    messages = [result.get("msg") for result in node.modules("thin_pool", *({"devices": [disk], "wipe": True} for disk in disks))]
+    end = "and is not touched, not even with wipe: "
+    assert messages == [
+        f"Device {one} is mounted at /mnt/test-disk {end}unmount it, or name another device.",
+        f"Device {two} is in use by /dev/mapper/test-held {end}free it, or name another device.",
+        f"Device {three} is in use by /dev/mapper/test--other-held {end}free it, or name another device.",
+    ]
+    assert "precious" in node.run(f"umount /mnt/test-disk; dmsetup remove test-held; vgchange -q -an test-other >/dev/null; blkid -p {one}")
+
+    # Free: with wipe all three are taken, and what is lost is in the diff.
+    tried = node.module("thin_pool", check=True, devices=disks, wipe=True)
+    made, again = node.modules("thin_pool", {"devices": disks, "wipe": True}, {"devices": disks, "wipe": True})
+    assert (made["changed"], again["changed"], made["diff"]) == (True, False, tried["diff"])
+    assert made["diff"]["before"]["content"][one] == "a signature of ext4 labelled precious"
+    assert node.run("vgs --noheadings -o vg_name,pv_count").split() == ["kata", "3"]
+
+    # LVM thin volumes in the pool.
+    node.run("lvcreate -q -V 64M -T kata/pool -n foreign")
+    present, absent = node.modules("thin_pool", {}, {"state": "absent"})
+    assert present["msg"] == ("Thin pool kata/pool holds LVM thin volumes (foreign), and containerd needs a pool that is its own: choose another name.")
+    assert absent["msg"] == "Thin pool kata/pool holds LVM thin volumes (foreign), and is not removed: remove them first."
+
+
+def test_pool_that_fills_up(node: Node, disks: list[str]) -> None:
+    one, two = disks[:2]
+    # It extends itself, and is then as large as it should be.
+    small = {"devices": [one], "size": "256MiB", "autoextend_threshold": 50, "autoextend_percent": 50}
+    node.module("thin_pool", **small)
+    node.run("dmsetup message kata-pool 0 'create_thin 1'; dmsetup create test-thin --table '0 8388608 thin /dev/mapper/kata-pool 1'")
+    node.run("head -c 160M /dev/urandom >/var/tmp/test-data; dd if=/var/tmp/test-data of=/dev/mapper/test-thin bs=1M oflag=direct status=none")
+    deadline = time.monotonic() + 120
+    while float(seen(node)["lv_size"]) <= 256:
+        assert time.monotonic() < deadline, "dmeventd did not extend the pool"
+        time.sleep(2)
+    after = node.module("thin_pool", **small)
+    assert (after["changed"], after["pool"]["size_bytes"] > 256 * MIB) == (False, True)
+
+    # A snapshot, then all of the data is taken: what more is written waits.
+    node.run("dmsetup suspend test-thin; dmsetup message kata-pool 0 'create_snap 2 1'; dmsetup resume test-thin")
+    filled = node.module("thin_pool", devices=[one], size="100%FREE", autoextend_threshold=100)
+    size = filled["pool"]["size_bytes"] // MIB
+    node.run(f"timeout -s KILL 55 dd if=/dev/zero of=/dev/mapper/test-thin bs=1M seek=160 count={size - 100} oflag=direct status=none & sleep 1", check=False)
+    deadline = time.monotonic() + 55
+    while "out_of_data_space" not in node.run("dmsetup status kata-pool"):
+        assert time.monotonic() < deadline, node.run("dmsetup status kata-pool")
+        time.sleep(1)
+    grown = node.module("thin_pool", devices=[one, two], size="100%FREE", autoextend_threshold=100)
+    assert (grown["changed"], grown["pool"]["health"], grown["pool"]["size_bytes"] // MIB > 1.8 * size) == (True, "ok", True)
+    assert " rw " in node.run("dmsetup status kata-pool")
+    node.run("dmsetup create test-snap --table '0 8388608 thin /dev/mapper/kata-pool 2'; echo 1 >/proc/sys/vm/drop_caches")
+    node.run("for name in thin snap; do cmp --bytes=167772160 /var/tmp/test-data /dev/mapper/test-$name || exit 1; done; rm /var/tmp/test-data")
+    node.run("dd if=/dev/zero of=/dev/mapper/test-snap bs=1M count=8 oflag=direct status=none")
+
+
+def killed(node: Node, command: str, delay: float, **parameters: t.Any) -> bool:
+    """Kills the module and what it runs in the middle of a command; whether it came to that."""
+    killer = node.start([{"screwdriver.kata.thin_pool": parameters}])
+    node.run(KILL % {"command": command, "delay": delay})
+    out, _err = killer.communicate()
+    return killer.returncode != 0
+
+
+def converges(node: Node, **parameters: t.Any) -> list[dict[str, t.Any]]:
+    first, second = node.modules("thin_pool", parameters, parameters)
+    assert not first["failed"], first["msg"]
+    assert (second["failed"], second["changed"]) == (False, False)
+    assert node.run("ls -A /var/lib/screwdriver.kata", check=False) == ""
+    assert "Suspended" not in node.run("dmsetup info -c --noheadings -o suspended")
+    return [first, second]
+
+
+def test_killed_while_it_makes(node: Node, disks: list[str]) -> None:
+    one = disks[0]
+    node.run(f"mkfs.ext4 -q {one}")
+    asked = {"devices": [one], "wipe": True}
+    kills = [("/usr/s?bin/wipefs --all", 0.0), ("/usr/sbin/lvm vgcreate", 0.1), ("/usr/sbin/lvm pvchange", 0.0)]
+    kills += [("/usr/sbin/lvm lvcreate", delay) for delay in (0.1, 0.4, 0.7)]
+    assert any([killed(node, command, delay, **asked) for command, delay in kills])
+    [first, _second] = converges(node, **asked)
+    assert first["pool"]["monitored"]
+    assert volumes(node) == ["[lvol0_pmspare]", "[pool_tdata]", "[pool_tmeta]", "pool"]
+    node.run("vgck kata && dmsetup message kata-pool 0 'create_thin 1'")
+
+
+def test_killed_while_it_grows_and_removes(node: Node, disks: list[str]) -> None:
+    one, two = disks[:2]
+    node.module("thin_pool", devices=[one])
+    asked = {"devices": [one, two], "metadata_size": "96MiB"}
+    kills = [("/usr/sbin/lvm vgextend", 0.1), ("/usr/sbin/lvm lvextend", 0.2), ("/usr/sbin/lvm lvextend", 0.5), ("/usr/sbin/lvm lvchange", 0.1)]
+    for command, delay in kills:
+        killed(node, command, delay, **asked)
+    [first, second] = converges(node, **asked)
+    assert second["pool"]["metadata_size_bytes"] == 96 * MIB
+    assert second["pool"]["size_bytes"] == second["pool"]["volume_group_size_bytes"] * 8 // 10 // (4 * MIB) * (4 * MIB)
+    assert volumes(node) == ["[lvol0_pmspare]", "[pool_tdata]", "[pool_tmeta]", "pool"]
+    for command, delay in [("/usr/sbin/lvm lvremove", 0.2), ("/usr/sbin/lvm vgremove", 0.1), ("/usr/sbin/lvm pvremove", 0.0)]:
+        killed(node, command, delay, state="absent")
+    converges(node, state="absent")
+    assert node.run(f"wipefs --no-act {one} {two}; ls /etc/lvm/profile/screwdriver-kata-* 2>/dev/null", check=False) == ""
+
+
+def test_role(node: Node, disks: list[str]) -> None:
+    one = disks[0]
+
+    def role(entry: str, *options: str, **variables: t.Any) -> list[dict[str, t.Any]]:
+        task = {"ansible.builtin.include_role": {"name": "screwdriver.kata.thin_pool", "tasks_from": entry}, "vars": {"thin_pool_devices": [one], **variables}}
+        return node.results(node.start([task], *options))
+
+    def changes(results: list[dict[str, t.Any]]) -> list[str]:
+        assert not results[-1]["failed"], results[-1]
+        return [result["task"] for result in results if result.get("changed")]
+
+    assert any("Manage the pool" in name for name in changes(role("main", "--check")))
+    assert node.run("vgs --noheadings") == ""
+    changes(role("main"))
+    assert changes(role("main")) == []
+    unit = r"dev-mapper-kata\x2dpool.device"
+    settings = node.run("systemctl show containerd --property Requires,After")
+    assert settings.count(unit) == 2
+    assert node.run("cat /etc/modules-load.d/screwdriver-kata-thin-pool.conf").endswith("\ndm_thin_pool")
+
+    # Snapshots and their database go together, when asked, and never under a running containerd.
+    database = "/var/lib/containerd/io.containerd.snapshotter.v1.devmapper"
+    node.run(f"mkdir -p {database}; touch {database}/metadata.db; dmsetup message kata-pool 0 'create_thin 1'; systemctl start containerd")
+    assert role("reset")[-1]["msg"] == (
+        "A reset of thin pool kata/pool loses all snapshots of containerd: set thin_pool_discard_snapshots to true if that is meant."
+    )
+    for entry in ("reset", "absent"):
+        assert role(entry, thin_pool_discard_snapshots=True)[-1]["msg"] == (
+            "The service containerd is active, and the snapshots of a running containerd are not deleted: stop it first."
+        )
+    assert "not removed while there are thin devices in it (1)" in role("absent")[-1]["msg"]
+    node.run(f"ls {database}/metadata.db; systemctl stop containerd")
+    changes(role("reset", thin_pool_discard_snapshots=True))
+    assert node.run(f"ls -A {database}", check=False) == ""
+    node.run("dmsetup message kata-pool 0 'create_thin 1'; dmsetup message kata-pool 0 'delete 1'; systemctl start containerd; systemctl is-active containerd")
+    changes(role("absent"))
+    assert changes(role("absent")) == []
+    assert unit not in node.run("systemctl show containerd --property Requires,After")
+    assert node.run(f"wipefs --no-act {one}; vgs --noheadings") == ""
