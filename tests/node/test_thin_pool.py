@@ -123,7 +123,10 @@ def test_life(node: Node, disks: list[str]) -> None:
     mapped = node.module("thin_pool", state="absent")
     node.run("mkfs.ext4 -q /dev/mapper/test-thin && mkdir -p /mnt/test-thin && mount /dev/mapper/test-thin /mnt/test-thin")
     opened = node.module("thin_pool", state="absent", discard=True)
-    sentence = "Thin pool kata/pool is not removed while there are thin devices in it ({}): have containerd delete its images and snapshots, or set discard to lose them."
+    sentence = (
+        "Thin pool kata/pool is not removed while there are thin devices in it ({}): "
+        "have containerd delete its images and snapshots, or set discard to lose them."
+    )
     assert [known["msg"], mapped["msg"]] == [sentence.format("7"), sentence.format("test-thin")]
     assert opened["msg"] == "Thin pool kata/pool is not removed while thin devices in it are in use (test-thin): end what uses them first."
     node.run("umount /mnt/test-thin")
