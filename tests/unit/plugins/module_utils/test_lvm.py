@@ -1,0 +1,122 @@
+# Copyright (c) screwdriver.kata maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""How the tools' output is read, and what is said where they are missing."""
+
+from __future__ import annotations
+
+import typing as t
+from pathlib import Path
+
+import pytest
+from ansible_collections.screwdriver.kata.plugins.module_utils import _lvm
+from ansible_collections.screwdriver.kata.plugins.module_utils._thin_pool import Pool, ThinPoolError, Volume
+
+
+class FakeModule:
+    """A host with these tools; modprobe knows the kernel module or not."""
+
+    run_command_environ_update: t.ClassVar[dict[str, str]] = {}
+
+    def __init__(self, tools: set[str], modprobe: int = 0) -> None:
+        self.tools = tools
+        self.modprobe = modprobe
+        self.answer = (0, "", "")
+
+    def get_bin_path(self, name: str) -> str | None:
+        return f"/usr/sbin/{name}" if name in self.tools else None
+
+    def run_command(self, command: list[str], data: str | None = None) -> tuple[int, str, str]:
+        return (self.modprobe, "", "") if command[0] == "/usr/sbin/modprobe" else self.answer
+
+
+def make(tools: set[str], modprobe: int = 0) -> tuple[_lvm.Lvm, FakeModule]:
+    module = FakeModule(tools, modprobe)
+    return _lvm.Lvm(t.cast(t.Any, module)), module
+
+
+@pytest.mark.parametrize(
+    ("tool", "message"),
+    [
+        ("lvm", "The tool lvm is missing: install the package lvm2."),
+        (
+            "thin_check",
+            "The tool thin_check is missing: install the package thin-provisioning-tools (Debian family) or device-mapper-persistent-data (RedHat family).",
+        ),
+    ],
+)
+def test_missing_tool(tool: str, message: str) -> None:
+    lvm, _module = make({"modprobe", *_lvm.TOOLS} - {tool})
+    with pytest.raises(ThinPoolError) as caught:
+        lvm.check_host()
+    assert str(caught.value) == message
+
+
+def test_missing_kernel_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "exists", lambda path: False)
+    monkeypatch.setattr(_lvm.os, "uname", lambda: type("Uname", (), {"release": "6.1.0-test"}))
+    lvm, _module = make({"modprobe", *_lvm.TOOLS}, modprobe=1)
+    with pytest.raises(ThinPoolError) as caught:
+        lvm.check_host()
+    assert str(caught.value) == (
+        "The kernel 6.1.0-test has no module dm_thin_pool: install the package linux-image-ARCH (Debian family) or kernel-modules (RedHat family) "
+        "of the running kernel."
+    )
+
+
+def test_failed_command_says_what_it_said() -> None:
+    lvm, module = make(set(_lvm.TOOLS))
+    module.answer = (5, "", "  WARNING: noise\n  Volume group is full.\n")
+    with pytest.raises(ThinPoolError) as caught:
+        lvm.lvm("vgs", "kata")
+    assert str(caught.value) == "`lvm vgs kata` failed with exit code 5: Volume group is full."
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("  LVM version:     2.03.16(2) (2022-05-18)\n", (2, 3, 16)), ("  LVM version:     2.03.11(2)-RHEL8 (2021-01-28)", (2, 3, 11)), ("", (0, 0, 0))],
+)
+def test_version(text: str, expected: tuple[int, ...]) -> None:
+    assert _lvm.parse_version(text) == expected
+
+
+def test_signatures() -> None:
+    text = "# offset,uuid,label,type\n0x438,6f3a-1,precious,ext4\n0x218,PVUUID,,LVM2_member\n0x1fe,,,PMBR\n"
+    assert _lvm.parse_signatures(text) == ("a signature of ext4 labelled precious", "an LVM physical volume", "a PMBR partition table")
+    assert _lvm.parse_signatures("") == ()
+
+
+def test_group() -> None:
+    row = {"vg_name": "kata", "vg_extent_size": "4194304", "vg_extent_count": "1023", "vg_free_count": "173", "vg_tags": "screwdriver.kata,mine"}
+    row |= {"vg_missing_pv_count": "0", "vg_exported": "", "vg_autoactivation": "enabled"}
+    members = [{"pv_name": "/dev/vdb", "pv_tags": "", "pv_used": "4194304"}]
+    empty = dict.fromkeys(_lvm.VOLUME_FIELDS.split(","), "")
+    pool = {**empty, "lv_name": "pool", "lv_uuid": "1", "segtype": "thin-pool", "lv_size": "3430940672", "lv_metadata_size": "67108864"}
+    pool |= {"chunk_size": "524288", "seg_monitor": "monitored", "lv_active": "active", "data_percent": "0.00", "metadata_percent": "10.06"}
+    pool |= {"lv_profile": "p", "lv_when_full": "error", "lv_health_status": "out_of_data", "lv_autoactivation": ""}
+    volumes = [
+        {**empty, "lv_name": "[lvol0_pmspare]", "lv_uuid": "2", "segtype": "linear", "lv_size": "67108864"},
+        pool,
+        # Two segments of one volume are two rows.
+        {**empty, "lv_name": "[pool_tdata]", "lv_uuid": "3", "segtype": "linear", "lv_size": "3430940672"},
+        {**empty, "lv_name": "[pool_tdata]", "lv_uuid": "3", "segtype": "linear", "lv_size": "3430940672"},
+    ]
+    group = _lvm.parse_group(row, members, volumes, "pool")
+    assert (group.tags, group.spare, group.members[0].used) == ({"screwdriver.kata", "mine"}, 16, 4194304)
+    assert [volume.name for volume in group.volumes] == ["lvol0_pmspare", "pool", "pool_tdata"]
+    assert group.volumes[0] == Volume("lvol0_pmspare", "2", "linear", 67108864)
+    assert group.pool == Pool(
+        extents=818,
+        metadata_extents=16,
+        chunk_size=524288,
+        profile="p",
+        active=True,
+        monitored=True,
+        autoactivation=False,
+        data_percent=0.0,
+        metadata_percent=10.06,
+        when_full="error",
+        health="out_of_data",
+    )
+    assert _lvm.parse_group(row, members, volumes, "other").pool is None
