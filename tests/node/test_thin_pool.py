@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 import typing as t
 
@@ -28,18 +29,12 @@ rm -f /var/tmp/test-pool.img /etc/modules-load.d/screwdriver-kata-* /etc/systemd
 systemctl daemon-reload
 udevadm settle
 """
-# Kills LVM and the module that called it, once the command is there and has run for a while.
-KILL = """
-for attempt in $(seq 6000); do
-  pid=$(pgrep --newest --full '^%(command)s') && break
-  sleep 0.005
-done
-[ -n "$pid" ] || exit 3
-module=$(ps --no-headers -o ppid "$pid")
+# Stands before a tool on PATH, and kills the tool and the module that called it once a command of it has run for a while.
+KILLER = """#!/bin/bash
+[[ $1 == "%(command)s" ]] || exec /usr/sbin/%(tool)s "$@"
+/usr/sbin/%(tool)s "$@" &
 sleep %(delay)s
-kill -9 $module $pid 2>/dev/null
-while pgrep --full '^%(command)s' >/dev/null; do pkill -9 --full '^%(command)s'; done
-exit 0
+kill -9 $! $PPID
 """
 
 
@@ -230,12 +225,15 @@ def test_pool_that_fills_up(node: Node, disks: list[str]) -> None:
     node.run("dd if=/dev/zero of=/dev/mapper/test-snap bs=1M count=8 oflag=direct status=none")
 
 
-def killed(node: Node, command: str, delay: float, **parameters: t.Any) -> bool:
-    """Kills the module and what it runs in the middle of a command; whether it came to that."""
-    killer = node.start([{"screwdriver.kata.thin_pool": parameters}])
-    node.run(KILL % {"command": command, "delay": delay})
-    out, _err = killer.communicate()
-    return killer.returncode != 0
+def killed(node: Node, tool: str, command: str, delay: float, **parameters: t.Any) -> None:
+    """Kills the module and what it runs in the middle of a command, and fails where it does not come to that command."""
+    script = shlex.quote(KILLER % {"tool": tool, "command": command, "delay": delay})
+    node.run(f"echo {script} >/usr/local/sbin/{tool}; chmod +x /usr/local/sbin/{tool}")
+    try:
+        [result] = node.modules("thin_pool", parameters)
+    finally:
+        node.run(f"rm /usr/local/sbin/{tool}")
+    assert (result["failed"], "kata" in result.get("msg", "")) == (True, False), result
 
 
 def converges(node: Node, **parameters: t.Any) -> list[dict[str, t.Any]]:
@@ -251,9 +249,9 @@ def test_killed_while_it_makes(node: Node, disks: list[str]) -> None:
     one = disks[0]
     node.run(f"mkfs.ext4 -q {one}")
     asked = {"devices": [one], "wipe": True}
-    kills = [("/usr/s?bin/wipefs --all", 0.0), ("/usr/sbin/lvm vgcreate", 0.1), ("/usr/sbin/lvm pvchange", 0.0)]
-    kills += [("/usr/sbin/lvm lvcreate", delay) for delay in (0.1, 0.4, 0.7)]
-    assert any([killed(node, command, delay, **asked) for command, delay in kills])
+    killed(node, "wipefs", "--all", 0.01, **asked)
+    for command, delay in [("vgcreate", 0.1), ("lvcreate", 0.1), ("lvcreate", 0.3)]:
+        killed(node, "lvm", command, delay, **asked)
     [first, _second] = converges(node, **asked)
     assert first["pool"]["monitored"]
     assert volumes(node) == ["[lvol0_pmspare]", "[pool_tdata]", "[pool_tmeta]", "pool"]
@@ -264,15 +262,14 @@ def test_killed_while_it_grows_and_removes(node: Node, disks: list[str]) -> None
     one, two = disks[:2]
     node.module("thin_pool", devices=[one])
     asked = {"devices": [one, two], "metadata_size": "96MiB"}
-    kills = [("/usr/sbin/lvm vgextend", 0.1), ("/usr/sbin/lvm lvextend", 0.2), ("/usr/sbin/lvm lvextend", 0.5), ("/usr/sbin/lvm lvchange", 0.1)]
-    for command, delay in kills:
-        killed(node, command, delay, **asked)
-    [first, second] = converges(node, **asked)
+    for command, delay in [("vgextend", 0.1), ("lvextend", 0.2)]:
+        killed(node, "lvm", command, delay, **asked)
+    [_first, second] = converges(node, **asked)
     assert second["pool"]["metadata_size_bytes"] == 96 * MIB
     assert second["pool"]["size_bytes"] == second["pool"]["volume_group_size_bytes"] * 8 // 10 // (4 * MIB) * (4 * MIB)
     assert volumes(node) == ["[lvol0_pmspare]", "[pool_tdata]", "[pool_tmeta]", "pool"]
-    for command, delay in [("/usr/sbin/lvm lvremove", 0.2), ("/usr/sbin/lvm vgremove", 0.1), ("/usr/sbin/lvm pvremove", 0.0)]:
-        killed(node, command, delay, state="absent")
+    for command, delay in [("lvremove", 0.1), ("vgremove", 0.1)]:
+        killed(node, "lvm", command, delay, state="absent")
     converges(node, state="absent")
     assert node.run(f"wipefs --no-act {one} {two}; ls /etc/lvm/profile/screwdriver-kata-* 2>/dev/null", check=False) == ""
 
