@@ -13,7 +13,7 @@ import sys
 import time
 import typing as t
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from lab.paths import BINARIES, CACHE, SOURCE
@@ -38,6 +38,7 @@ class Part:
     programs: dict[str, str]
     tags: str = ""
     version_variables: tuple[str, ...] = ()
+    cgo: bool = field(default=False, repr=False)
 
     @property
     def source(self) -> Path:
@@ -65,6 +66,31 @@ PARTS = (
         tags="providerless dockerless",
         version_variables=("k8s.io/component-base/version.gitVersion", "k8s.io/client-go/pkg/version.gitVersion"),
     ),
+)
+
+# What the mirror's archives are made of.
+NODE_PARTS = (
+    *(
+        Part(
+            name,
+            module,
+            {program: f"{module}/cmd/{program}" for program in ("containerd", "ctr", "containerd-shim-runc-v2")},
+            tags="no_btrfs no_zfs no_aufs",
+            version_variables=(f"{module}/version.Version",),
+        )
+        for name, module in (("containerd-1.7", "github.com/containerd/containerd"), ("containerd-2", "github.com/containerd/containerd/v2"))
+    ),
+    Part("cri-tools", "sigs.k8s.io/cri-tools", {"crictl": "sigs.k8s.io/cri-tools/cmd/crictl"}, version_variables=("sigs.k8s.io/cri-tools/pkg/version.Version",)),
+    Part(
+        "cni",
+        "github.com/containernetworking/plugins",
+        {
+            program: f"github.com/containernetworking/plugins/plugins/{kind}/{program}"
+            for kind, program in (("main", "bridge"), ("main", "loopback"), ("ipam", "host-local"), ("meta", "portmap"))
+        },
+    ),
+    # runc's nsenter is C.
+    Part("runc", "github.com/opencontainers/runc", {"runc": "github.com/opencontainers/runc"}, version_variables=("main.version",), cgo=True),
 )
 
 
@@ -125,7 +151,7 @@ def build_part(part: Part) -> Path:
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
         # Reading go.mod's own pins, never rewriting them.
-        env = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly -trimpath -buildvcs=false"}
+        env = {**os.environ, "CGO_ENABLED": "1" if part.cgo else "0", "GOFLAGS": "-mod=readonly -trimpath -buildvcs=false"}
         started = time.monotonic()
         flags = " ".join(["-s", "-w", *(f"-X {variable}={part.version}" for variable in part.version_variables)])
         say(f"Building {part.name} {part.version} (once; {', '.join(part.programs)})")

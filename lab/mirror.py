@@ -1,0 +1,161 @@
+"""A mirror of release archives on loopback: the names and the layout of the upstream releases, made from binaries that are built here.
+
+``python -m lab.mirror build`` prints the folder; ``python -m lab.mirror serve --port 8099`` serves it. All of it is real but one part: the
+release of Kata Containers is a stand-in, whose shim is runc's under Kata's name. It says so in its README.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import http.server
+import io
+import subprocess
+import sys
+import tarfile
+import time
+import typing as t
+from pathlib import Path
+
+import yaml
+
+from lab.build import NODE_PARTS, BuildError, build_part, locked, say
+from lab.paths import CACHE
+
+MIRROR = CACHE / "mirror"
+KATA_VERSIONS = {"3.27.0": ".tar.xz", "3.32.0": ".tar.zst", "4.1.0": ".tar.zst"}
+KATA_README = """This is not Kata Containers: it is a stand-in with the layout of its release, for tests on machines that cannot run virtual machines.
+containerd-shim-kata-v2 in it is containerd's shim for runc under Kata's name, so pods run as ordinary containers.
+"""
+KATA_CONFIGURATION = "[hypervisor.{section}]\ndisable_block_device_use = true\nkernel_params = \"\"\n\n[runtime]\nsandbox_cgroup_only = true\n"
+# Where each configuration lies in a release, and the table of its hypervisor.
+KATA_CONFIGURATIONS = {
+    "configuration-qemu.toml": "qemu",
+    "configuration-clh.toml": "clh",
+    "runtime-rs/configuration-qemu-runtime-rs.toml": "qemu",
+    "runtime-rs/configuration-clh-runtime-rs.toml": "clh",
+    "runtime-rs/configuration-dragonball.toml": "dragonball",
+}
+
+
+def _pack(target: Path, members: dict[str, Path | str]) -> None:
+    """An archive of ``members``: a file to copy, or a text, by name. ``.zst`` and ``.xz`` are packed by those programs."""
+    plain = io.BytesIO()
+    with tarfile.open(fileobj=plain, mode="w") as archive:
+        for name, content in members.items():
+            data = content.read_bytes() if isinstance(content, Path) else content.encode()
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            entry.mode = 0o755 if isinstance(content, Path) else 0o644
+            archive.addfile(entry, io.BytesIO(data))
+    command = {".zst": ["zstd", "-q", "-3"], ".xz": ["xz", "-1"]}.get(target.suffix, ["gzip", "-n", "-1"])
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(subprocess.run([*command, "-c"], input=plain.getvalue(), check=True, capture_output=True).stdout)
+
+
+def build() -> Path:
+    """The mirror's folder, built where it is not there yet: ``files/`` is what is served, ``checksums.yml`` are the digests by file name."""
+    parts = {part.name: (part.version.removeprefix("v"), build_part(part)) for part in NODE_PARTS}
+    key = hashlib.sha256(repr(sorted(parts.items())).encode() + Path(__file__).read_bytes()).hexdigest()[:8]
+    target = MIRROR / key
+    with locked(MIRROR / "lock"):
+        if target.exists():
+            return target
+        say("Packing the mirror's archives (once)")
+        files = target.with_suffix(".part") / "files"
+        for name in ("containerd-1.7", "containerd-2"):
+            version, programs = parts[name]
+            _pack(files / f"containerd/v{version}/containerd-{version}-linux-amd64.tar.gz", {f"bin/{p.name}": p for p in sorted(programs.iterdir())})
+        version, programs = parts["cri-tools"]
+        _pack(files / f"crictl/v{version}/crictl-v{version}-linux-amd64.tar.gz", {"crictl": programs / "crictl"})
+        version, programs = parts["cni"]
+        _pack(files / f"cni/v{version}/cni-plugins-linux-amd64-v{version}.tgz", {f"./{p.name}": p for p in sorted(programs.iterdir())})
+        version, programs = parts["runc"]
+        (files / f"runc/v{version}").mkdir(parents=True)
+        (files / f"runc/v{version}/runc.amd64").write_bytes((programs / "runc").read_bytes())
+        shim = parts["containerd-2"][1] / "containerd-shim-runc-v2"
+        for version, suffix in KATA_VERSIONS.items():
+            _pack(files / f"kata/{version}/kata-static-{version}-amd64{suffix}", _kata(version, shim))
+        digests = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(files.rglob("*")) if path.is_file()}
+        (files.parent / "checksums.yml").write_text(yaml.safe_dump(digests))
+        files.parent.rename(target)
+    return target
+
+
+def _kata(version: str, shim: Path) -> dict[str, Path | str]:
+    members: dict[str, Path | str] = {
+        "./opt/kata/README.stand-in": KATA_README,
+        "./opt/kata/VERSION": f"{version}\n",
+        "./opt/kata/bin/containerd-shim-kata-v2": shim,
+        "./opt/kata/runtime-rs/bin/containerd-shim-kata-v2": shim,
+    }
+    for name, section in KATA_CONFIGURATIONS.items():
+        members[f"./opt/kata/share/defaults/kata-containers/{name}"] = KATA_CONFIGURATION.format(section=section)
+    return members
+
+
+class Handler(http.server.SimpleHTTPRequestHandler):
+    """Serves the files; a first folder ``fault-KIND`` breaks what is below it: a status (404, 500), ``hang`` or ``truncated``."""
+
+    log: t.ClassVar[Path | None] = None
+
+    def do_GET(self) -> None:
+        first, _slash, rest = self.path.lstrip("/").partition("/")
+        fault = first.removeprefix("fault-") if first.startswith("fault-") else ""
+        if fault:
+            self.path = f"/{rest}"
+        if fault.isdigit():
+            self.send_error(int(fault))
+        elif fault == "hang":
+            time.sleep(60)
+        elif fault == "truncated":
+            content = Path(self.translate_path(self.path)).read_bytes()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content[: len(content) // 2])
+        else:
+            super().do_GET()
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  the base class names it so
+        if self.log:
+            with self.log.open("a") as log:
+                log.write(f"{format % args}\n")
+
+
+def serve(port: int, log: Path | None = None) -> http.server.ThreadingHTTPServer:
+    """A server on loopback, ready to serve the mirror. Port 0 takes a free one."""
+    files = str(build() / "files")
+
+    def handler(*arguments: t.Any) -> Handler:
+        return Handler(*arguments, directory=files)
+
+    Handler.log = log
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", port), handler)
+    server.daemon_threads = True
+    return server
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m lab.mirror", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands.add_parser("build", help="build the archives and print their folder")
+    serving = commands.add_parser("serve", help="serve them on loopback until interrupted")
+    serving.add_argument("--port", type=int, default=8099, help="(default: %(default)s)")
+    serving.add_argument("--log", type=Path, help="a file of requests")
+    options = parser.parse_args()
+    try:
+        if options.command == "build":
+            print(build())
+        else:
+            serve(options.port, options.log).serve_forever()
+    except BuildError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        pass
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
