@@ -80,7 +80,12 @@ NODE_PARTS = (
         )
         for name, module in (("containerd-1.7", "github.com/containerd/containerd"), ("containerd-2", "github.com/containerd/containerd/v2"))
     ),
-    Part("cri-tools", "sigs.k8s.io/cri-tools", {"crictl": "sigs.k8s.io/cri-tools/cmd/crictl"}, version_variables=("sigs.k8s.io/cri-tools/pkg/version.Version",)),
+    Part(
+        "cri-tools",
+        "sigs.k8s.io/cri-tools",
+        {"crictl": "sigs.k8s.io/cri-tools/cmd/crictl"},
+        version_variables=("sigs.k8s.io/cri-tools/pkg/version.Version",),
+    ),
     Part(
         "cni",
         "github.com/containernetworking/plugins",
