@@ -10,6 +10,8 @@ import argparse
 import hashlib
 import http.server
 import io
+import json
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -54,7 +56,7 @@ def _pack(target: Path, members: dict[str, Path | str]) -> None:
 
 
 def build() -> Path:
-    """The mirror's folder, built where it is not there yet: ``files/`` is what is served, ``checksums.yml`` are the digests by file name."""
+    """The mirror's folder, built where it is not there yet: ``files/`` is what is served, ``variables.yml`` makes the roles use it."""
     parts = {part.name: (part.version.removeprefix("v"), build_part(part)) for part in NODE_PARTS}
     key = hashlib.sha256(repr(sorted(parts.items())).encode() + Path(__file__).read_bytes()).hexdigest()[:8]
     target = MIRROR / key
@@ -76,10 +78,29 @@ def build() -> Path:
         shim = parts["containerd-2"][1] / "containerd-shim-runc-v2"
         for version, suffix in KATA_VERSIONS.items():
             _pack(files / f"kata/{version}/kata-static-{version}-amd64{suffix}", _kata(version, shim))
-        digests = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(files.rglob("*")) if path.is_file()}
-        (files.parent / "checksums.yml").write_text(yaml.safe_dump(digests))
+        (files / "images").mkdir()
+        (files / "images/proof.tar").write_bytes(_images(_busybox(files.parent / "busybox")))
+        (files.parent / "variables.yml").write_text(yaml.safe_dump(_variables(files, parts)))
         files.parent.rename(target)
     return target
+
+
+def _variables(files: Path, parts: dict[str, tuple[str, Path]]) -> dict[str, t.Any]:
+    """The variables of the roles that make them use this mirror, apart from the base URLs, which need the port."""
+
+    def digest(pattern: str) -> str:
+        return hashlib.sha256(next(files.glob(pattern)).read_bytes()).hexdigest()
+
+    containerd = {f"containerd-{parts[name][0]}-amd64": digest(f"containerd/v{parts[name][0]}/*") for name in ("containerd-1.7", "containerd-2")}
+    return {
+        "containerd_version": parts["containerd-2"][0],
+        "containerd_runc_version": parts["runc"][0],
+        "containerd_cni_version": parts["cni"][0],
+        "crictl_version": parts["cri-tools"][0],
+        "containerd_checksums": {**containerd, **{f"{name}-{parts[name][0]}-amd64": digest(f"{name}/*/*") for name in ("runc", "cni")}},
+        "crictl_checksums": {f"crictl-{parts['cri-tools'][0]}-amd64": digest("crictl/*/*")},
+        "kata_checksums": {path.name: digest(f"kata/*/{path.name}") for path in sorted(files.glob("kata/*/*"))},
+    }
 
 
 def _kata(version: str, shim: Path) -> dict[str, Path | str]:
@@ -92,6 +113,57 @@ def _kata(version: str, shim: Path) -> dict[str, Path | str]:
     for name, section in KATA_CONFIGURATIONS.items():
         members[f"./opt/kata/share/defaults/kata-containers/{name}"] = KATA_CONFIGURATION.format(section=section)
     return members
+
+
+def _busybox(work: Path) -> bytes:
+    """Debian's static busybox: what the images are made of, since no registry is needed."""
+    work.mkdir()
+    try:
+        subprocess.run(["apt-get", "-qq", "-o", "APT::Sandbox::User=root", "download", "busybox-static"], cwd=work, check=True, capture_output=True)
+        subprocess.run(["dpkg-deb", "-x", str(next(work.glob("*.deb"))), "root"], cwd=work, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise BuildError("busybox-static could not be downloaded with apt-get: the mirror's images need a Debian host after 'apt-get update'.") from error
+    content = next(path for path in (work / "root").rglob("bin/busybox") if path.is_file()).read_bytes()
+    shutil.rmtree(work)
+    return content
+
+
+def _images(busybox: bytes) -> bytes:
+    """Two images as one archive: what the proof runs, and the pause image under the name that the role containerd configures."""
+    layer = io.BytesIO()
+    with tarfile.open(fileobj=layer, mode="w") as archive:
+        for directory in ("bin", "tmp", "etc", "proc", "sys", "dev"):
+            entry = tarfile.TarInfo(directory)
+            entry.type, entry.mode = tarfile.DIRTYPE, 0o755
+            archive.addfile(entry)
+        entry = tarfile.TarInfo("bin/busybox")
+        entry.size, entry.mode = len(busybox), 0o755
+        archive.addfile(entry, io.BytesIO(busybox))
+        for applet in ("sh", "sleep", "uname", "awk", "dd", "cat", "rm", "mount", "ls"):
+            entry = tarfile.TarInfo(f"bin/{applet}")
+            entry.type, entry.linkname = tarfile.SYMTYPE, "busybox"
+            archive.addfile(entry)
+    content = {"layer.tar": layer.getvalue()}
+    manifest = []
+    for name, command in (("docker.io/library/busybox:1.37.0", ["/bin/sh"]), ("registry.k8s.io/pause:3.10.1", ["/bin/sleep", "2147483647"])):
+        config = {
+            "architecture": "amd64",
+            "os": "linux",
+            "config": {"Entrypoint": command, "Env": ["PATH=/bin"]},
+            "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(content['layer.tar']).hexdigest()}"]},
+        }
+        text = json.dumps(config, sort_keys=True).encode()
+        file = f"{hashlib.sha256(text).hexdigest()}.json"
+        content[file] = text
+        manifest.append({"Config": file, "RepoTags": [name], "Layers": ["layer.tar"]})
+    content["manifest.json"] = json.dumps(manifest).encode()
+    whole = io.BytesIO()
+    with tarfile.open(fileobj=whole, mode="w") as archive:
+        for name, data in content.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            archive.addfile(entry, io.BytesIO(data))
+    return whole.getvalue()
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):
