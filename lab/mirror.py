@@ -29,7 +29,7 @@ KATA_VERSIONS = {"3.27.0": ".tar.xz", "3.32.0": ".tar.zst", "4.1.0": ".tar.zst"}
 KATA_README = """This is not Kata Containers: it is a stand-in with the layout of its release, for tests on machines that cannot run virtual machines.
 containerd-shim-kata-v2 in it is containerd's shim for runc under Kata's name, so pods run as ordinary containers.
 """
-KATA_CONFIGURATION = "[hypervisor.{section}]\ndisable_block_device_use = true\nkernel_params = \"\"\n\n[runtime]\nsandbox_cgroup_only = true\n"
+KATA_CONFIGURATION = '[hypervisor.{section}]\ndisable_block_device_use = true\nkernel_params = ""\n\n[runtime]\nsandbox_cgroup_only = true\n'
 # Where each configuration lies in a release, and the table of its hypervisor.
 KATA_CONFIGURATIONS = {
     "configuration-qemu.toml": "qemu",
