@@ -192,6 +192,16 @@ class Plan:
         return any(value for name, value in vars(self).items() if name != "after")
 
 
+T = t.TypeVar("T")
+
+
+def there(value: T | None) -> T:
+    """What cannot be missing where it is asked for."""
+    if value is None:
+        raise AssertionError("a pool that was just looked at is not there")
+    return value
+
+
 def human(count: int) -> str:
     """Bytes for a sentence."""
     for unit, factor in (("GiB", GIB), ("MiB", MIB), ("KiB", KIB)):
@@ -537,8 +547,7 @@ def shown(wanted: Wanted, group: Group | None, profile: str | None, erase: dict[
         side["volume_group"] = {"name": wanted.volume_group, "devices": sorted(member.device for member in group.members)}
         if not group.autoactivation:
             side["volume_group"]["autoactivation"] = False
-    if pool := describe(wanted, group, profile):
-        assert group and group.pool
+    if group and group.pool and (pool := describe(wanted, group, profile)):
         keys = ("name", "size_bytes", "metadata_size_bytes", "chunk_size_bytes", "active", "monitored", "autoextend_threshold", "autoextend_percent")
         side["pool"] = {key: pool[key] for key in keys}
         side["pool"]["asked"] = group.pool.recorded("size")

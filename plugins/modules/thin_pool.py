@@ -213,7 +213,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.screwdriver.kata.plugins.module_utils import _loop, _lvm, _thin_pool
-from ansible_collections.screwdriver.kata.plugins.module_utils._thin_pool import TAG, Found, Journal, Plan, ThinPoolError, listed
+from ansible_collections.screwdriver.kata.plugins.module_utils._thin_pool import TAG, Found, Journal, Plan, ThinPoolError, listed, there
 
 STATE = Path("/var/lib/screwdriver.kata")
 
@@ -238,7 +238,8 @@ class ThinPool:
 
     def _found(self) -> Found:
         groups = self.lvm.groups()
-        paths = [*self.params["devices"], *([device] if self.loop and (device := self.loop.device()) else [])]
+        looped = self.loop.device() if self.loop else None
+        paths = [*self.params["devices"], *([looped] if looped else [])]
         journal = self._read_journal()
         if self.params["state"] == "absent":
             # Only what a killed run began is of interest, and it may be gone.
@@ -339,15 +340,15 @@ class ThinPool:
         # The devices are in the volume group now, so that its size is known to the extent.
         found = self._found()
         plan = _thin_pool.make_plan(self.wanted, found)
-        assert found.group and plan.after and plan.after.pool
-        pool, record = plan.after.pool, self._record_arguments(plan, found)
+        group = there(found.group)
+        pool, record = there(there(plan.after).pool), self._record_arguments(plan, found)
         if plan.leftovers:
             self.lvm.lvm("lvremove", "--yes", *(f"{self.vg}/{name}" for name in plan.leftovers))
         if plan.write_profile:
             self._write(self.profile, _thin_pool.profile_text(self.wanted.threshold, self.wanted.percent), 0o644)
         if plan.create:
             self._write_journal(Journal(found.journal.devices, self._volumes_before(found, plan)))
-            self._create(pool.extents, pool.metadata_extents * found.group.extent_size, sorted(pool.tags))
+            self._create(pool.extents, pool.metadata_extents * group.extent_size, sorted(pool.tags))
         if plan.autoactivate_group:
             self.lvm.lvm("vgchange", "--setautoactivation", "y", self.vg)
         if plan.autoactivate:
@@ -357,8 +358,7 @@ class ThinPool:
         if plan.set_profile:
             self.lvm.lvm("lvchange", "--metadataprofile", self.wanted.profile, self.full_name)
         if plan.extend_metadata:
-            assert found.group.pool
-            more = (pool.metadata_extents - found.group.pool.metadata_extents) * found.group.extent_size
+            more = (pool.metadata_extents - there(group.pool).metadata_extents) * group.extent_size
             self.lvm.lvm("lvextend", "--poolmetadatasize", f"+{more}b", self.full_name)
         if plan.extend:
             self.lvm.lvm("lvextend", "--extents", str(pool.extents), self.full_name)
@@ -371,14 +371,12 @@ class ThinPool:
             self.lvm.lvm("lvchange", "--monitor", "y", self.full_name)
 
     def _volumes_before(self, found: Found, plan: Plan) -> tuple[str, ...]:
-        assert found.group
-        return tuple(volume.uuid for volume in found.group.volumes if volume.name not in plan.leftovers)
+        return tuple(volume.uuid for volume in there(found.group).volumes if volume.name not in plan.leftovers)
 
     def _record_arguments(self, plan: Plan, found: Found) -> list[str]:
         """What was asked for last is kept as tags, so that a pool that has extended itself is not mistaken for one that is to shrink."""
-        assert plan.after and plan.after.pool
         old = found.group.pool.tags if found.group and found.group.pool else frozenset()
-        new = plan.after.pool.tags
+        new = there(there(plan.after).pool).tags
         return [part for tag in sorted(old - new) for part in ("--deltag", tag)] + [part for tag in sorted(new - old) for part in ("--addtag", tag)]
 
     def _create(self, extents: int, metadata: int, tags: list[str]) -> None:
@@ -410,8 +408,7 @@ class ThinPool:
         return result
 
     def _thin_devices(self, found: Found) -> list[tuple[str, bool]]:
-        assert found.group and found.group.pool
-        if not found.group.pool.active:
+        if not there(there(found.group).pool).active:
             if self.check_mode:
                 return []
             self.lvm.lvm("lvchange", "--activate", "y", self.full_name)
