@@ -7,15 +7,15 @@ import json
 import signal
 import sys
 
-from lab import fleet
+from lab import fallback, fleet
 from lab.build import BuildError, say
-from lab.cluster import Lab, LabError
+from lab.cluster import NODES, Lab, LabError
 from lab.demo import Demo
 from lab.paths import LABS
 
 
 def up(lab: Lab, options: argparse.Namespace) -> None:
-    lab.up(options.nodes)
+    lab.up(options.nodes, options.control_plane)
 
 
 def down(lab: Lab, options: argparse.Namespace) -> None:
@@ -74,7 +74,13 @@ def parser() -> argparse.ArgumentParser:
         added.set_defaults(function=function)
         return added
 
-    command(up, "up", "bring a lab up; again after a crash").add_argument("--nodes", type=int, default=20, help="build nodes (default: %(default)s)")
+    start = command(up, "up", "bring a lab up; again after a crash")
+    start.add_argument("--nodes", type=int, help=f"build nodes (default: {NODES}; {fallback.NODES} hollow kubelets on the older control plane)")
+    start.add_argument(
+        "--control-plane",
+        choices=fallback.CHOICES,
+        help=f"auto: the current one where it can be had, else debian, Kubernetes {fallback.VERSION} (default: $KATA_CONTROL_PLANE, else auto)",
+    )
     command(down, "down", "end a lab and remove all it kept")
     command(status, "status", "what runs, where, and how much memory it takes")
     command(kubeconfig, "kubeconfig", "print the path of the administrator's kubeconfig")

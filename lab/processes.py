@@ -13,6 +13,10 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 
+class LabError(Exception):
+    """What is wrong with a lab, as one sentence."""
+
+
 def free_ports(count: int) -> list[int]:
     """Ports on loopback that nothing listens on; all held at once, so that they differ."""
     with ExitStack() as stack:

@@ -142,6 +142,74 @@ def test_an_api_server_that_is_killed_and_comes_back(lab: Lab, module: ModuleRun
     assert (module("node_pool", selector="test=node-pool", **POOL)["changed"], own(writes)) == (False, 0)
 
 
+@pytest.fixture
+def jail(lab: Lab) -> t.Iterator[str]:
+    """A priority level that rejects every patch of a node which user limited sends, as an overloaded API server does, until it is given a share."""
+    name = "test-node-pool"
+    user = {"kind": "User", "name": "limited", "apiGroup": "rbac.authorization.k8s.io"}
+    role = {"kind": "ClusterRole", "name": name, "apiGroup": "rbac.authorization.k8s.io"}
+    nodes = {"apiGroups": [""], "resources": ["nodes"]}
+    flow = {"verbs": ["patch"], "clusterScope": True, **nodes}
+    objects: list[tuple[str, str, dict[str, t.Any]]] = [
+        ("rbac.authorization.k8s.io/v1", "ClusterRole", {"rules": [{"verbs": ["list", "get", "patch"], **nodes}]}),
+        ("rbac.authorization.k8s.io/v1", "ClusterRoleBinding", {"subjects": [user], "roleRef": role}),
+        (
+            "flowcontrol.apiserver.k8s.io/v1",
+            "PriorityLevelConfiguration",
+            {"spec": {"type": "Limited", "limited": {"nominalConcurrencyShares": 0, "borrowingLimitPercent": 0, "limitResponse": {"type": "Reject"}}}},
+        ),
+        (
+            "flowcontrol.apiserver.k8s.io/v1",
+            "FlowSchema",
+            {
+                "spec": {
+                    "priorityLevelConfiguration": {"name": name},
+                    "matchingPrecedence": 2,
+                    "rules": [{"subjects": [{"kind": "User", "user": {"name": "limited"}}], "resourceRules": [flow]}],
+                }
+            },
+        ),
+    ]
+    items = [{"apiVersion": version, "kind": kind, "metadata": {"name": name}, **rest} for version, kind, rest in objects]
+    listed = json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
+    lab.kubectl("create", "-f", "-", stdin=listed)
+    yield name
+    lab.kubectl("delete", "-f", "-", stdin=listed)
+
+
+def metric(lab: Lab, name: str, priority_level: str) -> float | None:
+    """The sum over a metric's series of one priority level, as the API server tells it; None where it has none."""
+    lines = [line for line in lab.kubectl("get", "--raw", "/metrics").splitlines() if line.startswith(f"{name}{{")]
+    values = [float(line.rsplit(" ", 1)[1]) for line in lines if f'priority_level="{priority_level}"' in line]
+    return sum(values) if values else None
+
+
+@pytest.mark.usefixtures("nodes")
+def test_an_api_server_that_answers_429(lab: Lab, module_as: t.Any, writes: Writes, jail: str) -> None:
+    def wait_until(held: t.Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 60
+        while not held():
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+    def rejected() -> float:
+        return metric(lab, "apiserver_flowcontrol_rejected_requests_total", jail) or 0
+
+    wait_until(lambda: metric(lab, "apiserver_flowcontrol_nominal_limit_seats", jail) == 0)
+    writes()
+    runner = module_as(lab.directory / "limited.kubeconfig")
+    process = runner.start("node_pool", selector="test=node-pool", **POOL)
+    wait_until(lambda: rejected() > 0)
+    assert [event for event in writes() if event["user"]["username"] == "limited"] == []
+    share = {"spec": {"limited": {"nominalConcurrencyShares": 1}}}
+    lab.kubectl("patch", "prioritylevelconfiguration", jail, "--type=merge", "-p", json.dumps(share))
+    done = runner.result(process)
+    assert not done.get("failed"), done["msg"]
+    assert {(item["changed"], item["ready"], item["reason"]) for item in done["nodes"]} == {(True, True, "")}
+    assert list(seen(lab).values()) == [IN] * MANY
+    assert len([event for event in writes() if event["user"]["username"] == "limited"]) == MANY
+
+
 def test_refused(lab: Lab, module: ModuleRunner, module_as: t.Any, writes: Writes, tmp_path: Path) -> None:
     writes()
     assert module("node_pool", nodes=["build-1", "nowhere"], **POOL)["msg"] == "nowhere is no node of this cluster: correct nodes. Nothing was changed."
