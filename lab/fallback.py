@@ -61,11 +61,12 @@ PACKAGES = {
 }
 PROGRAMS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubemark")
 TAGS = "providerless dockerless"
-# A hollow kubelet listens everywhere, and all of a machine share one runtime socket in /tmp; ours keep to loopback and to their own directory.
-PATCHES = {
-    "pkg/kubemark/hollow_kubelet.go": ('c.Address = "0.0.0.0"', 'c.Address = "127.0.0.1"'),
-    "pkg/kubelet/cri/remote/fake/endpoint.go": ('"unix:///tmp/kubelet_remote.sock"', '"unix:///proc/self/cwd/runtime.sock"'),
-}
+# A hollow kubelet listens everywhere, keeps its files in /tmp, and shares its runtime's socket with all others; ours keep to loopback and to a directory each.
+PATCHES = (
+    ("pkg/kubemark/hollow_kubelet.go", 'c.Address = "0.0.0.0"', 'c.Address = "127.0.0.1"'),
+    ("pkg/kubemark/hollow_kubelet.go", 'MakeTempDirOrDie("hollow-kubelet.", "")', 'MakeTempDirOrDie("hollow-kubelet.", "/proc/self/cwd")'),
+    ("pkg/kubelet/cri/remote/fake/endpoint.go", '"unix:///tmp/kubelet_remote.sock"', '"unix:///proc/self/cwd/runtime.sock"'),
+)
 # Without these the old programs listen on well-known ports as well, so that two labs would meet.
 FLAGS = {"kube-apiserver": ("--insecure-port=0",), "kube-controller-manager": ("--port=0",), "kube-scheduler": ("--port=0",)}
 
@@ -90,12 +91,16 @@ def is_used(lab: Lab) -> bool:
     return "kubemark" in lab.settings["programs"]
 
 
+def packages() -> dict[str, tuple[str, str]]:
+    """Debian's packages for this machine: path in the archive and digest, by the program that is taken from it."""
+    if platform.machine() not in PACKAGES:
+        raise BuildError(f"Debian's programs are pinned for {' and '.join(PACKAGES)}, not for {platform.machine()}: use --control-plane current.")
+    return PACKAGES[platform.machine()]
+
+
 def build() -> dict[str, Path]:
     """The older control plane's programs, built where they are not there yet."""
-    packages = PACKAGES.get(platform.machine())
-    if not packages:
-        raise BuildError(f"Debian's programs are pinned for {' and '.join(PACKAGES)}, not for {platform.machine()}: use --control-plane current.")
-    pins = repr((SOURCE, REFLECT2, packages, PROGRAMS, TAGS, PATCHES))
+    pins = repr((SOURCE, REFLECT2, packages(), PROGRAMS, TAGS, PATCHES))
     directory = BINARIES / f"debian-{VERSION}-{hashlib.sha256(pins.encode()).hexdigest()[:8]}"
     with locked(BINARIES / "debian.lock"):
         if not directory.exists():
@@ -104,15 +109,15 @@ def build() -> dict[str, Path]:
             done = work / "programs"
             done.mkdir(parents=True)
             say(f"Building Kubernetes {VERSION} from Debian's source package (once; {', '.join(PROGRAMS)})")
-            _build(work, done, packages)
+            _build(work, done)
             done.rename(directory)
             _remove(work)
-    return {name: directory / name for name in (*PROGRAMS, *packages)}
+    return {name: directory / name for name in (*PROGRAMS, *packages())}
 
 
-def _build(work: Path, done: Path, packages: dict[str, tuple[str, str]]) -> None:
+def _build(work: Path, done: Path) -> None:
     started = time.monotonic()
-    for name, pin in packages.items():
+    for name, pin in packages().items():
         with _package(_fetch(work, pin)) as archive:
             _copy(archive, f"./usr/bin/{name}", done / name)
             (done / name).chmod(0o755)
@@ -126,7 +131,7 @@ def _build(work: Path, done: Path, packages: dict[str, tuple[str, str]]) -> None
         for member in archive.getmembers():
             if "/modern-go/reflect2/" in member.name and member.isfile():
                 _copy(archive, member.name, reflect2 / member.name.rsplit("/", 1)[1])
-    for path, (old, new) in PATCHES.items():
+    for path, old, new in PATCHES:
         text = (source / path).read_text()
         assert text.count(old) == 1, f"{path} is not what it was"
         (source / path).write_text(text.replace(old, new))
@@ -232,7 +237,7 @@ def create(lab: Lab, nodes: list[dict[str, t.Any]]) -> None:
             f"--node-labels={','.join(f'{key}={value}' for key, value in labels.items() if 'kubernetes.io/' not in key)}",
             f"--register-with-taints={','.join('{key}={value}:{effect}'.format(**taint) for taint in node['spec']['taints'])}",
         ]
-        lab.process(name).start(command, cwd=own, env={"TMPDIR": str(own)})
+        lab.process(name).start(command, cwd=own)
     missing = {node["metadata"]["name"] for node in nodes}
     deadline = time.monotonic() + 120
     while missing:
