@@ -119,7 +119,9 @@ def test_a_proxy_that_cannot_be_reached_is_told_in_one_sentence(offline: Offline
 def test_the_current_one_asked_for_and_not_to_be_had(offline: Offline) -> None:
     code, out = offline.run("up", "--name", "other", "--control-plane", "current")
     assert code == 1
-    assert out.splitlines()[-1] == "lab: The Go module proxy cannot be reached, and etcd v3.7.3 is not in the cache: set GOPROXY to one that can be reached and run again."
+    assert out.splitlines()[-1] == (
+        "lab: The Go module proxy cannot be reached, and etcd v3.7.3 is not in the cache: set GOPROXY to one that can be reached and run again."
+    )
 
 
 def test_one_that_is_not_known(offline: Offline) -> None:
