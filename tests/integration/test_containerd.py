@@ -110,7 +110,7 @@ def test_containerd_reads_what_is_rendered(containerd: dict[str, Path], rendered
         }
         assert seen["base_runtime_spec"] == "/etc/containerd/screwdriver-kata-base-spec.json"
         assert seen["options"]["ConfigPath"] == handler["config_path"]
-        assert seen["snapshotter"] or combination["snapshotter"] == handler.get("snapshotter", combination["snapshotter"])
+        assert (seen["snapshotter"] or combination["snapshotter"]) == handler.get("snapshotter", combination["snapshotter"])
     if combination["drop_in"]:
         assert images["registry"]["config_path"] == "/srv/mirrors"
     else:
