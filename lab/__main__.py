@@ -9,9 +9,10 @@ import sys
 
 from lab import fallback, fleet
 from lab.build import BuildError, say
-from lab.cluster import NODES, Lab, LabError
+from lab.cluster import NODES, Lab
 from lab.demo import Demo
 from lab.paths import LABS
+from lab.processes import LabError
 
 
 def up(lab: Lab, options: argparse.Namespace) -> None:

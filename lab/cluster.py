@@ -18,8 +18,7 @@ import yaml
 from lab import fallback, fleet, pki
 from lab.build import locked, node, say
 from lab.paths import LABS, SOURCE
-from lab.processes import LabError as LabError
-from lab.processes import Process, free_ports
+from lab.processes import LabError, Process, free_ports
 
 # user: groups. `limited` is known and may do nothing; the worker may do what executor-k8s does.
 USERS = {

@@ -14,8 +14,9 @@ import yaml
 
 from lab import fleet
 from lab.build import say
-from lab.cluster import Lab, LabError
+from lab.cluster import Lab
 from lab.paths import SOURCE
+from lab.processes import LabError
 
 NODES = 20
 KATA_NODES = 10
