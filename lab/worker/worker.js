@@ -22,6 +22,8 @@ const REPROCESS_LIMIT = 3;
 const DEAD_LETTER_MS = 500;
 const INIT_TIMEOUT_MS = 30000;
 const MAX_IN_FLIGHT = 500;
+// From a pod's creation until a kubelet has taken it on: more than this, and the machine does not keep up with the builds.
+const MAX_LAG_MS = 3000;
 const EXCLUDED = /rhel6/i;
 // image and how many of 100 builds use it
 const IMAGES = [
@@ -43,6 +45,8 @@ let config = '';
 let nextId = 1;
 let unacknowledged = 0;
 let stopping = false;
+let due = 0;
+let ticked = Date.now();
 
 fs.mkdirSync(LAB_BUILDS, { recursive: true });
 const journal = fs.createWriteStream(path.join(LAB_BUILDS, 'builds.jsonl'), { flags: 'a' });
@@ -194,6 +198,7 @@ async function start(build) {
         const started = router.start(message(build));
 
         await started;
+        build.posted = Date.now();
         build.timer = setTimeout(() => verify(build), INIT_TIMEOUT_MS);
         build.executor = router.picked;
         stats.executors[router.picked] = (stats.executors[router.picked] || 0) + 1;
@@ -214,8 +219,10 @@ function podSeen(type, pod) {
     const build = builds.get(Number(pod.metadata.labels.sdbuild));
 
     if (!build || type === 'DELETED') return;
-    const { phase } = pod.status;
+    const { phase, startTime, conditions = [] } = pod.status;
 
+    // A pod for which there is no room says nothing about the machine.
+    if (startTime || conditions.some(({ reason }) => reason === 'Unschedulable')) build.taken = true;
     if (!build.started && ['Running', 'Succeeded', 'Failed'].includes(phase)) {
         build.started = new Date().toISOString();
         stats.running += 1;
@@ -235,10 +242,14 @@ function pickImage() {
     return IMAGES.find(([, part]) => (left -= part) < 0)[0];
 }
 
+/** RATE builds a second, and fewer on a machine that does not keep up: their starts would time out for no fault of an executor. */
 function tick() {
-    const due = Math.min(RATE * ((Date.now() - tick.since) / 1000) - (stats.sent - stats.pinned), MAX_IN_FLIGHT - builds.size);
+    const now = Date.now();
+    const behind = [...builds.values()].some(({ posted, taken }) => posted && !taken && now - posted > MAX_LAG_MS);
 
-    for (let i = 1; i <= due && !stopping; i += 1) {
+    due = behind || builds.size >= MAX_IN_FLIGHT ? 0 : due + (RATE * (now - ticked)) / 1000;
+    ticked = now;
+    for (; due >= 1 && !stopping; due -= 1) {
         send(pickImage());
         stats.sent += 1;
     }
@@ -265,7 +276,6 @@ follow(CONFIG, 'fieldSelector=metadata.name%3Dbuildcluster-queue-worker', (type,
 });
 follow(`/api/v1/namespaces/${NAMESPACE}/pods`, 'labelSelector=tier%3Dbuilds', podSeen);
 
-tick.since = Date.now();
 setInterval(tick, 50);
 setInterval(saveStats, 500);
 setInterval(() => {
