@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import time
 import typing as t
-from pathlib import Path
 
 import pytest
 
