@@ -148,6 +148,6 @@ def test_a_node_that_failed_stays_out_with_its_reason(nodes: Nodes) -> None:
     nodes.build("runs")
     failed = nodes(role("keep_out", cluster_reason="The proof failed."))
     assert failed.returncode != 0
-    assert f"{NODE} is not proven, and stays cordoned with that reason. Mend it, and run again." in failed.stdout
+    assert f"{NODE} stays out of service, cordoned and with that reason noted on it. Mend it, and run again." in failed.stdout
     assert (nodes.cordoned(), nodes.reason(), nodes.mark(READY)) == (True, "The proof failed.", None)
     assert nodes.lab.kubectl("get", "pod", "runs", "-n", NAMESPACE, "-o", "jsonpath={.status.phase}") == "Running"
