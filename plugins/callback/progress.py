@@ -67,8 +67,15 @@ class CallbackModule(CallbackBase):
         if diff and result.result.get("changed"):
             self._print(self._get_diff(diff).rstrip())
 
+    def v2_runner_item_on_failed(self, result: CallbackTaskResult) -> None:
+        if message := result.result.get("msg"):
+            self._print(f"FAILED{_on(result)}: {result.task.get_name()}: {message}", C.COLOR_ERROR)
+
     def v2_runner_on_failed(self, result: CallbackTaskResult, ignore_errors: bool = False) -> None:
         message = result.result.get("msg", "")
+        if "results" in result.result:
+            # Each of its items has told.
+            return
         # One that is ignored and says nothing was waited for in vain, which a later task tells.
         if message or not ignore_errors:
             title = "ignored" if ignore_errors else "FAILED"
