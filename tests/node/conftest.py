@@ -32,7 +32,7 @@ class Node:
         self._ssh += ["-o", f"ControlPath={directory}/ssh-%C", "-p", str(host.get("ansible_port", 22))]
         self._ssh += ["-l", str(host.get("ansible_user", "root"))]
         self._ssh += shlex.split(host.get("ansible_ssh_common_args", ""))
-        if key := host.get("ansible_ssh_private_key_file"):
+        if key := host.get("ansible_ssh_private_key_file") or host.get("ansible_private_key_file"):
             self._ssh += ["-i", key]
         self._ssh.append(host.get("ansible_host", HOST))
 
