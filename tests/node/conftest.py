@@ -78,6 +78,7 @@ class Node:
             "ANSIBLE_NOCOLOR": "1",
             "ANSIBLE_PIPELINING": "1",
             "ANSIBLE_HOST_KEY_CHECKING": "false",
+            "ANSIBLE_LIBRARY": str(Path(__file__).parent / "library"),
             "ANSIBLE_CALLBACK_PLUGINS": str(Path(__file__).parent / "callback"),
             "ANSIBLE_CALLBACKS_ENABLED": "results,killer",
             "KATA_TEST_KILLED_AT": killed_at,
