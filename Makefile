@@ -16,6 +16,10 @@ demo: ## Move a throw-away cluster to Kata while builds flow. DEMO_FAULT=failed-
 test: lint sanity units integration docs build ## Everything that needs no VM: lints, sanity, units, integration on a real API server, docs, build.
 	@echo "==> make test passed"
 
+.PHONY: molecule
+molecule: ## Make a build node of a virtual machine and take it back (molecule test): roles, reboot, removal, and tests/node on its disks.
+	$(RUN) tools/molecule
+
 .PHONY: lint
 lint: ## Style and types: ruff, mypy, yamllint, ansible-lint (production), docs and changelog lints, argument specs against defaults.
 	$(RUN) ruff check .
