@@ -176,8 +176,8 @@ def test_a_node_that_cannot_take_builds_is_not_put_back(nodes: Nodes) -> None:
     nodes.done(role("take_out"), host="elsewhere")
     missing = nodes(role("put_back"), host="elsewhere")
     assert (
-        "Node elsewhere is not in the cluster: start its kubelet, or set cluster_node_name to the name that it has there (or cluster_managed to false, if it is in"
-        " none). It was waited for 5 s."
+        "Node elsewhere is not in the cluster: start its kubelet, or set cluster_node_name to the name that it has there (or cluster_managed to false,"
+        " if it is in none). It was waited for 5 s."
     ) in missing.stdout
     # In check mode it has not been made yet.
     assert "Node elsewhere would be labelled once it is in the cluster." in nodes.done(role("put_back"), host="elsewhere", check=True)
@@ -217,7 +217,7 @@ def test_a_proof_gives_the_label_and_takes_it(nodes: Nodes) -> None:
 
 
 def test_removed_and_forgotten(nodes: Nodes) -> None:
-    remove = {"cluster_purpose": "remove", "cluster_reason": "Kata is being removed."}
+    remove: dict[str, t.Any] = {"cluster_purpose": "remove", "cluster_reason": "Kata is being removed."}
     nodes.done(role("take_out"), role("put_back"))
     share = {"ansible.builtin.import_role": {"name": "screwdriver.kata.executor", "tasks_from": "share"}, "delegate_to": "localhost"}
     config = nodes.lab.kubectl("get", "configmap", "buildcluster-queue-worker", "-n", "sd", "-o", "jsonpath={.data.local\\.yaml}")

@@ -138,10 +138,7 @@ def test_machine_that_cannot(roles: Roles) -> None:
         assert roles.changes("kata", entry="absent") == []
         assert node.run("ls /opt/kata") == "bin"
     finally:
-        node.run(
-            "umount -q /proc/cpuinfo /lib/modules /sys/module; rm -rf /usr/local/sbin/modprobe /opt/kata; [ ! -e /run/kvm ] || mv /run/kvm /dev/kvm",
-            check=False,
-        )
+        node.run("umount -q /proc/cpuinfo /lib/modules /sys/module; rm -rf /usr/local/sbin/modprobe /opt/kata; [ ! -e /run/kvm ] || mv /run/kvm /dev/kvm", check=False)
 
 
 def test_family_of_red_hat(roles: Roles) -> None:

@@ -113,11 +113,7 @@ def test_life(roles: Roles) -> None:
     assert roles.changes(*NODE_ROLES, **new)
     assert versions(node) == ("2.3.4", "3.32.0")
     # 4.1.0 on the machine itself, with the Rust shim alone; nothing older than the release before stays.
-    rust = {
-        **new,
-        "kata_version": "4.1.0",
-        "kata_handlers": [{"name": "kata", "shim": "rust", "settings": {"hypervisor.qemu": {"default_memory": 4096}}}, STAND_INS[1]],
-    }
+    rust = {**new, "kata_version": "4.1.0", "kata_handlers": [{"name": "kata", "shim": "rust", "settings": {"hypervisor.qemu": {"default_memory": 4096}}}, STAND_INS[1]]}
     with node.tunnel(roles.mirror.port):
         assert roles.changes("kata", **rust, kata_download_on="node")
     assert node.run("ls /opt/kata-releases | grep -v downloads").split() == ["3.32.0", "4.1.0", "previous"]
@@ -127,7 +123,9 @@ def test_life(roles: Roles) -> None:
     assert roles.changes(*NODE_ROLES, **rust)
     pod(node, "stand-in-rs")
     assert roles.refusal("kata", entry="absent") == "Sandboxes of Kata still run on node1. Drain the node first (playbook remove does), then run again."
-    assert roles.refusal("containerd", entry="absent") == ("2 containers run on node1. Drain the node first (playbook remove does), then run again.")
+    assert roles.refusal("containerd", entry="absent") == (
+        "2 containers run on node1. Drain the node first (playbook remove does), then run again."
+    )
     node.run(END_PODS)
     assert roles.changes("crictl", "kata", "containerd", entry="absent", options=("--check",))
     assert versions(node)[0] == "2.3.4"
