@@ -186,7 +186,8 @@ def test_a_node_that_cannot_take_builds_is_not_put_back(nodes: Nodes) -> None:
 
 def test_hosts_in_no_cluster_ask_no_api_server(nodes: Nodes) -> None:
     entries = [role(entry) for entry in ("take_out", "put_back", "mark", "report", "forget")]
-    assert "failed=0" in nodes.done(*entries, cluster_managed=False, kubeconfig=Path("/nonexistent"))
+    assert "failed=0" in nodes.done(*entries, cluster_managed=False, kubeconfig=Path("/nonexistent"), cluster_hosts=[NODE])
+    assert "No node was proven: put hosts into the group kata_nodes of the inventory, or name them in kata_hosts." in nodes(role("report")).stdout
 
 
 def test_a_failed_node_stops_the_next_batch(nodes: Nodes) -> None:
