@@ -5,7 +5,7 @@ from __future__ import annotations
 import typing as t
 
 from .test_input import refusals, state
-from .test_install import END_PODS, NODE_ROLES, STAND_INS, handlers, image, pod, started, versions
+from .test_install import END_PODS, NODE_ROLES, STAND_INS, image, pod, started, versions
 
 if t.TYPE_CHECKING:
     from .conftest import Mirror, Roles
@@ -126,28 +126,3 @@ def test_configuration(roles: Roles, mirror: Mirror) -> None:
         node.run("crictl pull docker.io/library/nothing:1", check=False)
     assert any("/v2/library/nothing/manifests/1?ns=docker.io" in line for line in mirror.requests())
     node.run(END_PODS)
-
-    # A configuration that somebody else wrote: what kubeadm's documentation tells to make of containerd's default.
-    foreign = "containerd config default | sed 's/SystemdCgroup = false/SystemdCgroup = true/; s#^imports = .*#imports = []#' >/etc/containerd/config.toml"
-    node.run(foreign)
-    written = node.run("sha256sum /etc/containerd/config.toml")
-    file = "/etc/containerd/config.toml on node1 was not written by this role"
-    assert roles.refusal("containerd") == (
-        f'{file} and imports no drop-ins. Add this line at its top and run again: imports = ["/etc/containerd/conf.d/*.toml"]'
-    )
-    assert roles.refusal("containerd", containerd_version="1.7.32") == (
-        f"{file}, and containerd 1.7.32 would replace whole sections of it by a drop-in's. Move it away, or set containerd_version to 2.x."
-    )
-    assert node.run("sha256sum /etc/containerd/config.toml") == written
-    node.run("""sed -i 's#^imports = .*#imports = ["/etc/containerd/conf.d/*.toml"]#' /etc/containerd/config.toml""")
-    written = node.run("sha256sum /etc/containerd/config.toml")
-    handler = {"name": "sandboxed", "runtime_type": "io.containerd.runc.v2"}
-    assert roles.changes("containerd", containerd_handlers=[handler])
-    assert roles.changes("containerd", containerd_handlers=[handler]) == []
-    assert node.run("sha256sum /etc/containerd/config.toml") == written
-    assert handlers(node).keys() == {"runc", "sandboxed"}
-    assert node.run("crictl info | grep -c '\"SystemdCgroup\": true'") == "1"
-    # The role is taken back, the administrator's file is not.
-    assert roles.changes("containerd", entry="absent")
-    assert node.run("sha256sum /etc/containerd/config.toml") == written
-    assert node.run("ls /etc/containerd") == "config.toml"
