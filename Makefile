@@ -16,6 +16,10 @@ demo: ## Move a throw-away cluster to Kata while builds flow. DEMO_FAULT=failed-
 test: lint sanity units integration docs build ## Everything that needs no VM: lints, sanity, units, integration on a real API server, docs, build.
 	@echo "==> make test passed"
 
+.PHONY: molecule
+molecule: ## Make a build node of a virtual machine and take it back (molecule test): roles, reboot, removal, and tests/node on its disks.
+	$(RUN) tools/molecule
+
 .PHONY: lint
 lint: ## Style and types: ruff, mypy, yamllint, ansible-lint (production), docs and changelog lints, argument specs against defaults.
 	$(RUN) ruff check .
@@ -40,6 +44,10 @@ units: ## ansible-test units.
 integration: ## Integration tests against the lab's API server and Screwdriver's npm router.
 	$(RUN) python -m pytest -n 2 --dist loadfile --durations 15 tests/integration
 
+.PHONY: nodes
+nodes: ## Faults and bad input of the node roles, in systemd containers. Needs root.
+	$(RUN) python -m pytest -rs --durations 10 tests/node
+
 .PHONY: docs
 docs: ## Build the documentation site into docs/build.
 	$(RUN) tools/docs
@@ -52,6 +60,10 @@ build: ## Build the collection's archive, and install it into an empty place.
 .PHONY: bench
 bench: ## Measure: node_pool beside a loop over kubernetes.core.k8s and kubectl label, on 1,000 and 5,000 nodes.
 	$(RUN) python -m benchmarks.node_pool
+
+.PHONY: bench-node
+bench-node: ## Measure: seconds, tasks and bytes of the first and the second run of the node roles. Needs root.
+	$(RUN) python -m benchmarks.node
 
 .PHONY: lab-up lab-down
 lab-up: ## Bring the lab up, a throw-away cluster on loopback.

@@ -1,6 +1,7 @@
 """A mirror of release archives on loopback: the names and the layout of the upstream releases, made from binaries that are built here.
 
-``python -m lab.mirror build`` prints the folder; ``python -m lab.mirror serve --port 8099`` serves it. All of it is real but one part: the
+``python -m lab.mirror build`` prints the folder; ``python -m lab.mirror serve --port 8099`` serves it; ``start DIRECTORY`` does so in the
+background until ``stop DIRECTORY``. All of it is real but one part: the
 release of Kata Containers is a stand-in, whose shim is runc's under Kata's name. It says so in its README.
 """
 
@@ -12,6 +13,7 @@ import http.server
 import io
 import json
 import shutil
+import socket
 import subprocess
 import sys
 import tarfile
@@ -23,9 +25,12 @@ import yaml
 
 from lab.build import NODE_PARTS, BuildError, build_part, locked, say
 from lab.paths import CACHE
+from lab.processes import Process, free_ports
 
 MIRROR = CACHE / "mirror"
 KATA_VERSIONS = {"3.27.0": ".tar.xz", "3.32.0": ".tar.zst", "4.1.0": ".tar.zst"}
+# The folder of each component by the start of its variables' names.
+COMPONENTS = {"containerd": "containerd", "containerd_runc": "runc", "containerd_cni": "cni", "crictl": "crictl", "kata": "kata"}
 KATA_README = """This is not Kata Containers: it is a stand-in with the layout of its release, for tests on machines that cannot run virtual machines.
 containerd-shim-kata-v2 in it is containerd's shim for runc under Kata's name, so pods run as ordinary containers.
 """
@@ -208,6 +213,35 @@ def serve(port: int, log: Path | None = None) -> http.server.ThreadingHTTPServer
     return server
 
 
+def variables(port: int, *broken: str, fault: str = "") -> dict[str, t.Any]:
+    """What makes the roles use a mirror on this port. The components that are ``broken`` come from its folder of the fault."""
+    prefix = {name: f"fault-{fault}/" if fault and name in broken else "" for name in COMPONENTS.values()}
+    urls = {f"{role}_base_url": f"http://127.0.0.1:{port}/{prefix[name]}{name}" for role, name in COMPONENTS.items()}
+    return yaml.safe_load((build() / "variables.yml").read_text()) | urls
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+def start(directory: Path) -> Path:
+    """A server in the background, known by ``directory``. The file that is returned has the variables that make the roles use it,
+    and the path of the archive of images, which goes to a node as a file."""
+    (port,) = free_ports(1)
+    server = Process(directory, "mirror")
+    server.stop()
+    folder = build()
+    server.start([sys.executable, "-m", "lab.mirror", "serve", "--port", port], cwd=Path(__file__).resolve().parents[1])
+    while not _answers(port):
+        if not server.pid:
+            raise BuildError(f"The mirror ended at its start: {server.tail()}")
+        time.sleep(0.1)
+    target = directory / "variables.yml"
+    target.write_text(yaml.safe_dump({**variables(port), "images": str(folder / "files/images/proof.tar")}))
+    return target
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m lab.mirror", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -215,10 +249,16 @@ def main() -> int:
     serving = commands.add_parser("serve", help="serve them on loopback until interrupted")
     serving.add_argument("--port", type=int, default=8099, help="(default: %(default)s)")
     serving.add_argument("--log", type=Path, help="a file of requests")
+    for name, does in (("start", "serve them in the background, and print the file of the variables that make the roles use them"), ("stop", "end that")):
+        commands.add_parser(name, help=does).add_argument("directory", type=Path, help="where it is known")
     options = parser.parse_args()
     try:
         if options.command == "build":
             print(build())
+        elif options.command == "start":
+            print(start(options.directory))
+        elif options.command == "stop":
+            Process(options.directory, "mirror").stop()
         else:
             serve(options.port, options.log).serve_forever()
     except BuildError as error:

@@ -1,0 +1,25 @@
+"""After `remove` the node is what it was before the roles came; `prepare` has kept what that was."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import typing as t
+from pathlib import Path
+
+if t.TYPE_CHECKING:
+    from testinfra.host import Host
+
+LISTING = (Path(__file__).parents[2] / "files" / "listing").read_text()
+
+
+def test_node_is_as_it_was(host: Host) -> None:
+    before = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"], "bare.txt").read_text().splitlines()
+    after = host.check_output("sh -c %s", LISTING).splitlines()
+    differences = list(difflib.unified_diff([line.rstrip() for line in before], [line.rstrip() for line in after], "before", "after", lineterm="", n=0))
+    assert not differences, "\n".join(differences)
+
+
+def test_administrators_programs_work(host: Host) -> None:
+    assert host.check_output("/usr/local/sbin/runc") == "runc of the administrator"
+    assert not host.exists("containerd")

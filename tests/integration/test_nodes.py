@@ -1,0 +1,251 @@
+"""The cluster's side of making a node and taking it back. The nodes are kwok's, looked at with kubectl; writes are seen in the audit log."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import typing as t
+from pathlib import Path
+
+import pytest
+
+from lab.cluster import Lab
+
+Writes = t.Callable[[], list[dict[str, t.Any]]]
+NODE = "build-3"
+NAMESPACE = "nodes"
+# kwok ends pods of tier=builds by itself; those of this tier run until a test ends them.
+ENDLESS = "tier=endless-builds"
+READY = "kata.screwdriver.cd/ready"
+CORDONED = "kata.screwdriver.cd/cordoned"
+PROVEN = "kata.screwdriver.cd/proven"
+
+
+def role(entry: str, **variables: t.Any) -> dict[str, t.Any]:
+    return {"ansible.builtin.import_role": {"name": "screwdriver.kata.cluster", "tasks_from": entry}, "vars": variables}
+
+
+class Nodes:
+    """Plays the entry points for a host of the name of one of kwok's nodes."""
+
+    def __init__(self, lab: Lab, playbook: t.Callable[..., subprocess.CompletedProcess[str]], writes: Writes) -> None:
+        self.lab, self.playbook, self.writes = lab, playbook, writes
+
+    def __call__(self, *tasks: dict[str, t.Any], check: bool = False, host: str = NODE, **variables: t.Any) -> subprocess.CompletedProcess[str]:
+        path = self.lab.directory / "nodes.yml"
+        path.write_text(json.dumps([{"hosts": "all", "gather_facts": False, "tasks": list(tasks)}]))
+        defaults = {"ansible_connection": "local", "cluster_build_selector": ENDLESS, "cluster_join_timeout": 5}
+        return self.playbook(path, "-i", f"{host},", *(["--check"] if check else []), **{**defaults, **variables})
+
+    def done(self, *tasks: dict[str, t.Any], **variables: t.Any) -> str:
+        done = self(*tasks, **variables)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def node(self) -> dict[str, t.Any]:
+        return json.loads(self.lab.kubectl("get", "node", NODE, "-o", "json"))
+
+    def mark(self, key: str) -> str | None:
+        """A label or an annotation of the node."""
+        meta = self.node()["metadata"]
+        return {**meta["labels"], **meta.get("annotations", {})}.get(key)
+
+    def reason(self) -> str:
+        return json.loads(self.mark(CORDONED) or "{}").get("reason", "")
+
+    def cordoned(self) -> bool:
+        return self.node()["spec"].get("unschedulable", False)
+
+    def own_writes(self) -> list[str]:
+        return [event["objectRef"]["resource"] + "/" + event["objectRef"]["name"] for event in self.writes() if event["user"]["username"] == "admin"]
+
+    def build(self, name: str) -> None:
+        body = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": name, "namespace": NAMESPACE, "labels": {"tier": "endless-builds"}},
+            "spec": {"nodeName": NODE, "restartPolicy": "Never", "containers": [{"name": "build", "image": "node:22"}]},
+        }
+        self.lab.kubectl("create", "-f", "-", stdin=json.dumps(body))
+        self.lab.kubectl("wait", f"pod/{name}", "-n", NAMESPACE, "--for=jsonpath={.status.phase}=Running", "--timeout=60s")
+
+    def report_handlers(self, *names: str) -> None:
+        """As a kubelet tells what its containerd knows."""
+        status = {"status": {"runtimeHandlers": [{"name": name} for name in ("", "runc", *names)]}}
+        self.lab.kubectl("patch", "node", NODE, "--subresource=status", "--type=merge", "-p", json.dumps(status))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def namespace(lab: Lab) -> t.Iterator[None]:
+    lab.kubectl("create", "namespace", NAMESPACE)
+    lab.kubectl("wait", "--for=create", "serviceaccount/default", "-n", NAMESPACE, "--timeout=120s")
+    yield
+    lab.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
+
+
+@pytest.fixture
+def nodes(lab: Lab, playbook: t.Any, writes: Writes) -> t.Iterator[Nodes]:
+    nodes = Nodes(lab, playbook, writes)
+    before = nodes.node()
+    nodes.report_handlers("kata")
+    yield nodes
+    lab.kubectl("delete", "pods", "-n", NAMESPACE, "--all", "--wait", "--timeout=60s")
+    lab.kubectl("delete", "node", NODE)
+    kept = {"metadata": {"name": NODE, "labels": before["metadata"]["labels"]}, "spec": {"taints": before["spec"].get("taints", [])}}
+    lab.kubectl("create", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "Node", **kept, "status": before["status"]}))
+    lab.kubectl("wait", f"node/{NODE}", "--for=condition=Ready", "--timeout=60s")
+
+
+def test_out_and_back_again(nodes: Nodes) -> None:
+    nodes.own_writes()
+    tried = nodes.done(role("take_out"), role("put_back"), check=True)
+    assert re.search(r"changed=[1-9]", tried)
+    assert (nodes.own_writes(), nodes.cordoned()) == ([], False)
+    nodes.done(role("take_out"))
+    assert (nodes.cordoned(), nodes.reason(), nodes.mark(READY)) == (True, "Kata is being installed.", None)
+    nodes.done(role("put_back"))
+    node = nodes.node()
+    assert (nodes.cordoned(), nodes.mark(CORDONED), nodes.mark(READY)) == (False, None, "true")
+    assert node["metadata"]["labels"]["dedicated"] == "screwdriver-kata"
+    assert {"key": "dedicated", "value": "screwdriver-kata", "effect": "NoSchedule"} in node["spec"]["taints"]
+    assert re.fullmatch("[0-9a-f]{64}", nodes.mark(PROVEN) or "")
+
+
+def test_a_node_that_is_proven_with_what_is_asked_is_left_alone(nodes: Nodes) -> None:
+    both = (role("take_out"), role("put_back"))
+    nodes.done(*both, kata_version="4.1.0")
+    digest = nodes.mark(PROVEN)
+    nodes.build("runs")
+    nodes.own_writes()
+    again = nodes.done(*both, kata_version="4.1.0", kata_cache="/elsewhere")
+    assert "changed=0" in again
+    assert (nodes.own_writes(), nodes.mark(PROVEN)) == ([], digest)
+    nodes.lab.kubectl("delete", "pod", "runs", "-n", NAMESPACE, "--wait", "--timeout=60s")
+    nodes.own_writes()
+    assert "changed=0" not in nodes.done(*both, kata_version="3.32.0")
+    assert (nodes.own_writes()[0], nodes.mark(PROVEN) != digest) == (f"nodes/{NODE}", True)
+    # Whoever takes the label away wants it proven anew.
+    nodes.lab.kubectl("label", "node", NODE, f"{READY}-")
+    nodes.done(role("take_out"), kata_version="3.32.0")
+    assert nodes.cordoned()
+
+
+def test_builds_are_waited_for_and_named(nodes: Nodes) -> None:
+    nodes.build("long")
+    stopped = nodes(role("take_out"), cluster_drain_timeout=3, cluster_drain_report=1)
+    assert stopped.returncode != 0
+    out = re.sub(r"\d+ min", "N min", " ".join(stopped.stdout.split()))
+    assert re.search(rf"1 build still runs on {NODE}: nodes/long \(N min\); waiting for at most \d s more\.", out), out
+    assert (
+        f"After 3 s 1 build still runs on {NODE}: nodes/long (N min). Nothing was done to the node, and it stays cordoned. Run again to wait on, raise"
+        " cluster_drain_timeout, or set cluster_drain_force to lose them."
+    ) in out
+    assert nodes.cordoned()
+
+
+def test_a_node_that_failed_stays_out_with_its_reason(nodes: Nodes) -> None:
+    nodes.done(role("take_out"), role("put_back"))
+    nodes.build("runs")
+    failed = nodes(role("keep_out", cluster_reason="The proof failed."))
+    assert failed.returncode != 0
+    assert f"{NODE} stays out of service, cordoned and with that reason noted on it. Mend it, and run again." in failed.stdout
+    assert (nodes.cordoned(), nodes.reason(), nodes.mark(READY)) == (True, "The proof failed.", None)
+    assert nodes.lab.kubectl("get", "pod", "runs", "-n", NAMESPACE, "-o", "jsonpath={.status.phase}") == "Running"
+
+
+def test_a_cordon_of_somebody_else_stays(nodes: Nodes) -> None:
+    nodes.lab.kubectl("cordon", NODE)
+    out = nodes.done(role("take_out"), role("put_back"))
+    assert f"Node {NODE} is proven, and cordoned. Somebody else cordoned it, so this module does not uncordon it." in out
+    assert (nodes.cordoned(), nodes.mark(READY)) == (True, "true")
+
+
+def test_a_node_that_cannot_take_builds_is_not_put_back(nodes: Nodes) -> None:
+    nodes.report_handlers("other")
+    nodes.done(role("take_out"))
+    refused = nodes(role("put_back"))
+    assert (
+        f"The kubelet of {NODE} does not report handler kata, only runc, other: that takes Kubernetes 1.30 and containerd 2.x. Set cluster_require_handler to"
+        " false where they are older. It was waited for 5 s."
+    ) in refused.stdout
+    assert (refused.returncode != 0, nodes.cordoned(), nodes.mark(READY)) == (True, True, None)
+    nodes.done(role("put_back"), cluster_require_handler=False)
+    assert (nodes.cordoned(), nodes.mark(READY)) == (False, "true")
+    nodes.own_writes()
+    nodes.done(role("take_out"), host="elsewhere")
+    missing = nodes(role("put_back"), host="elsewhere")
+    assert (
+        "Node elsewhere is not in the cluster: start its kubelet, or set cluster_node_name to the name that it has there (or cluster_managed to false,"
+        " if it is in none). It was waited for 5 s."
+    ) in missing.stdout
+    # In check mode it has not been made yet.
+    assert "Node elsewhere would be labelled once it is in the cluster." in nodes.done(role("put_back"), host="elsewhere", check=True)
+    assert nodes.own_writes() == []
+
+
+def test_hosts_in_no_cluster_ask_no_api_server(nodes: Nodes) -> None:
+    entries = [role(entry) for entry in ("take_out", "put_back", "mark", "report", "forget")]
+    assert "failed=0" in nodes.done(*entries, cluster_managed=False, kubeconfig=Path("/nonexistent"), cluster_hosts=[NODE])
+    assert "No node was proven: put hosts into the group kata_nodes of the inventory, or name them in kata_hosts." in nodes(role("report")).stdout
+
+
+def test_a_failed_node_stops_the_next_batch(nodes: Nodes) -> None:
+    nodes.build("long")
+    both = nodes.lab.directory / "inventory"
+    both.write_text(f"[kata_nodes]\n{NODE}\nbuild-4\n")
+    variables = {"ansible_connection": "local", "cluster_build_selector": ENDLESS, "cluster_drain_timeout": 0}
+    stopped = nodes.playbook("playbooks/site.yml", "-i", str(both), **variables)
+    assert stopped.returncode != 0
+    assert "build-4" not in stopped.stdout
+    assert "Make the cluster ready for Kata" not in stopped.stdout
+    assert (nodes.cordoned(), nodes.reason().startswith(f"After 0 s 1 build still runs on {NODE}: nodes/long")) == (True, True)
+    assert nodes.lab.kubectl("get", "node", "build-4", "-o", "jsonpath={.spec.unschedulable}") == ""
+
+
+def test_a_proof_gives_the_label_and_takes_it(nodes: Nodes) -> None:
+    nodes.done(role("mark"))
+    assert nodes.mark(READY) == "true"
+    nodes.own_writes()
+    nodes.done(role("mark"))
+    assert nodes.own_writes() == []
+    nodes.done(role("mark"), check=True, cluster_failure="No pod ran.")
+    assert nodes.mark(READY) == "true"
+    told = nodes(role("mark", cluster_failure="No pod ran."), role("report"), cluster_hosts=[NODE])
+    assert (told.returncode != 0, nodes.mark(READY), nodes.cordoned()) == (True, None, False)
+    assert re.search(rf"{NODE} +FAILED .*Ready, not in the pool", told.stdout)
+    assert "    No pod ran." in told.stdout
+    assert f"{NODE} failed: see the table." in told.stdout
+
+
+def test_removed_and_forgotten(nodes: Nodes) -> None:
+    remove: dict[str, t.Any] = {"cluster_purpose": "remove", "cluster_reason": "Kata is being removed."}
+    nodes.done(role("take_out"), role("put_back"))
+    share = {"ansible.builtin.import_role": {"name": "screwdriver.kata.executor", "tasks_from": "share"}, "delegate_to": "localhost"}
+    config = nodes.lab.kubectl("get", "configmap", "buildcluster-queue-worker", "-n", "sd", "-o", "jsonpath={.data.local\\.yaml}")
+    try:
+        nodes.done({"ansible.builtin.import_role": {"name": "screwdriver.kata.executor"}})
+        nodes.done(share, executor_share="50")
+        refused = nodes(role("take_out"), **remove)
+        assert re.search(
+            rf"Removing {NODE} would leave no proven node, and Kata's weightage is \d+, so builds would wait for one. Run screwdriver.kata.rollback first, or"
+            r" leave a node out of kata_hosts. Nothing was changed.",
+            refused.stdout,
+        )
+        assert (nodes.cordoned(), nodes.mark(READY)) == (False, "true")
+        nodes.done(share, executor_share="0")
+        nodes.done(role("take_out"), **remove)
+        assert (nodes.cordoned(), nodes.reason(), nodes.mark(READY)) == (True, "Kata is being removed.", None)
+        nodes.done(role("forget"), cluster_usable=False)
+        assert (nodes.cordoned(), nodes.reason()) == (True, "Kata was removed, and no other containerd is left on the node.")
+        assert (nodes.mark("dedicated"), nodes.mark(PROVEN)) == (None, None)
+        assert "screwdriver-kata" not in json.dumps(nodes.node()["spec"])
+        nodes.own_writes()
+        nodes.done(role("take_out"), role("forget"), cluster_usable=False, **remove)
+        assert nodes.own_writes() == []
+        # One that has a containerd of its own runs other pods.
+        nodes.done(role("take_out"), role("put_back"))
+        nodes.done(role("take_out"), role("forget"), **remove)
+        assert (nodes.cordoned(), nodes.mark(CORDONED), nodes.mark(READY), nodes.mark("dedicated")) == (False, None, None, None)
+    finally:
+        nodes.lab.kubectl("patch", "configmap", "buildcluster-queue-worker", "-n", "sd", "--type=merge", "-p", json.dumps({"data": {"local.yaml": config}}))
