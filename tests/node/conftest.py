@@ -1,7 +1,8 @@
 """
-A spare machine that these tests may do anything to: host `node1` of the Ansible inventory that KATA_NODE_INVENTORY names.
+A spare machine that these tests may do anything to: host `node1` of the Ansible inventory that KATA_NODE_INVENTORY names, else a container.
 
-It needs systemd, containerd, root or sudo without a password over SSH, and three disks that hold nothing of value: they are erased.
+A machine needs systemd, root or sudo without a password over SSH, and for the thin pool containerd and three disks that hold nothing of value:
+they are erased. A container has no disks, and needs root.
 """
 
 from __future__ import annotations
@@ -10,11 +11,21 @@ import json
 import os
 import shlex
 import subprocess
+import threading
 import time
 import typing as t
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import yaml
+
+from lab import mirror as lab_mirror
+from lab.container import Nodes
+
+if t.TYPE_CHECKING:
+    from collections.abc import Iterator
 
 TOP = Path(__file__).resolve().parents[2]
 HOST = "node1"
@@ -36,6 +47,19 @@ class Node:
             self._ssh += ["-i", key]
         self._ssh.append(host.get("ansible_host", HOST))
 
+    @contextmanager
+    def tunnel(self, *ports: int) -> Iterator[None]:
+        """The machine reaches these ports of this one under their own numbers on its loopback."""
+        forwards = [word for port in ports for word in ("-R", f"127.0.0.1:{port}:127.0.0.1:{port}")]
+        options = ["-o", "ControlPath=none", "-o", "ExitOnForwardFailure=yes", "-N", *forwards]
+        process = subprocess.Popen([*self._ssh[:-1], *options, self._ssh[-1]], stdin=subprocess.DEVNULL)
+        try:
+            self.run(f"for port in {' '.join(map(str, ports))}; do until (: </dev/tcp/127.0.0.1/$port) 2>/dev/null; do sleep 0.1; done; done")
+            yield
+        finally:
+            process.terminate()
+            process.wait()
+
     def command(self, script: str) -> list[str]:
         return [*self._ssh, shlex.join([*self._sudo, "bash", "-c", script])]
 
@@ -45,7 +69,8 @@ class Node:
         assert not check or done.returncode == 0, f"{script}: exit code {done.returncode}\n{done.stdout}{done.stderr}"
         return done.stdout.strip()
 
-    def start(self, tasks: list[dict[str, t.Any]], *options: str) -> subprocess.Popen[str]:
+    def start(self, tasks: list[dict[str, t.Any]], *options: str, killed_at: str = "") -> subprocess.Popen[str]:
+        """A running playbook; ``killed_at`` names the task in which it is killed, with all that it started."""
         playbook = self._directory / "play.yml"
         playbook.write_text(json.dumps([{"hosts": HOST, "gather_facts": False, "become": bool(self._sudo), "tasks": tasks}]))
         (self._directory / "results").write_text("")
@@ -53,8 +78,10 @@ class Node:
             "ANSIBLE_NOCOLOR": "1",
             "ANSIBLE_PIPELINING": "1",
             "ANSIBLE_HOST_KEY_CHECKING": "false",
+            "ANSIBLE_LIBRARY": str(Path(__file__).parent / "library"),
             "ANSIBLE_CALLBACK_PLUGINS": str(Path(__file__).parent / "callback"),
-            "ANSIBLE_CALLBACKS_ENABLED": "results",
+            "ANSIBLE_CALLBACKS_ENABLED": "results,killer",
+            "KATA_TEST_KILLED_AT": killed_at,
             "ANSIBLE_PYTHON_INTERPRETER": "auto_silent",
             "KATA_TEST_RESULTS": str(self._directory / "results"),
         }
@@ -78,10 +105,17 @@ class Node:
     def module(self, name: str, check: bool = False, **parameters: t.Any) -> dict[str, t.Any]:
         return self.modules(name, parameters, check=check)[0]
 
+    def reset(self) -> None:
+        """Takes away what the roles make."""
+        self.run(CLEAN, check=False)
+
+    def _disconnect(self) -> None:
+        subprocess.run([*self._ssh[:-1], "-O", "exit", self._ssh[-1]], capture_output=True, check=False)
+
     def reboot(self) -> None:
         before = self.run("cat /proc/sys/kernel/random/boot_id")
         self.run("systemctl reboot", check=False)
-        subprocess.run([*self._ssh[:-1], "-O", "exit", self._ssh[-1]], capture_output=True, check=False)
+        self._disconnect()
         deadline = time.monotonic() + BOOT_TIMEOUT
         while self.run("cat /proc/sys/kernel/random/boot_id", check=False) in ("", before):
             assert time.monotonic() < deadline, f"not back {BOOT_TIMEOUT} s after a reboot"
@@ -89,16 +123,136 @@ class Node:
         self.run("systemctl is-system-running --wait", check=False)
 
 
+# Stops and removes what the roles make on a machine; a container is made anew instead.
+CLEAN = """
+shopt -s nullglob
+for pod in $(crictl pods -q); do crictl stopp "$pod"; crictl rmp -f "$pod"; done
+systemctl disable --now containerd
+apt-get -qq -y purge containerd runc containernetworking-plugins
+rm -rf /opt/kata /opt/kata-releases /opt/containerd-releases /opt/cni /var/lib/containerd /etc/containerd /etc/crictl.yaml* /usr/local/bin/* /usr/local/sbin/*
+rm -rf /etc/systemd/system/containerd.service* /etc/modules-load.d/screwdriver-kata* /var/cache/screwdriver-kata
+systemctl daemon-reload
+"""
+# A container shares this machine's kernel: the modules that Kata asks for are there by name alone, as if they were built in.
+MODULES = """
+mkdir -p /lib/modules/$(uname -r) && cd /lib/modules/$(uname -r) && touch modules.order modules.builtin.modinfo
+printf 'kernel/drivers/vhost/%s.ko\n' vhost_vsock vhost_net >modules.builtin && depmod
+"""
+
+
+class Container(Node):
+    """A container in the place of a machine."""
+
+    def __init__(self, nodes: Nodes, directory: Path) -> None:
+        self._nodes = nodes
+        super().__init__(str(nodes.up()), directory)
+
+    def reset(self) -> None:
+        self._disconnect()
+        self._nodes.up()
+        self.run(MODULES)
+
+
 @pytest.fixture(scope="session")
-def node(tmp_path_factory: pytest.TempPathFactory) -> Node:
-    if not (inventory := os.environ.get("KATA_NODE_INVENTORY")):
-        pytest.skip("KATA_NODE_INVENTORY names no inventory with a spare machine")
-    return Node(inventory, tmp_path_factory.mktemp("node"))
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    directory = tmp_path_factory.mktemp("node")
+    if inventory := os.environ.get("KATA_NODE_INVENTORY"):
+        yield Node(inventory, directory)
+    elif os.geteuid() != 0:
+        pytest.skip("KATA_NODE_INVENTORY names no inventory with a spare machine, and a container needs root")
+    else:
+        nodes = Nodes(f"test-{os.getpid()}")
+        try:
+            yield Container(nodes, directory)
+        finally:
+            nodes.down()
+
+
+@pytest.fixture
+def bare(node: Node) -> Node:
+    """The machine without anything that the roles make."""
+    node.reset()
+    return node
+
+
+@dataclass
+class Mirror:
+    port: int
+    log: Path
+    folder: Path
+
+    def variables(self, *broken: str, fault: str = "") -> dict[str, t.Any]:
+        """What makes the roles use it; the components that are ``broken`` come from its folder of a fault."""
+        known = yaml.safe_load((self.folder / "variables.yml").read_text())
+        parts = {"containerd": "containerd", "containerd_runc": "runc", "containerd_cni": "cni", "crictl": "crictl", "kata": "kata"}
+        prefix = {name: f"fault-{fault}/" if part in broken else "" for name, part in parts.items()}
+        return known | {f"{name}_base_url": f"http://127.0.0.1:{self.port}/{prefix[name]}{part}" for name, part in parts.items()}
+
+    def requests(self) -> list[str]:
+        return self.log.read_text().splitlines() if self.log.exists() else []
+
+
+@pytest.fixture(scope="session")
+def mirror(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mirror]:
+    log = tmp_path_factory.mktemp("mirror") / "requests.log"
+    with lab_mirror.serve(0, log) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield Mirror(server.server_address[1], log, lab_mirror.build())
+        server.shutdown()
+
+
+class Roles:
+    """The node roles on a machine, with archives from the mirror. The release of Kata there is a stand-in, which needs no virtualisation."""
+
+    def __init__(self, node: Node, mirror: Mirror, cache: Path) -> None:
+        self.node = node
+        self.mirror = mirror
+        self.cache = cache
+        self.variables: dict[str, t.Any] = {
+            **mirror.variables(),
+            **{f"{role}_cache": str(cache) for role in ("containerd", "crictl", "kata")},
+            **{f"{role}_download_timeout": 3 for role in ("containerd", "crictl", "kata")},
+            "containerd_handlers": "{{ kata_containerd_handlers }}",
+            "kata_require_virtualization": False,
+            "kata_snapshotter": "overlayfs",
+        }
+        if isinstance(node, Container):
+            # Its processes may raise neither limit.
+            self.variables |= {"containerd_nofile": 16384, "containerd_restrict_oom_score_adj": True}
+
+    def start(self, *roles: str, entry: str = "main", options: tuple[str, ...] = (), killed_at: str = "", **variables: t.Any) -> subprocess.Popen[str]:
+        tasks = [
+            {"ansible.builtin.include_role": {"name": f"screwdriver.kata.{role}", "tasks_from": entry, "public": True}, "vars": self.variables | variables}
+            for role in roles
+        ]
+        return self.node.start(tasks, *options, killed_at=killed_at)
+
+    def run(self, *roles: str, **how: t.Any) -> list[dict[str, t.Any]]:
+        return self.node.results(self.start(*roles, **how))
+
+    def changes(self, *roles: str, **how: t.Any) -> list[str]:
+        """The tasks that changed something, in a run in which none failed."""
+        results = self.run(*roles, **how)
+        assert not results[-1]["failed"], results[-1]
+        return [result["task"] for result in results if result.get("changed")]
+
+    def refusal(self, *roles: str, **how: t.Any) -> str:
+        """The sentence with which a run ended."""
+        results = self.run(*roles, **how)
+        assert results[-1]["failed"], results[-1]
+        return results[-1]["msg"]
+
+
+@pytest.fixture
+def roles(bare: Node, mirror: Mirror, tmp_path: Path) -> Roles:
+    return Roles(bare, mirror, tmp_path / "cache")
 
 
 @pytest.fixture(scope="session")
 def disks(node: Node) -> list[str]:
     """Disks that the machine does not run from."""
+    if isinstance(node, Container):
+        pytest.skip("a container has no disks: KATA_NODE_INVENTORY has to name an inventory with a spare machine")
     found = json.loads(node.run("lsblk --json --paths --output NAME,TYPE,MOUNTPOINT,RO,SIZE --bytes"))["blockdevices"]
 
     def mounted(device: dict[str, t.Any]) -> bool:

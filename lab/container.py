@@ -1,0 +1,256 @@
+"""Throw-away build nodes: containers that boot a real Debian systemd at the speed of this machine, reached over SSH. They share its kernel.
+
+``python -m lab.container up --nodes 2`` prints an Ansible inventory; ``down`` leaves nothing. They have no network but loopback, and no
+device mapper: a thin pool needs a real machine. Root is needed, and a Debian host or another one with mmdebstrap.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import yaml
+
+from lab.build import locked, say
+from lab.paths import CACHE, SOURCE
+from lab.processes import LabError, Process
+
+CONTAINERS = CACHE / "containers"
+SUITE = "bookworm"
+# A bare host with what a distribution's minimal server has; zstd and xz, since there is no network to install them from.
+PACKAGES = "systemd-sysv,udev,dbus,openssh-server,python3,python3-apt,sudo,ca-certificates,iproute2,kmod,procps,zstd,xz-utils"
+# What runs containers here, and the Debian package that brings it.
+TOOLS = {"mmdebstrap": "mmdebstrap", "systemd-nspawn": "systemd-container", "ssh": "openssh-client", "zstd": "zstd"}
+SSH_SOCKET = """[Socket]
+ListenStream=/run/lab/ssh
+Accept=yes
+
+[Install]
+WantedBy=sockets.target
+"""
+SSH_SERVICE = """[Unit]
+CollectMode=inactive-or-failed
+
+[Service]
+RuntimeDirectory=sshd
+RuntimeDirectoryPreserve=yes
+ExecStart=-/usr/sbin/sshd -i -o UseDNS=no
+StandardInput=socket
+"""
+# Pods need cgroups that can be written; nspawn leaves those of version 1 read-only.
+CGROUPS = """[Unit]
+DefaultDependencies=no
+Before=sysinit.target
+
+[Service]
+Type=oneshot
+ExecStart=/bin/sh -c 'findmnt -nlo TARGET -t cgroup | while read tree; do mount -o remount,bind,rw "$tree"; done'
+
+[Install]
+WantedBy=sysinit.target
+"""
+UNITS = {"lab-ssh.socket": SSH_SOCKET, "lab-ssh@.service": SSH_SERVICE, "lab-cgroups.service": CGROUPS}
+MASKED = ("ssh.service", "apt-daily.timer", "apt-daily-upgrade.timer", "e2scrub_all.timer", "fstrim.timer")
+BOOT_TIMEOUT = 120
+
+
+def _require_tools() -> None:
+    """Installs what is missing where this is a Debian host."""
+    if os.geteuid() != 0:
+        raise LabError("Containers need root: run as root, or name a spare machine in KATA_NODE_INVENTORY.")
+    missing = sorted({package for tool, package in TOOLS.items() if not shutil.which(tool)})
+    if not missing:
+        return
+    if not shutil.which("apt-get"):
+        raise LabError(f"{' and '.join(missing)} must be installed to run containers.")
+    say(f"Installing {' and '.join(missing)}")
+    done = subprocess.run(["apt-get", "install", "--yes", "--quiet", "--no-install-recommends", *missing], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise LabError(f"apt-get install {' '.join(missing)} failed. Run 'apt-get update' and try again. It said:\n{done.stderr[-1000:]}")
+
+
+def build() -> Path:
+    """A folder with the root file system that all containers start from, and the key to them; built once into the cache."""
+    key = hashlib.sha256(repr((SUITE, PACKAGES, UNITS, MASKED)).encode()).hexdigest()[:8]
+    target = CONTAINERS / f"base-{SUITE}-{key}"
+    with locked(CONTAINERS / "lock"):
+        if target.exists():
+            return target
+        say(f"Building the root file system of the containers, Debian {SUITE} (once)")
+        work = target.with_suffix(".part")
+        shutil.rmtree(work, ignore_errors=True)
+        root = work / "root"
+        work.mkdir(mode=0o700)
+        command = ["mmdebstrap", "--quiet", "--variant=apt", f"--include={PACKAGES}", SUITE, str(root)]
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise LabError(f"mmdebstrap of {SUITE} failed:\n{done.stderr[-2000:]}")
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "lab", "-f", work / "key"], check=True)
+        for name, text in UNITS.items():
+            (root / "etc/systemd/system" / name).write_text(text)
+        (root / "root/.ssh").mkdir(mode=0o700, exist_ok=True)
+        shutil.copy(work / "key.pub", root / "root/.ssh/authorized_keys")
+        # The name is given at the start, and this would hide it.
+        (root / "etc/hostname").unlink(missing_ok=True)
+        for arguments in (["enable", "lab-ssh.socket", "lab-cgroups.service"], ["mask", *MASKED]):
+            subprocess.run(["systemctl", "--quiet", f"--root={root}", *arguments], check=True)
+        work.rename(target)
+        return target
+
+
+class Container:
+    """One container of a set. What it keeps is in ``directory`` and goes with it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.name = f"kata-{directory.parent.name}-{directory.name}"
+        self.process = Process(directory / "run", "nspawn")
+
+    def start(self, base: Path) -> None:
+        for name in ("root", "upper", "work", "run", "state"):
+            (self.directory / name).mkdir(parents=True)
+        boot = [SOURCE / "node" / "boot", base / "root", self.directory, self.name, self.directory.name]
+        self.process.start(["unshare", "--mount", "--propagation", "private", *boot])
+
+    def wait(self, key: Path) -> None:
+        """Until systemd has started everything."""
+        ready = [*self.ssh(key), "systemctl", "is-system-running", "--wait"]
+        deadline = time.monotonic() + BOOT_TIMEOUT
+        # ssh itself fails with 255; systemctl with 1 where a unit of the system has failed.
+        while subprocess.run(ready, stdin=subprocess.DEVNULL, capture_output=True, check=False).returncode > 1:
+            if not self.process.pid or time.monotonic() > deadline:
+                raise LabError(f"Container {self.name} did not boot:\n{self.process.tail(15)}")
+            time.sleep(0.2)
+
+    def _options(self) -> list[str]:
+        proxy = f"{SOURCE / 'node' / 'connect'} {self.directory / 'run' / 'ssh'}"
+        options = ("StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR", "ProxyUseFdpass=yes", f"ProxyCommand={proxy}")
+        return [word for option in options for word in ("-o", option)]
+
+    def ssh(self, key: Path) -> list[str]:
+        """What stands before a command that runs on it."""
+        return ["ssh", "-o", "BatchMode=yes", *self._options(), "-i", str(key), f"root@{self.name}"]
+
+    def variables(self, key: Path) -> dict[str, str]:
+        """How Ansible reaches it."""
+        return {
+            # Ansible shares connections by this name.
+            "ansible_host": self.name,
+            "ansible_user": "root",
+            "ansible_python_interpreter": "/usr/bin/python3",
+            "ansible_ssh_private_key_file": str(key),
+            "ansible_ssh_common_args": shlex.join(self._options()),
+        }
+
+    def inside(self, *namespaces: str) -> list[str]:
+        """What stands before a command that runs in namespaces of the container (``net``), as a program of this machine."""
+        nspawn = _child(self.process.pid or 0)
+        return ["nsenter", *(f"--{kind}=/proc/{_child(nspawn)}/ns/{kind}" for kind in namespaces), "--"]
+
+    def stop(self) -> None:
+        """Ends it at once and removes all it kept; also what a crash has left of it."""
+        self.process.kill()
+        for tree in _cgroup_trees():
+            _remove_cgroup(tree / self.name)
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def _child(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+
+
+def _cgroup_trees() -> list[Path]:
+    mounts = (line.split() for line in Path("/proc/self/mounts").read_text().splitlines())
+    return [Path(fields[1]) for fields in mounts if fields[2] in ("cgroup", "cgroup2")]
+
+
+def _remove_cgroup(group: Path) -> None:
+    """Ends what still runs in a group and below, and removes it."""
+    if not group.exists():
+        return
+    groups = sorted((path.parent for path in group.rglob("cgroup.procs")), key=lambda path: len(path.parts), reverse=True)
+    deadline = time.monotonic() + 10
+    while pids := [int(line) for one in groups for line in (one / "cgroup.procs").read_text().split()]:
+        for pid in pids:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        if time.monotonic() > deadline:
+            raise LabError(f"Processes {', '.join(map(str, pids))} of {group} do not end.")
+        time.sleep(0.05)
+    for one in groups:
+        one.rmdir()
+
+
+class Nodes:
+    """A set of containers by name: hosts ``node1``, ``node2`` and so on of its inventory."""
+
+    def __init__(self, name: str = "default") -> None:
+        self.directory = CONTAINERS / "sets" / name
+        self.inventory = self.directory / "inventory.yml"
+
+    def containers(self) -> list[Container]:
+        return [Container(path) for path in sorted(self.directory.glob("node*"))]
+
+    def up(self, count: int = 1) -> Path:
+        """The inventory of ``count`` fresh containers that have booted. What was there under this name is ended first."""
+        _require_tools()
+        self.down()
+        base = build()
+        containers = [Container(self.directory / f"node{number}") for number in range(1, count + 1)]
+        try:
+            for container in containers:
+                container.start(base)
+            hosts = {container.directory.name: container.variables(base / "key") for container in containers}
+            self.inventory.write_text(yaml.safe_dump({"all": {"hosts": hosts}}))
+            for container in containers:
+                container.wait(base / "key")
+        except BaseException:
+            self.down()
+            raise
+        return self.inventory
+
+    def down(self) -> None:
+        for container in self.containers():
+            container.stop()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def up(nodes: Nodes, options: argparse.Namespace) -> None:
+    print(nodes.up(options.nodes))
+
+
+def down(nodes: Nodes, options: argparse.Namespace) -> None:
+    nodes.down()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m lab.container", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for function, text in ((up, "boot a set of containers and print their inventory"), (down, "end a set and remove all it kept")):
+        command = commands.add_parser(function.__name__, help=text)
+        command.set_defaults(function=function)
+        command.add_argument("--name", default="default", help="which set (default: %(default)s)")
+        if function is up:
+            command.add_argument("--nodes", type=int, default=1, help="how many (default: %(default)s)")
+    options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *unused: sys.exit(143))
+    try:
+        options.function(Nodes(options.name), options)
+    except LabError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

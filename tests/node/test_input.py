@@ -1,0 +1,170 @@
+"""Bad input gets one sentence before anything is changed. The rest of what a machine can lack is played by files in its place."""
+
+from __future__ import annotations
+
+import json
+import typing as t
+from pathlib import Path
+
+import yaml
+
+if t.TYPE_CHECKING:
+    from .conftest import Node, Roles
+
+TOP = Path(__file__).resolve().parents[2]
+FILES = Path(__file__).parent / "files"
+CHOICES = "value of {} must be one of: {}, got: {}"
+DIGEST = "{0} {1}: no digest of {2} is known. Choose a version of the table in the role's vars, or give the digest in {3}_checksums."
+NAME = "is no name that a RuntimeClass can give. Use lower-case letters, digits and hyphens."
+RUNC = {"name": "one", "runtime_type": "io.containerd.runc.v2"}
+S390X = {"architecture": "s390x", "os_family": "Debian"}
+# Role, its variables and the facts it finds, and the sentence.
+CASES: list[tuple[str, dict[str, t.Any], dict[str, str], str]] = [
+    ("containerd", {"containerd_version": "9.9.9"}, {}, DIGEST.format("containerd_version", "9.9.9", "containerd-9.9.9-amd64", "containerd")),
+    ("containerd", {"containerd_runc_version": "0.1"}, {}, DIGEST.format("containerd_runc_version", "0.1", "runc-0.1-amd64", "containerd")),
+    ("containerd", {"containerd_cni_version": "0.2"}, {}, DIGEST.format("containerd_cni_version", "0.2", "cni-0.2-amd64", "containerd")),
+    ("crictl", {"crictl_version": "0.3"}, {}, DIGEST.format("crictl_version", "0.3", "crictl-0.3-amd64", "crictl")),
+    ("kata", {"kata_version": "3.0.0"}, {}, DIGEST.format("kata_version", "3.0.0", "kata-static-3.0.0-amd64.tar.xz", "kata")),
+    ("containerd", {}, S390X, "Architecture s390x of node1 is not supported: containerd is installed on x86_64 and aarch64."),
+    ("crictl", {}, S390X, "Architecture s390x of node1 is not supported: crictl is installed on x86_64 and aarch64."),
+    ("kata", {}, S390X, "Architecture s390x of node1 is not supported: Kata is installed on x86_64 and aarch64."),
+    ("containerd", {"containerd_source": "snap"}, {}, CHOICES.format("containerd_source", "archive, package", "snap")),
+    ("containerd", {"containerd_snapshotter": "zfs"}, {}, CHOICES.format("containerd_snapshotter", "overlayfs, devmapper", "zfs")),
+    ("containerd", {"containerd_handlers": [{**RUNC, "name": "Kata_1"}]}, {}, f"containerd_handlers: Kata_1 {NAME}"),
+    (
+        "containerd",
+        {"containerd_pool_name": "kata/pool"},
+        {},
+        "containerd_pool_name kata/pool is no name of a device. Give it as 'dmsetup ls' shows it, such as kata-pool.",
+    ),
+    (
+        "containerd",
+        {"containerd_base_image_size": "twenty"},
+        {},
+        "containerd_base_image_size twenty is no size. Give one with its unit, such as 20GB.",
+    ),
+    (
+        "containerd",
+        {"containerd_handlers": [{**RUNC, "snapshotter": "devmapper"}], "containerd_discard_unpacked_layers": True},
+        {},
+        "containerd_discard_unpacked_layers with the snapshotters overlayfs and devmapper on node1: the one that unpacks second would find no "
+        "layers. Give every handler the snapshotter of containerd_snapshotter, or set it to false.",
+    ),
+    ("kata", {"kata_state": "gone"}, {}, CHOICES.format("kata_state", "present, rolled_back", "gone")),
+    ("kata", {"kata_archive_suffix": ".zip"}, {}, CHOICES.format("kata_archive_suffix", ", .tar.zst, .tar.xz", ".zip")),
+    ("kata", {"kata_handlers": [{"name": "kata pool"}]}, {}, f"kata_handlers: kata pool {NAME}"),
+    ("kata", {"kata_handlers": [{"name": "kata", "shim": "c"}]}, {}, CHOICES.format("shim", "go, rust", "c") + " found in kata_handlers"),
+    (
+        "kata",
+        {"kata_handlers": [{"name": "kata", "hypervisor": "xen"}]},
+        {},
+        CHOICES.format("hypervisor", "qemu, clh, fc, dragonball", "xen") + " found in kata_handlers",
+    ),
+    (
+        "kata",
+        {"kata_handlers": [{"name": "kata", "hypervisor": "dragonball"}]},
+        {},
+        "kata_handlers: the go shim of handler kata does not run dragonball. Choose the other shim, or another hypervisor.",
+    ),
+    (
+        "kata",
+        {"kata_handlers": [{"name": "small", "shim": "rust", "hypervisor": "fc"}]},
+        {},
+        "kata_handlers: the rust shim of handler small does not run fc. Choose the other shim, or another hypervisor.",
+    ),
+    (
+        "kata",
+        {"kata_state": "rolled_back"},
+        {},
+        "kata_state rolled_back: node1 has no previous release in /opt/kata-releases to go back to.",
+    ),
+    ("node_proof", {"node_proof_max_data_percent": 120}, {}, "node_proof_max_data_percent 120 is no percentage. Give a number from 0 to 100."),
+    ("node_proof", {"node_proof_max_metadata_percent": -1}, {}, "node_proof_max_metadata_percent -1 is no percentage. Give a number from 0 to 100."),
+]
+CPU = "The CPU of node1 offers no virtualisation (neither vmx nor svm). Turn it on in the firmware."
+KVM = "/dev/kvm is not there on node1. Load the kernel module kvm_intel or kvm_amd."
+MODULE = "The kernel of node1 has no module vhost_net. Install the distribution's full kernel package."
+FOREIGN = "/opt/kata on node1 is a directory that this role did not make (kata-deploy unpacks there). Remove it and run again."
+
+
+def state(node: Node) -> str:
+    return node.run("find /etc /opt /usr/local /var/lib -xdev -path /var/lib/systemd -prune -o -printf '%p %y %m %s %T@\\n' | sort")
+
+
+def refusals(roles: Roles, cases: list[tuple[str, dict[str, t.Any], dict[str, str]]]) -> list[str]:
+    """The sentences of roles that run one after the other in one playbook, each with its own variables and facts."""
+    facts = {"architecture": "x86_64", "os_family": "Debian"}
+    tasks = [
+        {
+            "block": [
+                {"ansible.builtin.set_fact": {**facts, **found, "cacheable": True}},
+                {"ansible.builtin.include_role": {"name": f"screwdriver.kata.{role}"}, "vars": {**roles.variables, "containerd_handlers": [], **variables}},
+            ],
+            "rescue": [{"ansible.builtin.meta": "noop"}],
+        }
+        for role, variables, found in cases
+    ]
+    results = roles.node.results(roles.node.start(tasks))
+    return [result["msg"].removeprefix("Validation of arguments failed:\n") for result in results if result["failed"]]
+
+
+def test_bad_input(roles: Roles) -> None:
+    before, asked = state(roles.node), roles.mirror.requests()
+    assert refusals(roles, [case[:3] for case in CASES]) == [sentence for *_case, sentence in CASES]
+    assert state(roles.node) == before
+    assert roles.mirror.requests() == asked
+
+
+def test_machine_that_cannot(roles: Roles) -> None:
+    """Its processor, its kernel and its /opt/kata are played: what a machine says of itself is replaced by a file."""
+    node = roles.node
+
+    def refused() -> str:
+        return refusals(roles, [("kata", {"kata_require_virtualization": True}, {})])[0]
+
+    node.run("umount -q /proc/cpuinfo; grep -vwE 'vmx|svm' /proc/cpuinfo >/run/cpuinfo; mount --bind /run/cpuinfo /proc/cpuinfo")
+    try:
+        assert refused() == CPU
+        node.run("echo 'flags : fpu vmx' >/run/cpuinfo; [ ! -e /dev/kvm ] || mv /dev/kvm /run/kvm")
+        assert refused() == KVM
+        node.run("[ ! -e /run/kvm ] || mv /run/kvm /dev/kvm; [ -e /dev/kvm ] || mknod /dev/kvm c 10 232")
+        # modprobe of a kernel that has one of the two alone.
+        node.run("mkdir -p /usr/local/sbin; printf '#!/bin/sh\\n[ \"$2\" != vhost_net ]\\n' >/usr/local/sbin/modprobe; chmod 755 /usr/local/sbin/modprobe")
+        node.run("mount -t tmpfs tmpfs /lib/modules; [ ! -d /sys/module ] || mount -t tmpfs tmpfs /sys/module")
+        assert refused() == MODULE
+        node.run("umount -q /lib/modules /sys/module; rm /usr/local/sbin/modprobe; mkdir -p /opt/kata/bin")
+        assert refused() == FOREIGN
+        # What is no Kata of this role's stays when the role is taken away.
+        assert roles.changes("kata", entry="absent") == []
+        assert node.run("ls /opt/kata") == "bin"
+    finally:
+        node.run("umount -q /proc/cpuinfo /lib/modules /sys/module; rm -rf /usr/local/sbin/modprobe /opt/kata; [ ! -e /run/kvm ] || mv /run/kvm /dev/kvm", check=False)
+
+
+def test_family_of_red_hat(roles: Roles) -> None:
+    """The roles decide by facts as a host of this family gives them; the module dnf is a stand-in, and nothing is installed."""
+    facts = json.loads((FILES / "rocky-9.json").read_text())
+    node = roles.node
+    node.run("mv /usr/bin/zstd /usr/bin/zstd.away")
+    package = {**roles.variables, "containerd_source": "package", "containerd_handlers": []}
+    tasks = [
+        {"ansible.builtin.set_fact": {**facts, "cacheable": True}},
+        {"ansible.builtin.include_role": {"name": "screwdriver.kata.containerd"}, "vars": package},
+        {"ansible.builtin.include_role": {"name": "screwdriver.kata.crictl"}, "vars": roles.variables},
+        {"ansible.builtin.include_role": {"name": "screwdriver.kata.kata"}, "vars": roles.variables},
+        {"ansible.builtin.include_role": {"name": "screwdriver.kata.thin_pool", "tasks_from": "_packages"}},
+    ]
+    results = node.results(node.start(tasks, "--check"))
+    node.run("mv /usr/bin/zstd.away /usr/bin/zstd")
+    assert not results[-1]["failed"], results[-1]
+    assert [result["asked"] for result in results if "asked" in result] == [
+        ["containerd", "runc", "containernetworking-plugins"],
+        ["zstd"],
+        ["lvm2", "device-mapper-persistent-data", "e2fsprogs"],
+    ]
+
+
+def test_both_families_have_the_same_variables() -> None:
+    for role in ("containerd", "kata", "thin_pool"):
+        debian, red_hat = (yaml.safe_load((TOP / "roles" / role / "vars" / f"{family}.yml").read_text()) for family in ("Debian", "RedHat"))
+        assert debian.keys() == red_hat.keys()

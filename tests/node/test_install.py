@@ -1,0 +1,136 @@
+"""The roles containerd, crictl and kata from a bare machine and back, looked at with systemd's, containerd's and the kernel's own tools."""
+
+from __future__ import annotations
+
+import json
+import typing as t
+
+import pytest
+
+if t.TYPE_CHECKING:
+    from .conftest import Node, Roles
+
+NODE_ROLES = ("kata", "containerd", "crictl")
+ADMINISTRATOR = """
+mkdir -p /usr/local/sbin /etc/containerd/certs.d/registry.example.com
+printf '#!/bin/sh\\necho runc of the administrator\\n' >/usr/local/sbin/runc && chmod 755 /usr/local/sbin/runc
+echo 'server = "https://registry.example.com"' >/etc/containerd/certs.d/registry.example.com/hosts.toml
+"""
+# Kata's stand-in is runc's shim, which can read no configuration of Kata's.
+STAND_INS = [{"name": "stand-in", "config_path": ""}, {"name": "stand-in-rs", "shim": "rust", "config_path": ""}]
+# A pod on the machine's own network, whose container prints what it sees and then sleeps. Usage: pod HANDLER
+POD = """
+set -e
+ctr -n k8s.io images import --no-unpack /srv/proof.tar >/dev/null 2>&1
+echo '{{"metadata": {{"name": "{name}", "namespace": "test", "uid": "{name}"}},
+  "linux": {{"cgroup_parent": "system.slice", "security_context": {{"namespace_options": {{"network": 2}}}}}}}}' >/tmp/pod.json
+echo '{{"metadata": {{"name": "test"}}, "image": {{"image": "docker.io/library/busybox:1.37.0"}}, "command": ["sleep", "3600"], "linux": {{}}}}' >/tmp/container.json
+pod=$(crictl runp --runtime {handler} /tmp/pod.json)
+container=$(crictl create "$pod" /tmp/container.json /tmp/pod.json)
+crictl start "$container" >/dev/null
+crictl exec "$container" sh -c 'ulimit -n'
+crictl inspect "$container" | sed -n 's/^ *"pid": \\([0-9]*\\),$/\\1/p'
+ctr -n k8s.io containers info "$pod" | sed -n 's/.*"Name": "\\(io.containerd.*\\)".*/\\1/p'
+"""
+END_PODS = 'for pod in $(crictl pods -q); do crictl stopp "$pod" && crictl rmp "$pod"; done'
+
+
+def image(roles: Roles) -> None:
+    """Copies the archive of images to the machine."""
+    (copied,) = roles.node.play([{"ansible.builtin.copy": {"src": str(roles.mirror.folder / "files/images/proof.tar"), "dest": "/srv/proof.tar"}}])
+    assert not copied["failed"], copied
+
+
+def pod(node: Node, handler: str) -> tuple[int, int, str]:
+    """What a pod under the handler sees as its limit of open files, its process on the machine, and its runtime."""
+    nofile, pid, runtime = node.run(POD.format(handler=handler, name=handler)).splitlines()
+    return int(nofile), int(pid), runtime
+
+
+def state(node: Node) -> str:
+    """Everything that the roles could change."""
+    return node.run("find /etc /opt /srv /usr/local /var/lib/containerd -printf '%p %y %m %s %l\\n' | sort; systemctl list-unit-files --no-legend")
+
+
+def versions(node: Node) -> tuple[str, str]:
+    """The version of containerd that runs, and the release of Kata that is in use."""
+    server = node.run("ctr version | awk '/^Server/ {server = 1} server && /Version:/ {print $2}'")
+    return server.removeprefix("v"), node.run("cat /opt/kata/VERSION")
+
+
+def handlers(node: Node) -> dict[str, str]:
+    """The runtime of each handler, as containerd has read its configuration."""
+    known = json.loads(node.run("crictl info"))["config"]["containerd"]["runtimes"]
+    return {name: runtime["runtimeType"] for name, runtime in known.items()}
+
+
+def started(node: Node) -> str:
+    return node.run("systemctl show --property ActiveEnterTimestampMonotonic containerd")
+
+
+def test_life(roles: Roles) -> None:
+    node = roles.node
+    node.run(ADMINISTRATOR)
+    image(roles)
+    before = state(node)
+    assert "Say what check mode would install" in " ".join(roles.changes(*NODE_ROLES, options=("--check",)))
+    assert state(node) == before
+
+    # The oldest releases that are supported, two shims and a snapshotter of a handler's own.
+    old = {
+        "containerd_version": "1.7.32",
+        "kata_version": "3.27.0",
+        "kata_handlers": [{"name": "kata", "kernel_params": "vsyscall=emulate"}, {"name": "kata-rs", "shim": "rust"}, *STAND_INS],
+    }
+    assert roles.changes(*NODE_ROLES, **old)
+    assert versions(node) == ("1.7.32", "3.27.0")
+    limit = roles.variables.get("containerd_nofile", 1048576)
+    assert pod(node, "runc")[0::2] == (limit, "io.containerd.runc.v2")
+    # The stand-in's shim is of containerd 2: under 1.7 only what containerd has read is looked at.
+    assert handlers(node) == {"runc": "io.containerd.runc.v2", **dict.fromkeys(("kata", "kata-rs", "stand-in", "stand-in-rs"), "io.containerd.kata.v2")}
+    node.run(END_PODS)
+    since = started(node)
+    assert roles.changes(*NODE_ROLES, **old) == []
+    assert started(node) == since
+    drop_in = "/opt/kata/handlers/{}/config.d/50-screwdriver.toml"
+    assert node.run(f"grep -v '^#' {drop_in.format('kata')}") == '[hypervisor.qemu]\ndisable_block_device_use = false\nkernel_params = "vsyscall=emulate"'
+    assert node.run(f"grep -v '^#' {drop_in.format('kata-rs')}") == "[hypervisor.qemu]\ndisable_block_device_use = false"
+    shipped = "/opt/kata/share/defaults/kata-containers/configuration-qemu.toml"
+    assert node.run(f"cmp {shipped} /opt/kata/handlers/kata/configuration.toml; grep -c disable_block_device_use.=.true {shipped}") == "1"
+
+    # One variable each brings another release, and the one before.
+    new = {**old, "containerd_version": "2.3.4", "kata_version": "3.32.0"}
+    assert roles.changes(*NODE_ROLES, **new)
+    assert versions(node) == ("2.3.4", "3.32.0")
+    for handler in ("stand-in", "stand-in-rs"):
+        assert pod(node, handler)[0::2] == (limit, "io.containerd.kata.v2")
+    node.run(END_PODS)
+    assert roles.changes(*NODE_ROLES, **{**new, "containerd_version": "1.7.32", "kata_state": "rolled_back"})
+    assert versions(node) == ("1.7.32", "3.27.0")
+    assert pod(node, "runc")[0] == limit
+    node.run(END_PODS)
+    assert roles.changes("kata", **{**new, "kata_state": "rolled_back"}) == []
+    assert roles.changes(*NODE_ROLES, **new)
+    assert versions(node) == ("2.3.4", "3.32.0")
+    # 4.1.0 on the machine itself, with the Rust shim alone; nothing older than the release before stays.
+    rust = {**new, "kata_version": "4.1.0", "kata_handlers": [{"name": "kata", "shim": "rust", "settings": {"hypervisor.qemu": {"default_memory": 4096}}}, STAND_INS[1]]}
+    with node.tunnel(roles.mirror.port):
+        assert roles.changes("kata", **rust, kata_download_on="node")
+    assert node.run("ls /opt/kata-releases | grep -v downloads").split() == ["3.32.0", "4.1.0", "previous"]
+    assert node.run(f"grep -v '^#' {drop_in.format('kata')}") == "[hypervisor.qemu]\ndisable_block_device_use = false\ndefault_memory = 4096"
+
+    # Nothing is taken from under a pod; without one all of it goes, and what was put aside is back.
+    assert roles.changes(*NODE_ROLES, **rust)
+    pod(node, "stand-in-rs")
+    assert roles.refusal("kata", entry="absent") == "Sandboxes of Kata still run on node1. Drain the node first (playbook remove does), then run again."
+    assert roles.refusal("containerd", entry="absent") == (
+        "2 containers run on node1. Drain the node first (playbook remove does), then run again."
+    )
+    node.run(END_PODS)
+    assert roles.changes("crictl", "kata", "containerd", entry="absent", options=("--check",))
+    assert versions(node)[0] == "2.3.4"
+    assert roles.changes("crictl", "kata", "containerd", entry="absent")
+    assert node.run("/usr/local/sbin/runc") == "runc of the administrator"
+    node.run("rm -rf /var/lib/containerd/*")
+    assert state(node) == before
+    assert roles.changes("crictl", "kata", "containerd", entry="absent") == []
