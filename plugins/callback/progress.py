@@ -60,16 +60,26 @@ class CallbackModule(CallbackBase):
         if result.task.action in C._ACTION_DEBUG and "msg" in values:
             self._print(values["msg"] if isinstance(values["msg"], str) else self._dump_results(values["msg"]))
         elif values.get("changed"):
-            self._print(f"  changed: {result.task.get_name().rpartition(' : ')[2]}", C.COLOR_CHANGED)
+            self._print(f"  changed{_on(result)}: {result.task.get_name().rpartition(' : ')[2]}", C.COLOR_CHANGED)
 
     def v2_on_file_diff(self, result: CallbackTaskResult) -> None:
         diff = result.result.get("diff")
         if diff and result.result.get("changed"):
             self._print(self._get_diff(diff).rstrip())
 
+    def v2_runner_item_on_failed(self, result: CallbackTaskResult) -> None:
+        if message := result.result.get("msg"):
+            self._print(f"FAILED{_on(result)}: {result.task.get_name()}: {message}", C.COLOR_ERROR)
+
     def v2_runner_on_failed(self, result: CallbackTaskResult, ignore_errors: bool = False) -> None:
-        title = "ignored" if ignore_errors else "FAILED"
-        self._print(f"{title}: {result.task.get_name()}: {result.result.get('msg', 'no message')}", C.COLOR_ERROR)
+        message = result.result.get("msg", "")
+        if "results" in result.result:
+            # Each of its items has told.
+            return
+        # One that is ignored and says nothing was waited for in vain, which a later task tells.
+        if message or not ignore_errors:
+            title = "ignored" if ignore_errors else "FAILED"
+            self._print(f"{title}{_on(result)}: {result.task.get_name()}: {message or 'no message'}", C.COLOR_ERROR)
 
     def v2_runner_on_unreachable(self, result: CallbackTaskResult) -> None:
         self._print(f"UNREACHABLE: {result.host.get_name()}: {result.result.get('msg', 'no message')}", C.COLOR_UNREACHABLE)
@@ -84,3 +94,9 @@ class CallbackModule(CallbackBase):
             sys.stdout.write("\r\033[2K")
             sys.stdout.flush()
         self._display.display(text, color=color)
+
+
+def _on(result: CallbackTaskResult) -> str:
+    """The host, where it is another one than this."""
+    name = result.host.get_name()
+    return "" if name == "localhost" else f" on {name}"

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: node_pool
-short_description: Manages labels and taints of many nodes in one call
+short_description: Manages labels, annotations and taints of many nodes in one call
 version_added: 0.1.0
 author:
   - screwdriver.kata maintainers (@screwdriver-cd)
 description:
-  - Gives nodes labels and taints, or takes them away. The nodes are listed once, and only those that differ are written, several at a time.
-  - Labels and taints that are not named stay as they are, also if somebody else changes them at the same time.
+  - Gives nodes labels, annotations and taints, or takes them away. The nodes are listed once, and only those that differ are written,
+    several at a time.
+  - Labels, annotations and taints that are not named stay as they are, also if somebody else changes them at the same time.
   - Needs the verbs C(list), C(get) and C(patch) on nodes.
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
@@ -41,6 +42,10 @@ options:
     type: str
   labels:
     description: The labels, by key.
+    type: dict
+    default: {}
+  annotations:
+    description: The annotations, by key.
     type: dict
     default: {}
   taints:
@@ -73,7 +78,7 @@ options:
     default: 10
   state:
     description:
-      - V(present) gives, V(absent) takes away. A label or taint of another value than the one named is never taken away.
+      - V(present) gives, V(absent) takes away. A label, annotation or taint of another value than the one named is never taken away.
     type: str
     choices: [present, absent]
     default: present
@@ -142,6 +147,7 @@ class NodePool:
         self.params = module.params
         self.cluster = Cluster(module)
         self.labels = {key: str(value) for key, value in self.params["labels"].items()}
+        self.annotations = {key: str(value) for key, value in self.params["annotations"].items()}
         self.taints: list[dict[str, str]] = self.params["taints"]
         self.patch_for = _node_pool.present_patch if self.params["state"] == "present" else _node_pool.absent_patch
 
@@ -178,12 +184,12 @@ class NodePool:
         if handler and (reason := _node_pool.missing_handler(node, handler)):
             return node, reason, False
         try:
-            return self.cluster.settle("Node", node, lambda current: self.patch_for(current, self.labels, self.taints)), "", False
+            return self.cluster.settle("Node", node, lambda current: self.patch_for(current, self.labels, self.annotations, self.taints)), "", False
         except ClusterError as exc:
             return node, str(exc), True
 
     def _shown(self, nodes: t.Iterable[dict[str, t.Any]]) -> dict[str, t.Any]:
-        return {node["metadata"]["name"]: _node_pool.shown(node, self.labels, self.taints) for node in nodes}
+        return {node["metadata"]["name"]: _node_pool.shown(node, self.labels, self.annotations, self.taints) for node in nodes}
 
 
 def _some(names: list[str]) -> str:
@@ -197,6 +203,7 @@ def main() -> None:
             "nodes": {"type": "list", "elements": "str"},
             "selector": {"type": "str"},
             "labels": {"type": "dict", "default": {}},
+            "annotations": {"type": "dict", "default": {}},
             "taints": {
                 "type": "list",
                 "elements": "dict",
