@@ -219,3 +219,23 @@ def test_refused(lab: Lab, module: ModuleRunner, module_as: t.Any, writes: Write
     assert own(writes) == 0
     refused = module("node_pool", nodes=["build-1"], labels={"not a label": "x"})
     assert refused["msg"].startswith("1 of 1 nodes could not be written: build-1")
+
+
+@pytest.mark.usefixtures("nodes")
+def test_annotations(lab: Lab, module: ModuleRunner, writes: Writes) -> None:
+    def noted() -> dict[str, str]:
+        return json.loads(lab.kubectl("get", "node", "pool-1", "-o", "jsonpath={.metadata.annotations}") or "{}")
+
+    lab.kubectl("annotate", "node", "pool-1", "foreign=kept")
+    asked: dict[str, t.Any] = {"nodes": ["pool-1"], "annotations": {"proven": "abc", "count": 3}}
+    own(writes)
+    tried = module("node_pool", check=True, **asked)
+    assert (tried["diff"]["before"]["pool-1"]["annotations"], tried["diff"]["after"]["pool-1"]["annotations"]) == ({}, {"proven": "abc", "count": "3"})
+    assert own(writes) == 0
+    assert module("node_pool", **asked)["changed"] is True
+    assert {key: noted().get(key) for key in ("proven", "count", "foreign")} == {"proven": "abc", "count": "3", "foreign": "kept"}
+    own(writes)
+    assert (module("node_pool", **asked)["changed"], own(writes)) == (False, 0)
+    lab.kubectl("annotate", "node", "pool-1", "count=4", "--overwrite")
+    assert module("node_pool", state="absent", **asked)["changed"] is True
+    assert {key: noted().get(key) for key in ("proven", "count", "foreign")} == {"proven": None, "count": "4", "foreign": "kept"}

@@ -1,4 +1,4 @@
-"""The cluster's side of making a node: taken out, kept out, put back. Nodes are looked at with kubectl, writes in the audit log."""
+"""The cluster's side of making a node and taking it back. The nodes are kwok's, looked at with kubectl; writes are seen in the audit log."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import typing as t
+from pathlib import Path
 
 import pytest
 
@@ -151,3 +152,99 @@ def test_a_node_that_failed_stays_out_with_its_reason(nodes: Nodes) -> None:
     assert f"{NODE} stays out of service, cordoned and with that reason noted on it. Mend it, and run again." in failed.stdout
     assert (nodes.cordoned(), nodes.reason(), nodes.mark(READY)) == (True, "The proof failed.", None)
     assert nodes.lab.kubectl("get", "pod", "runs", "-n", NAMESPACE, "-o", "jsonpath={.status.phase}") == "Running"
+
+
+def test_a_cordon_of_somebody_else_stays(nodes: Nodes) -> None:
+    nodes.lab.kubectl("cordon", NODE)
+    out = nodes.done(role("take_out"), role("put_back"))
+    assert f"Node {NODE} is proven, and cordoned. Somebody else cordoned it, so this module does not uncordon it." in out
+    assert (nodes.cordoned(), nodes.mark(READY)) == (True, "true")
+
+
+def test_a_node_that_cannot_take_builds_is_not_put_back(nodes: Nodes) -> None:
+    nodes.report_handlers("other")
+    nodes.done(role("take_out"))
+    refused = nodes(role("put_back"))
+    assert (
+        f"The kubelet of {NODE} does not report handler kata, only runc, other: that takes Kubernetes 1.30 and containerd 2.x. Set cluster_require_handler to"
+        " false where they are older. It was waited for 5 s."
+    ) in refused.stdout
+    assert (refused.returncode != 0, nodes.cordoned(), nodes.mark(READY)) == (True, True, None)
+    nodes.done(role("put_back"), cluster_require_handler=False)
+    assert (nodes.cordoned(), nodes.mark(READY)) == (False, "true")
+    nodes.own_writes()
+    nodes.done(role("take_out"), host="elsewhere")
+    missing = nodes(role("put_back"), host="elsewhere")
+    assert (
+        "Node elsewhere is not in the cluster: start its kubelet, or set cluster_node_name to the name that it has there (or cluster_managed to false,"
+        " if it is in none). It was waited for 5 s."
+    ) in missing.stdout
+    # In check mode it has not been made yet.
+    assert "Node elsewhere would be labelled once it is in the cluster." in nodes.done(role("put_back"), host="elsewhere", check=True)
+    assert nodes.own_writes() == []
+
+
+def test_hosts_in_no_cluster_ask_no_api_server(nodes: Nodes) -> None:
+    entries = [role(entry) for entry in ("take_out", "put_back", "mark", "report", "forget")]
+    assert "failed=0" in nodes.done(*entries, cluster_managed=False, kubeconfig=Path("/nonexistent"), cluster_hosts=[NODE])
+    assert "No node was proven: put hosts into the group kata_nodes of the inventory, or name them in kata_hosts." in nodes(role("report")).stdout
+
+
+def test_a_failed_node_stops_the_next_batch(nodes: Nodes) -> None:
+    nodes.build("long")
+    both = nodes.lab.directory / "inventory"
+    both.write_text(f"[kata_nodes]\n{NODE}\nbuild-4\n")
+    variables = {"ansible_connection": "local", "cluster_build_selector": ENDLESS, "cluster_drain_timeout": 0}
+    stopped = nodes.playbook("playbooks/site.yml", "-i", str(both), **variables)
+    assert f"Not begun, since {NODE} failed: see above what to do, and run site again. build-4 is as it was." in stopped.stdout
+    assert "Make the cluster ready for Kata" not in stopped.stdout
+    assert (nodes.cordoned(), nodes.reason().startswith(f"After 0 s 1 build still runs on {NODE}: nodes/long")) == (True, True)
+    assert nodes.lab.kubectl("get", "node", "build-4", "-o", "jsonpath={.spec.unschedulable}") == ""
+
+
+def test_a_proof_gives_the_label_and_takes_it(nodes: Nodes) -> None:
+    nodes.done(role("mark"))
+    assert nodes.mark(READY) == "true"
+    nodes.own_writes()
+    nodes.done(role("mark"))
+    assert nodes.own_writes() == []
+    nodes.done(role("mark"), check=True, cluster_failure="No pod ran.")
+    assert nodes.mark(READY) == "true"
+    told = nodes(role("mark", cluster_failure="No pod ran."), role("report"), cluster_hosts=[NODE])
+    assert (told.returncode != 0, nodes.mark(READY), nodes.cordoned()) == (True, None, False)
+    assert re.search(rf"{NODE} +FAILED .*Ready, not in the pool", told.stdout)
+    assert "    No pod ran." in told.stdout
+    assert f"{NODE} failed: see the table." in told.stdout
+
+
+def test_removed_and_forgotten(nodes: Nodes) -> None:
+    remove: dict[str, t.Any] = {"cluster_purpose": "remove", "cluster_reason": "Kata is being removed."}
+    nodes.done(role("take_out"), role("put_back"))
+    share = {"ansible.builtin.import_role": {"name": "screwdriver.kata.executor", "tasks_from": "share"}, "delegate_to": "localhost"}
+    config = nodes.lab.kubectl("get", "configmap", "buildcluster-queue-worker", "-n", "sd", "-o", "jsonpath={.data.local\\.yaml}")
+    try:
+        nodes.done({"ansible.builtin.import_role": {"name": "screwdriver.kata.executor"}})
+        nodes.done(share, executor_share="50")
+        refused = nodes(role("take_out"), **remove)
+        assert re.search(
+            rf"Removing {NODE} would leave no proven node, and Kata's weightage is \d+, so builds would wait for one. Run screwdriver.kata.rollback first, or"
+            r" leave a node out of kata_hosts. Nothing was changed.",
+            refused.stdout,
+        )
+        assert (nodes.cordoned(), nodes.mark(READY)) == (False, "true")
+        nodes.done(share, executor_share="0")
+        nodes.done(role("take_out"), **remove)
+        assert (nodes.cordoned(), nodes.reason(), nodes.mark(READY)) == (True, "Kata is being removed.", None)
+        nodes.done(role("forget"), cluster_usable=False)
+        assert (nodes.cordoned(), nodes.reason()) == (True, "Kata was removed, and no other containerd is left on the node.")
+        assert (nodes.mark("dedicated"), nodes.mark(PROVEN)) == (None, None)
+        assert "screwdriver-kata" not in json.dumps(nodes.node()["spec"])
+        nodes.own_writes()
+        nodes.done(role("take_out"), role("forget"), cluster_usable=False, **remove)
+        assert nodes.own_writes() == []
+        # One that has a containerd of its own runs other pods.
+        nodes.done(role("take_out"), role("put_back"))
+        nodes.done(role("take_out"), role("forget"), **remove)
+        assert (nodes.cordoned(), nodes.mark(CORDONED), nodes.mark(READY), nodes.mark("dedicated")) == (False, None, None, None)
+    finally:
+        nodes.lab.kubectl("patch", "configmap", "buildcluster-queue-worker", "-n", "sd", "--type=merge", "-p", json.dumps({"data": {"local.yaml": config}}))

@@ -30,6 +30,13 @@ if t.TYPE_CHECKING:
 TOP = Path(__file__).resolve().parents[2]
 HOST = "node1"
 BOOT_TIMEOUT = 300
+# Of every run of Ansible.
+SETTINGS = {
+    "ANSIBLE_NOCOLOR": "1",
+    "ANSIBLE_PIPELINING": "1",
+    "ANSIBLE_HOST_KEY_CHECKING": "false",
+    "ANSIBLE_PYTHON_INTERPRETER": "auto_silent",
+}
 
 
 class Node:
@@ -75,18 +82,21 @@ class Node:
         playbook.write_text(json.dumps([{"hosts": HOST, "gather_facts": False, "become": bool(self._sudo), "tasks": tasks}]))
         (self._directory / "results").write_text("")
         settings = {
-            "ANSIBLE_NOCOLOR": "1",
-            "ANSIBLE_PIPELINING": "1",
-            "ANSIBLE_HOST_KEY_CHECKING": "false",
             "ANSIBLE_LIBRARY": str(Path(__file__).parent / "library"),
             "ANSIBLE_CALLBACK_PLUGINS": str(Path(__file__).parent / "callback"),
             "ANSIBLE_CALLBACKS_ENABLED": "results,killer",
             "KATA_TEST_KILLED_AT": killed_at,
-            "ANSIBLE_PYTHON_INTERPRETER": "auto_silent",
             "KATA_TEST_RESULTS": str(self._directory / "results"),
         }
         command = ["ansible-playbook", "-i", self._inventory, "--diff", *options, str(playbook)]
-        return subprocess.Popen(command, cwd=TOP, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, **settings})
+        return subprocess.Popen(command, cwd=TOP, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, **SETTINGS, **settings})
+
+    def playbook(self, name: str, *options: str) -> subprocess.CompletedProcess[str]:
+        """A whole playbook of the collection, on the inventory of this machine."""
+        command = ["ansible-playbook", "-i", self._inventory, *options, name]
+        return subprocess.run(
+            command, cwd=TOP, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, **SETTINGS}, check=False
+        )
 
     def results(self, process: subprocess.Popen[str]) -> list[dict[str, t.Any]]:
         out, _err = process.communicate()

@@ -1,0 +1,96 @@
+"""The playbooks over nodes on one that is in no cluster, from a bare machine and back. Kata is the stand-in, on overlayfs."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import typing as t
+
+import pytest
+
+from .test_install import END_PODS, STAND_INS, image, pod, started, state
+
+if t.TYPE_CHECKING:
+    from pathlib import Path
+
+    from .conftest import Roles
+
+VARIABLES: dict[str, t.Any] = {
+    "cluster_managed": False,
+    "cluster_handler": "stand-in",
+    "kata_hosts": "node1",
+    "kata_handlers": STAND_INS[:1],
+    "node_proof_image_archive": "/srv/proof.tar",
+    "node_proof_min_nofile": 1024,
+    "node_proof_pod_network": False,
+    # The stand-in starts no virtual machine, and overlayfs is no block device.
+    "node_proof_require_guest_kernel": False,
+    "node_proof_require_block_root": False,
+}
+
+
+class Playbooks:
+    def __init__(self, roles: Roles) -> None:
+        self.roles, self.node = roles, roles.node
+        # The playbooks themselves set what the roles agree on.
+        self.variables = {name: value for name, value in roles.variables.items() if name != "containerd_handlers"} | VARIABLES
+
+    def __call__(self, name: str, *options: str, **variables: t.Any) -> subprocess.CompletedProcess[str]:
+        return self.node.playbook(f"screwdriver.kata.{name}", "-e", json.dumps(self.variables | variables), *options)
+
+    def done(self, name: str, *options: str, **variables: t.Any) -> str:
+        done = self(name, *options, **variables)
+        assert done.returncode == 0, done.stdout
+        return done.stdout
+
+
+def changed(out: str) -> int:
+    return int(re.findall(r"^node1 .*changed=(\d+)", out, re.MULTILINE)[-1])
+
+
+@pytest.fixture
+def playbooks(roles: Roles) -> Playbooks:
+    return Playbooks(roles)
+
+
+def test_from_a_bare_machine_and_back(playbooks: Playbooks, tmp_path: Path) -> None:
+    node = playbooks.node
+    image(playbooks.roles)
+    before = state(node)
+    assert changed(playbooks.done("site", "--check"))
+    assert state(node) == before
+    assert "node1 is proven: handler stand-in" in playbooks.done("site")
+    since = started(node)
+    assert changed(playbooks.done("site")) == 0
+    assert started(node) == since
+
+    made = state(node)
+    assert re.search(r"node1 +ok ", playbooks.done("verify"))
+    failed = playbooks("verify", node_proof_min_nofile=10**9)
+    assert failed.returncode != 0
+    assert re.search(r"node1 +FAILED ", failed.stdout)
+    assert "less than 1000000000: set containerd_nofile." in failed.stdout
+
+    report = tmp_path / "report.md"
+    playbooks.done("benchmark", node_proof_benchmark_report=str(report), node_proof_benchmark_bytes=2048000)
+    assert re.search(r"\| node1 \| overlayfs \| \d+\.\d\d s \| \d+\.\d MB/s \| \d+\.\d\d s \| \d+\.\d\d s \|", report.read_text())
+    assert "write of 2048000 bytes" in report.read_text()
+    refused = playbooks("benchmark", node_proof_benchmark_bytes=5)
+    assert "node_proof_benchmark_bytes is 5: give at least 1024000, in steps of which it is written." in refused.stdout
+    assert node.run("ctr namespaces ls --quiet") == "k8s.io"
+    assert [line for line in state(node).splitlines() if "/var/lib/containerd" not in line] == [
+        line for line in made.splitlines() if "/var/lib/containerd" not in line
+    ]
+
+    pod(node, "stand-in")
+    refused = playbooks("remove")
+    assert "Sandboxes of Kata still run on node1. Drain the node first (playbook remove does), then run again." in refused.stdout
+    node.run(END_PODS)
+    assert changed(playbooks.done("remove", "--check"))
+    assert [line for line in state(node).splitlines() if "/var/lib/containerd" not in line] == [
+        line for line in made.splitlines() if "/var/lib/containerd" not in line
+    ]
+    playbooks.done("remove")
+    assert state(node) == before
+    assert changed(playbooks.done("remove")) == 0
