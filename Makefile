@@ -44,6 +44,10 @@ units: ## ansible-test units.
 integration: ## Integration tests against the lab's API server and Screwdriver's npm router.
 	$(RUN) python -m pytest -n 2 --dist loadfile --durations 15 tests/integration
 
+.PHONY: nodes
+nodes: ## Faults and bad input of the node roles, in systemd containers. Needs root.
+	$(RUN) python -m pytest -rs --durations 10 tests/node
+
 .PHONY: docs
 docs: ## Build the documentation site into docs/build.
 	$(RUN) tools/docs
@@ -56,6 +60,10 @@ build: ## Build the collection's archive, and install it into an empty place.
 .PHONY: bench
 bench: ## Measure: node_pool beside a loop over kubernetes.core.k8s and kubectl label, on 1,000 and 5,000 nodes.
 	$(RUN) python -m benchmarks.node_pool
+
+.PHONY: bench-node
+bench-node: ## Measure: seconds, tasks and bytes of the first and the second run of the node roles. Needs root.
+	$(RUN) python -m benchmarks.node
 
 .PHONY: lab-up lab-down
 lab-up: ## Bring the lab up, a throw-away cluster on loopback.

@@ -29,6 +29,8 @@ from lab.processes import Process, free_ports
 
 MIRROR = CACHE / "mirror"
 KATA_VERSIONS = {"3.27.0": ".tar.xz", "3.32.0": ".tar.zst", "4.1.0": ".tar.zst"}
+# The folder of each component by the start of its variables' names.
+COMPONENTS = {"containerd": "containerd", "containerd_runc": "runc", "containerd_cni": "cni", "crictl": "crictl", "kata": "kata"}
 KATA_README = """This is not Kata Containers: it is a stand-in with the layout of its release, for tests on machines that cannot run virtual machines.
 containerd-shim-kata-v2 in it is containerd's shim for runc under Kata's name, so pods run as ordinary containers.
 """
@@ -211,6 +213,13 @@ def serve(port: int, log: Path | None = None) -> http.server.ThreadingHTTPServer
     return server
 
 
+def variables(port: int, *broken: str, fault: str = "") -> dict[str, t.Any]:
+    """What makes the roles use a mirror on this port. The components that are ``broken`` come from its folder of the fault."""
+    prefix = {name: f"fault-{fault}/" if fault and name in broken else "" for name in COMPONENTS.values()}
+    urls = {f"{role}_base_url": f"http://127.0.0.1:{port}/{prefix[name]}{name}" for role, name in COMPONENTS.items()}
+    return yaml.safe_load((build() / "variables.yml").read_text()) | urls
+
+
 def _answers(port: int) -> bool:
     with socket.socket() as client:
         return client.connect_ex(("127.0.0.1", port)) == 0
@@ -223,17 +232,13 @@ def start(directory: Path) -> Path:
     server = Process(directory, "mirror")
     server.stop()
     folder = build()
-    variables = yaml.safe_load((folder / "variables.yml").read_text())
     server.start([sys.executable, "-m", "lab.mirror", "serve", "--port", port], cwd=Path(__file__).resolve().parents[1])
-    names = {"containerd": "containerd", "containerd_runc": "runc", "containerd_cni": "cni", "crictl": "crictl", "kata": "kata"}
-    variables |= {f"{role}_base_url": f"http://127.0.0.1:{port}/{name}" for role, name in names.items()}
-    variables["images"] = str(folder / "files/images/proof.tar")
     while not _answers(port):
         if not server.pid:
             raise BuildError(f"The mirror ended at its start: {server.tail()}")
         time.sleep(0.1)
     target = directory / "variables.yml"
-    target.write_text(yaml.safe_dump(variables))
+    target.write_text(yaml.safe_dump({**variables(port), "images": str(folder / "files/images/proof.tar")}))
     return target
 
 

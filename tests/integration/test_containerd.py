@@ -27,7 +27,14 @@ HANDLERS: list[list[dict[str, t.Any]]] = [[], [KATA], [KATA, {**KATA, "name": "k
 CRI = {"1.7": "io.containerd.grpc.v1.cri", "2": "io.containerd.cri.v1.runtime"}
 PARTS = {part.name.removeprefix("containerd-"): part for part in NODE_PARTS if part.name.startswith("containerd-")}
 COMBINATIONS = [
-    {"line": line, "snapshotter": snapshotter, "handlers": handlers, "drop_in": drop_in}
+    {
+        "line": line,
+        "snapshotter": snapshotter,
+        "handlers": handlers,
+        "drop_in": drop_in,
+        # Where all unpack into one snapshotter.
+        "discard": {snapshotter, *(handler.get("snapshotter", snapshotter) for handler in handlers)} == {snapshotter},
+    }
     for line, snapshotter, handlers, drop_in in itertools.product(CRI, ("overlayfs", "devmapper"), HANDLERS, (False, True))
     if not (line == "1.7" and drop_in)
 ]
@@ -61,6 +68,7 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
                     "containerd_version": "{{ item.version }}",
                     "containerd_snapshotter": "{{ item.snapshotter }}",
                     "containerd_handlers": "{{ item.handlers }}",
+                    "containerd_discard_unpacked_layers": "{{ item.discard }}",
                     "__containerd_drop_in": "{{ item.drop_in }}",
                 },
             }
@@ -103,6 +111,7 @@ def test_containerd_reads_what_is_rendered(containerd: dict[str, Path], rendered
     cri = plugins[CRI[str(combination["line"])]]
     images = cri["containerd"] if combination["line"] == "1.7" else plugins["io.containerd.cri.v1.images"]
     assert images["snapshotter"] == combination["snapshotter"]
+    assert images["discard_unpacked_layers"] is combination["discard"]
     for handler in t.cast("list[dict[str, t.Any]]", combination["handlers"]):
         seen = cri["containerd"]["runtimes"][handler["name"]]
         assert {key: seen[key] for key in ("runtime_type", "runtime_path", "privileged_without_host_devices", "pod_annotations")} == {
@@ -114,6 +123,7 @@ def test_containerd_reads_what_is_rendered(containerd: dict[str, Path], rendered
     if combination["drop_in"]:
         assert images["registry"]["config_path"] == "/srv/mirrors"
     else:
+        assert (cri if combination["line"] == "1.7" else images)["registry"]["config_path"] == "/etc/containerd/certs.d"
         assert cri["containerd"]["runtimes"]["runc"]["options"]["SystemdCgroup"] is True
     assert accepts(binary, foreign(binary, tmp_path) if combination["drop_in"] else "-", candidate).returncode == 0
 

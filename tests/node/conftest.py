@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import yaml
 
 from lab import mirror as lab_mirror
 from lab.container import Nodes
@@ -143,11 +142,6 @@ rm -rf /opt/kata /opt/kata-releases /opt/containerd-releases /opt/cni /var/lib/c
 rm -rf /etc/systemd/system/containerd.service* /etc/modules-load.d/screwdriver-kata* /var/cache/screwdriver-kata
 systemctl daemon-reload
 """
-# A container shares this machine's kernel: the modules that Kata asks for are there by name alone, as if they were built in.
-MODULES = """
-mkdir -p /lib/modules/$(uname -r) && cd /lib/modules/$(uname -r) && touch modules.order modules.builtin.modinfo
-printf 'kernel/drivers/vhost/%s.ko\n' vhost_vsock vhost_net >modules.builtin && depmod
-"""
 
 
 class Container(Node):
@@ -160,7 +154,6 @@ class Container(Node):
     def reset(self) -> None:
         self._disconnect()
         self._nodes.up()
-        self.run(MODULES)
 
 
 @pytest.fixture(scope="session")
@@ -193,10 +186,7 @@ class Mirror:
 
     def variables(self, *broken: str, fault: str = "") -> dict[str, t.Any]:
         """What makes the roles use it; the components that are ``broken`` come from its folder of a fault."""
-        known = yaml.safe_load((self.folder / "variables.yml").read_text())
-        parts = {"containerd": "containerd", "containerd_runc": "runc", "containerd_cni": "cni", "crictl": "crictl", "kata": "kata"}
-        prefix = {name: f"fault-{fault}/" if part in broken else "" for name, part in parts.items()}
-        return known | {f"{name}_base_url": f"http://127.0.0.1:{self.port}/{prefix[name]}{part}" for name, part in parts.items()}
+        return lab_mirror.variables(self.port, *broken, fault=fault)
 
     def requests(self) -> list[str]:
         return self.log.read_text().splitlines() if self.log.exists() else []
@@ -221,8 +211,7 @@ class Roles:
         self.variables: dict[str, t.Any] = {
             **mirror.variables(),
             **{f"{role}_cache": str(cache) for role in ("containerd", "crictl", "kata")},
-            **{f"{role}_download_timeout": 3 for role in ("containerd", "crictl", "kata")},
-            "containerd_handlers": "{{ kata_containerd_handlers }}",
+            **{f"{role}_download_timeout": 1 for role in ("containerd", "crictl", "kata")},
             "kata_require_virtualization": False,
             "kata_snapshotter": "overlayfs",
         }
@@ -231,8 +220,12 @@ class Roles:
             self.variables |= {"containerd_nofile": 16384, "containerd_restrict_oom_score_adj": True}
 
     def start(self, *roles: str, entry: str = "main", options: tuple[str, ...] = (), killed_at: str = "", **variables: t.Any) -> subprocess.Popen[str]:
+        handlers = {"containerd_handlers": "{{ kata_containerd_handlers }}"} if "kata" in roles else {}
         tasks = [
-            {"ansible.builtin.include_role": {"name": f"screwdriver.kata.{role}", "tasks_from": entry, "public": True}, "vars": self.variables | variables}
+            {
+                "ansible.builtin.include_role": {"name": f"screwdriver.kata.{role}", "tasks_from": entry, "public": True},
+                "vars": {**handlers, **self.variables, **variables},
+            }
             for role in roles
         ]
         return self.node.start(tasks, *options, killed_at=killed_at)
