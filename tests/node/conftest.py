@@ -54,9 +54,11 @@ class Node:
         self._ssh.append(host.get("ansible_host", HOST))
 
     @contextmanager
-    def tunnel(self, *ports: int) -> Iterator[None]:
-        """The machine reaches these ports of this one under their own numbers on its loopback."""
+    def tunnel(self, *ports: int, proxy: int | None = None) -> Iterator[None]:
+        """The machine reaches these ports of this one under their own numbers on its loopback, and all that this one reaches through a SOCKS proxy."""
         forwards = [word for port in ports for word in ("-R", f"127.0.0.1:{port}:127.0.0.1:{port}")]
+        if proxy:
+            ports, forwards = (*ports, proxy), [*forwards, "-R", f"127.0.0.1:{proxy}"]
         options = ["-o", "ControlPath=none", "-o", "ExitOnForwardFailure=yes", "-N", *forwards]
         process = subprocess.Popen([*self._ssh[:-1], *options, self._ssh[-1]], stdin=subprocess.DEVNULL)
         try:

@@ -31,6 +31,7 @@ crictl exec "$container" sh -c 'ulimit -n'
 crictl inspect "$container" | sed -n 's/^ *"pid": \\([0-9]*\\),$/\\1/p'
 ctr -n k8s.io containers info "$pod" | sed -n 's/.*"Name": "\\(io.containerd.*\\)".*/\\1/p'
 """
+PROXY = 1080
 END_PODS = 'for pod in $(crictl pods -q); do crictl stopp "$pod" && crictl rmp "$pod"; done'
 
 
@@ -138,3 +139,28 @@ def test_taken_back(roles: Roles) -> None:
     node.run("rm -rf /var/lib/containerd/*")
     assert state(node) == before
     assert roles.changes("crictl", "kata", "containerd", entry="absent") == []
+
+
+def test_packages_of_debian(roles: Roles) -> None:
+    """The distribution's containerd is older than 1.7, and its CNI plugins lie elsewhere."""
+    node = roles.node
+    image(roles)
+    node.run(f"""echo 'Acquire::http::Proxy "socks5h://127.0.0.1:{PROXY}";' >/etc/apt/apt.conf.d/99-test""")
+    with node.tunnel(proxy=PROXY):
+        node.run("apt-get -qq update")
+        assert roles.changes("containerd", "crictl", containerd_source="package")
+    since = started(node)
+    assert roles.changes("containerd", "crictl", containerd_source="package") == []
+    assert started(node) == since
+    version = node.run("/usr/bin/containerd --version | awk '{print $3}'")
+    assert version.startswith("1.6.")
+    assert pod(node, "runc")[0] == roles.variables.get("containerd_nofile", 1048576)
+    assert node.run('crictl info | sed -n \'s/.*"binDir": "\\(.*\\)".*/\\1/p\'') == "/usr/lib/cni"
+    node.run(END_PODS)
+    mixed = [{"name": "kata", "runtime_type": "io.containerd.kata.v2", "snapshotter": "devmapper"}]
+    assert roles.refusal("containerd", containerd_source="package", containerd_handlers=mixed) == (
+        f"containerd {version} of the distribution gives a handler no snapshotter of its own on node1. Give every handler the snapshotter of "
+        "containerd_snapshotter, or set containerd_source to archive."
+    )
+    assert roles.changes("containerd", entry="absent", containerd_source="package")
+    assert node.run("dpkg-query -W -f '${Status}' containerd", check=False) in ("", "deinstall ok config-files")
