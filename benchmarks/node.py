@@ -53,7 +53,7 @@ def served(log: Path) -> int:
 
 
 def bench(directory: Path) -> None:
-    nodes = Nodes(f"bench-{os.getpid()}")
+    nodes = Nodes.of_this_process("bench")
     log = directory / "requests.log"
     server = mirror.serve(0, log)
     threading.Thread(target=server.serve_forever, daemon=True).start()

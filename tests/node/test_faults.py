@@ -106,7 +106,7 @@ def test_configuration(roles: Roles, mirror: Mirror) -> None:
     assert untouched()
     before = state(node)
     said = roles.refusal("containerd", containerd_handlers=[{"name": "runc", "runtime_type": "io.containerd.runc.v2"}])
-    assert "/bin/containerd refuses the new configuration, and the old one stays: " in said
+    assert said.startswith("/opt/containerd-releases/") and "/bin/containerd refuses the new configuration, and the old one stays: " in said, said
     assert state(node) == before
     assert untouched()
     asked = {"containerd_sandbox_image": "registry.example.com/pause:1", "containerd_registry_mirrors": {"docker.io": [f"http://127.0.0.1:{mirror.port}"]}}
