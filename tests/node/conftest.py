@@ -185,7 +185,7 @@ class Mirror:
         """What makes the roles use it; the components that are ``broken`` come from its folder of a fault."""
         known = yaml.safe_load((self.folder / "variables.yml").read_text())
         parts = {"containerd": "containerd", "containerd_runc": "runc", "containerd_cni": "cni", "crictl": "crictl", "kata": "kata"}
-        prefix = {name: f"fault-{fault}/" if part in broken else "" for name, part in parts.items()}
+        prefix = {name: f"fault-{fault}/" if fault and part in broken else "" for name, part in parts.items()}
         return known | {f"{name}_base_url": f"http://127.0.0.1:{self.port}/{prefix[name]}{part}" for name, part in parts.items()}
 
     def requests(self) -> list[str]:
@@ -211,8 +211,7 @@ class Roles:
         self.variables: dict[str, t.Any] = {
             **mirror.variables(),
             **{f"{role}_cache": str(cache) for role in ("containerd", "crictl", "kata")},
-            **{f"{role}_download_timeout": 3 for role in ("containerd", "crictl", "kata")},
-            "containerd_handlers": "{{ kata_containerd_handlers }}",
+            **{f"{role}_download_timeout": 1 for role in ("containerd", "crictl", "kata")},
             "kata_require_virtualization": False,
             "kata_snapshotter": "overlayfs",
         }
@@ -221,8 +220,12 @@ class Roles:
             self.variables |= {"containerd_nofile": 16384, "containerd_restrict_oom_score_adj": True}
 
     def start(self, *roles: str, entry: str = "main", options: tuple[str, ...] = (), killed_at: str = "", **variables: t.Any) -> subprocess.Popen[str]:
+        handlers = {"containerd_handlers": "{{ kata_containerd_handlers }}"} if "kata" in roles else {}
         tasks = [
-            {"ansible.builtin.include_role": {"name": f"screwdriver.kata.{role}", "tasks_from": entry, "public": True}, "vars": self.variables | variables}
+            {
+                "ansible.builtin.include_role": {"name": f"screwdriver.kata.{role}", "tasks_from": entry, "public": True},
+                "vars": {**handlers, **self.variables, **variables},
+            }
             for role in roles
         ]
         return self.node.start(tasks, *options, killed_at=killed_at)

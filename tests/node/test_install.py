@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import typing as t
 
-import pytest
-
 if t.TYPE_CHECKING:
     from .conftest import Node, Roles
 
@@ -24,7 +22,8 @@ set -e
 ctr -n k8s.io images import --no-unpack /srv/proof.tar >/dev/null 2>&1
 echo '{{"metadata": {{"name": "{name}", "namespace": "test", "uid": "{name}"}},
   "linux": {{"cgroup_parent": "system.slice", "security_context": {{"namespace_options": {{"network": 2}}}}}}}}' >/tmp/pod.json
-echo '{{"metadata": {{"name": "test"}}, "image": {{"image": "docker.io/library/busybox:1.37.0"}}, "command": ["sleep", "3600"], "linux": {{}}}}' >/tmp/container.json
+echo '{{"metadata": {{"name": "test"}}, "image": {{"image": "docker.io/library/busybox:1.37.0"}},
+  "command": ["sleep", "3600"], "linux": {{}}}}' >/tmp/container.json
 pod=$(crictl runp --runtime {handler} /tmp/pod.json)
 container=$(crictl create "$pod" /tmp/container.json /tmp/pod.json)
 crictl start "$container" >/dev/null
@@ -68,14 +67,9 @@ def started(node: Node) -> str:
     return node.run("systemctl show --property ActiveEnterTimestampMonotonic containerd")
 
 
-def test_life(roles: Roles) -> None:
+def test_versions(roles: Roles) -> None:
     node = roles.node
-    node.run(ADMINISTRATOR)
     image(roles)
-    before = state(node)
-    assert "Say what check mode would install" in " ".join(roles.changes(*NODE_ROLES, options=("--check",)))
-    assert state(node) == before
-
     # The oldest releases that are supported, two shims and a snapshotter of a handler's own.
     old = {
         "containerd_version": "1.7.32",
@@ -113,22 +107,32 @@ def test_life(roles: Roles) -> None:
     assert roles.changes(*NODE_ROLES, **new)
     assert versions(node) == ("2.3.4", "3.32.0")
     # 4.1.0 on the machine itself, with the Rust shim alone; nothing older than the release before stays.
-    rust = {**new, "kata_version": "4.1.0", "kata_handlers": [{"name": "kata", "shim": "rust", "settings": {"hypervisor.qemu": {"default_memory": 4096}}}, STAND_INS[1]]}
+    rust = {
+        **new,
+        "kata_version": "4.1.0",
+        "kata_handlers": [{"name": "kata", "shim": "rust", "settings": {"hypervisor.qemu": {"default_memory": 4096}}}, STAND_INS[1]],
+    }
     with node.tunnel(roles.mirror.port):
         assert roles.changes("kata", **rust, kata_download_on="node")
     assert node.run("ls /opt/kata-releases | grep -v downloads").split() == ["3.32.0", "4.1.0", "previous"]
     assert node.run(f"grep -v '^#' {drop_in.format('kata')}") == "[hypervisor.qemu]\ndisable_block_device_use = false\ndefault_memory = 4096"
 
-    # Nothing is taken from under a pod; without one all of it goes, and what was put aside is back.
-    assert roles.changes(*NODE_ROLES, **rust)
-    pod(node, "stand-in-rs")
+
+def test_taken_back(roles: Roles) -> None:
+    """Check mode on a bare machine, then the roles, then the machine as it was. Nothing is taken from under a pod."""
+    node = roles.node
+    node.run(ADMINISTRATOR)
+    image(roles)
+    before = state(node)
+    assert "Say what check mode would install" in " ".join(roles.changes(*NODE_ROLES, options=("--check",)))
+    assert state(node) == before
+    assert roles.changes(*NODE_ROLES, kata_handlers=STAND_INS)
+    pod(node, "stand-in")
     assert roles.refusal("kata", entry="absent") == "Sandboxes of Kata still run on node1. Drain the node first (playbook remove does), then run again."
-    assert roles.refusal("containerd", entry="absent") == (
-        "2 containers run on node1. Drain the node first (playbook remove does), then run again."
-    )
+    assert roles.refusal("containerd", entry="absent") == ("2 containers run on node1. Drain the node first (playbook remove does), then run again.")
     node.run(END_PODS)
     assert roles.changes("crictl", "kata", "containerd", entry="absent", options=("--check",))
-    assert versions(node)[0] == "2.3.4"
+    assert versions(node) == ("2.3.4", "3.32.0")
     assert roles.changes("crictl", "kata", "containerd", entry="absent")
     assert node.run("/usr/local/sbin/runc") == "runc of the administrator"
     node.run("rm -rf /var/lib/containerd/*")

@@ -1,0 +1,153 @@
+"""What goes wrong while the roles run: mirrors that fail, runs that are killed, configurations that containerd or an administrator refuse."""
+
+from __future__ import annotations
+
+import typing as t
+
+from .test_input import refusals, state
+from .test_install import END_PODS, NODE_ROLES, STAND_INS, handlers, image, pod, started, versions
+
+if t.TYPE_CHECKING:
+    from .conftest import Mirror, Roles
+
+# Stands before a program of the machine, and kills what called it once the program has done its work.
+KILLER = "printf '#!/bin/sh\\n/usr/bin/{0} \"$@\"\\nkill -9 $PPID\\n' >/usr/local/bin/{0}; chmod 755 /usr/local/bin/{0}"
+
+
+def test_mirror_that_fails(roles: Roles, mirror: Mirror) -> None:
+    base = f"http://127.0.0.1:{mirror.port}"
+    files = {path.name: path.relative_to(mirror.folder / "files") for path in (mirror.folder / "files").rglob("*") if path.is_file()}
+    kata, crictl = "kata-static-3.32.0-amd64.tar.zst", next(name for name in files if name.startswith("crictl"))
+    there = {"containerd": "containerd-2.3.4-linux-amd64.tar.gz", "runc": "runc.amd64", "cni": "cni-plugins-linux-amd64-v1.9.1.tgz"}
+    digest = mirror.variables()["kata_checksums"][kata]
+    cases = [
+        ("containerd", {}, "containerd", "404", there["containerd"], "containerd", "HTTP Error 404: Not Found"),
+        ("containerd", {}, "runc", "500", there["runc"], "containerd_runc", "HTTP Error 500: Internal Server Error"),
+        ("containerd", {}, "cni", "hang", there["cni"], "containerd_cni", "Connection failure: timed out"),
+        ("crictl", {}, "crictl", "hang", crictl, "crictl", "Connection failure: timed out"),
+        ("kata", {}, "kata", "truncated", kata, "kata", None),
+        ("kata", {"kata_checksums": {kata: "0" * 64}}, "kata", "", kata, "kata", f"its SHA-256 is {digest}, not {'0' * 64}"),
+    ]
+    before = state(roles.node)
+    said = refusals(roles, [(role, mirror.variables(part, fault=fault) | variables, {}) for role, variables, part, fault, *_rest in cases])
+    for sentence, (_role, _variables, _part, fault, name, option, reason) in zip(said, cases, strict=True):
+        url = f"{base}/fault-{fault}/{files[name]}" if fault else f"{base}/{files[name]}"
+        start, end = f"{url} could not be downloaded to localhost: ", f". Mend that, or set {option}_base_url to a mirror that has it."
+        assert sentence.startswith(start) and sentence.endswith(end), sentence
+        assert reason is None or sentence == start + reason + end
+    assert state(roles.node) == before
+
+
+def test_killed_in_every_phase(roles: Roles, mirror: Mirror) -> None:
+    """Each run goes on from where the one before was killed with kill -9; the last one is let through."""
+    phases = {
+        "containerd": (
+            "Copy the archives to the node",
+            "Unpack the archives",
+            "Point the host at the release",
+            "Write the configuration",
+            "Write the unit",
+            "Restart",
+            "Look at the plugins",
+        ),
+        "crictl": ("Unpack it", "Name the socket", "Prove that the CRI answers"),
+        "kata": ("Unpack the archives", "Put the release in its place", "Write the drop-in", "Switch /opt/kata"),
+    }
+    image(roles)
+    for role, tasks in phases.items():
+        # The mirror hangs, so that the first run is killed with its download under way.
+        download = "Download the archive" if role == "crictl" else "Download the archives"
+        killed(roles, role, download, **mirror.variables(role, fault="hang"))
+        for task in tasks:
+            killed(roles, role, task)
+            assert roles.node.run("[ ! -e /opt/kata ] || cat /opt/kata/VERSION") in ("", "3.32.0")
+    assert roles.changes(*NODE_ROLES, kata_handlers=STAND_INS)
+    assert versions(roles.node) == ("2.3.4", "3.32.0")
+    since = started(roles.node)
+    assert roles.changes(*NODE_ROLES, kata_handlers=STAND_INS) == []
+    assert started(roles.node) == since
+    pod(roles.node, "stand-in")
+
+
+def killed(roles: Roles, role: str, task: str, **variables: t.Any) -> None:
+    process = roles.start(role, killed_at=task, **variables)
+    out, _err = process.communicate()
+    assert process.returncode == -9, out
+    assert f" : {task}]" in out.splitlines()[-1] or f" : {task}]" in out, out
+
+
+def test_machine_that_dies(roles: Roles) -> None:
+    """What the roles run on the machine ends in its middle."""
+    node = roles.node
+    for role, programs in {"containerd": ("tar", "ln"), "kata": ("tar", "mv")}.items():
+        for program in programs:
+            node.run(KILLER.format(program))
+            results = roles.run(role)
+            node.run(f"rm -f /usr/local/bin/{program}")
+            assert results[-1]["failed"], results[-1]
+        assert roles.changes(role)
+        assert roles.changes(role) == []
+    assert versions(node) == ("2.3.4", "3.32.0")
+
+
+def test_configuration(roles: Roles, mirror: Mirror) -> None:
+    node = roles.node
+    image(roles)
+    assert roles.changes("containerd", "crictl")
+    _nofile, pid, _runtime = pod(node, "runc")
+    since = started(node)
+
+    def untouched() -> bool:
+        """The pod runs, in a containerd that did not start again."""
+        return started(node) == since and node.run(f"cat /proc/{pid}/comm") == "sleep"
+
+    # A running pod survives a second run, a candidate that containerd refuses, and a change that wants a restart.
+    assert roles.changes("containerd", "crictl") == []
+    assert untouched()
+    before = state(node)
+    said = roles.refusal("containerd", containerd_handlers=[{"name": "runc", "runtime_type": "io.containerd.runc.v2"}])
+    assert "/bin/containerd refuses the new configuration, and the old one stays: " in said
+    assert state(node) == before
+    assert untouched()
+    asked = {"containerd_sandbox_image": "registry.example.com/pause:1", "containerd_registry_mirrors": {"docker.io": [f"http://127.0.0.1:{mirror.port}"]}}
+    assert roles.refusal("containerd", **asked) == (
+        "containerd on node1 has to restart, and 2 containers run. Drain the node and run again, or set containerd_restart_with_builds. "
+        "Until then the old configuration is in use."
+    )
+    assert untouched()
+    # What a refused run left behind is noticed by the next one.
+    assert "screwdriver.kata.containerd : Restart" in roles.changes("containerd", **asked, containerd_restart_with_builds=True)
+    assert not untouched()
+    assert node.run(f"cat /proc/{pid}/comm") == "sleep"
+    assert node.run("crictl exec $(crictl ps -q) sh -c 'echo lives'") == "lives"
+    assert roles.changes("containerd", **asked) == []
+    # containerd asks the mirror that hosts.toml names.
+    with node.tunnel(mirror.port):
+        node.run("crictl pull docker.io/library/nothing:1", check=False)
+    assert any("/v2/library/nothing/manifests/1?ns=docker.io" in line for line in mirror.requests())
+    node.run(END_PODS)
+
+    # A configuration that somebody else wrote: what kubeadm's documentation tells to make of containerd's default.
+    foreign = "containerd config default | sed 's/SystemdCgroup = false/SystemdCgroup = true/; s#^imports = .*#imports = []#' >/etc/containerd/config.toml"
+    node.run(foreign)
+    written = node.run("sha256sum /etc/containerd/config.toml")
+    file = "/etc/containerd/config.toml on node1 was not written by this role"
+    assert roles.refusal("containerd") == (
+        f'{file} and imports no drop-ins. Add this line at its top and run again: imports = ["/etc/containerd/conf.d/*.toml"]'
+    )
+    assert roles.refusal("containerd", containerd_version="1.7.32") == (
+        f"{file}, and containerd 1.7.32 would replace whole sections of it by a drop-in's. Move it away, or set containerd_version to 2.x."
+    )
+    assert node.run("sha256sum /etc/containerd/config.toml") == written
+    node.run("""sed -i 's#^imports = .*#imports = ["/etc/containerd/conf.d/*.toml"]#' /etc/containerd/config.toml""")
+    written = node.run("sha256sum /etc/containerd/config.toml")
+    handler = {"name": "sandboxed", "runtime_type": "io.containerd.runc.v2"}
+    assert roles.changes("containerd", containerd_handlers=[handler])
+    assert roles.changes("containerd", containerd_handlers=[handler]) == []
+    assert node.run("sha256sum /etc/containerd/config.toml") == written
+    assert handlers(node).keys() == {"runc", "sandboxed"}
+    assert node.run("crictl info | grep -c '\"SystemdCgroup\": true'") == "1"
+    # The role is taken back, the administrator's file is not.
+    assert roles.changes("containerd", entry="absent")
+    assert node.run("sha256sum /etc/containerd/config.toml") == written
+    assert node.run("ls /etc/containerd") == "config.toml"
