@@ -225,6 +225,45 @@ def test_pool_that_fills_up(node: Node, disks: list[str]) -> None:
     node.run("dd if=/dev/zero of=/dev/mapper/test-snap bs=1M count=8 oflag=direct status=none")
 
 
+# Gives out chunks until most of the metadata that describe them are in use.
+CHUNKS = """
+import os, subprocess
+disk = os.open("/dev/mapper/test-thin", os.O_WRONLY)
+for chunk in range(0, 60000, 500):
+    for number in range(chunk, chunk + 500):
+        os.pwrite(disk, b"%08d" % number * 512, number * 65536)
+    os.fsync(disk)
+    used, total = subprocess.check_output(["dmsetup", "status", "kata-pool"]).decode().split()[4].split("/")
+    if int(used) > 0.92 * int(total):
+        break
+print(chunk)
+"""
+
+
+def test_metadata_that_fill_up(node: Node, disks: list[str]) -> None:
+    one = disks[0]
+    small = {"devices": [one], "chunk_size": "64KiB", "metadata_size": "2MiB", "autoextend_threshold": 100}
+    node.module("thin_pool", **small)
+    node.run("dmsetup message kata-pool 0 'create_thin 1'; dmsetup create test-thin --table '0 8388608 thin /dev/mapper/kata-pool 1'")
+    last = int(node.run(f"python3 -c {shlex.quote(CHUNKS)}"))
+    near = node.module("thin_pool", **small)
+    assert (near["changed"], 90 < near["pool"]["metadata_percent"] < 100, near["pool"]["data_percent"] < 90) == (False, True, True)
+    variables = {f"thin_pool_{name}": value for name, value in small.items()}
+    refused = node.results(node.start([{"ansible.builtin.include_role": {"name": "screwdriver.kata.thin_pool"}, "vars": variables}]))[-1]
+    assert refused["msg"] == (
+        f"Thin pool kata/pool is nearly full: {near['pool']['data_percent']} % of its data (at most 90) and {near['pool']['metadata_percent']} % "
+        "of its metadata (at most 90) are in use. Add a device, or have containerd delete images."
+    )
+    # Watched as it is by default, it helps itself.
+    node.module("thin_pool", **{**small, "autoextend_threshold": 75, "autoextend_percent": 100})
+    deadline = time.monotonic() + 120
+    while float(node.run("lvs --noheadings -o metadata_percent kata/pool")) > 75:
+        assert time.monotonic() < deadline, "dmeventd did not extend the metadata"
+        time.sleep(2)
+    read = f"import os; print(os.pread(os.open('/dev/mapper/test-thin', os.O_RDONLY), 8, {last} * 65536))"
+    assert node.run(f"echo 1 >/proc/sys/vm/drop_caches; python3 -c {shlex.quote(read)}") == f"b'{last:08d}'"
+
+
 def killed(node: Node, tool: str, command: str, delay: float, **parameters: t.Any) -> None:
     """Kills the module and what it runs in the middle of a command, and fails where it does not come to that command."""
     script = shlex.quote(KILLER % {"tool": tool, "command": command, "delay": delay})
