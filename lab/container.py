@@ -24,6 +24,7 @@ from lab.paths import CACHE, SOURCE
 from lab.processes import LabError, Process
 
 CONTAINERS = CACHE / "containers"
+SETS = CONTAINERS / "sets"
 SUITE = "bookworm"
 # A bare host with what a distribution's minimal server has; zstd and xz, since there is no network to install them from.
 PACKAGES = "systemd-sysv,udev,dbus,openssh-server,python3,python3-apt,sudo,ca-certificates,iproute2,kmod,procps,zstd,xz-utils"
@@ -122,6 +123,8 @@ class Container:
     def start(self, base: Path) -> None:
         for name in ("root", "upper", "work", "run", "state"):
             (self.directory / name).mkdir(parents=True)
+        # As containerd makes it.
+        (self.directory / "state").chmod(0o700)
         boot = [SOURCE / "node" / "boot", base / "root", self.directory, self.name, self.directory.name]
         self.process.start(["unshare", "--mount", "--propagation", "private", *boot])
 
@@ -192,8 +195,16 @@ class Nodes:
     """A set of containers by name: hosts ``node1``, ``node2`` and so on of its inventory."""
 
     def __init__(self, name: str = "default") -> None:
-        self.directory = CONTAINERS / "sets" / name
+        self.directory = SETS / name
         self.inventory = self.directory / "inventory.yml"
+
+    @classmethod
+    def of_this_process(cls, purpose: str) -> Nodes:
+        """A set that is used by this process alone. What sets of processes that have ended left behind is removed."""
+        for path in SETS.glob(f"{purpose}-*"):
+            if not Path("/proc", path.name.rsplit("-", 1)[1]).exists():
+                cls(path.name).down()
+        return cls(f"{purpose}-{os.getpid()}")
 
     def containers(self) -> list[Container]:
         return [Container(path) for path in sorted(self.directory.glob("node*"))]

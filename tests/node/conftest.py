@@ -166,7 +166,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     elif os.geteuid() != 0:
         pytest.skip("KATA_NODE_INVENTORY names no inventory with a spare machine, and a container needs root")
     else:
-        nodes = Nodes(f"test-{os.getpid()}")
+        nodes = Nodes.of_this_process("test")
         try:
             yield Container(nodes, directory)
         finally:
