@@ -32,7 +32,7 @@ CONTAINER = {
 
 def play(inventory: Path, directory: Path, variables: dict[str, t.Any]) -> tuple[float, int]:
     """The seconds that ansible-playbook takes, and how many tasks it ran."""
-    roles: list[dict[str, t.Any]] = [{"role": f"screwdriver.kata.{role}", "public": True} for role in ROLES]
+    roles = [f"screwdriver.kata.{role}" for role in ROLES]
     playbook = directory / "play.yml"
     playbook.write_text(json.dumps([{"hosts": "node1", "gather_facts": False, "vars": variables, "roles": roles}]))
     settings = {"ANSIBLE_NOCOLOR": "1", "ANSIBLE_PIPELINING": "1", "ANSIBLE_HOST_KEY_CHECKING": "false"}

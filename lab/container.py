@@ -123,6 +123,8 @@ class Container:
     def start(self, base: Path) -> None:
         for name in ("root", "upper", "work", "run", "state"):
             (self.directory / name).mkdir(parents=True)
+        # As containerd makes it.
+        (self.directory / "state").chmod(0o700)
         boot = [SOURCE / "node" / "boot", base / "root", self.directory, self.name, self.directory.name]
         self.process.start(["unshare", "--mount", "--propagation", "private", *boot])
 

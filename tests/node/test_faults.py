@@ -104,10 +104,11 @@ def test_configuration(roles: Roles, mirror: Mirror) -> None:
     # A running pod survives a second run, a candidate that containerd refuses, and a change that wants a restart.
     assert roles.changes("containerd", "crictl") == []
     assert untouched()
-    before = state(node)
+    config = "stat -c %y /etc/containerd/config.toml; cat /etc/containerd/config.toml"
+    before = node.run(config)
     said = roles.refusal("containerd", containerd_handlers=[{"name": "runc", "runtime_type": "io.containerd.runc.v2"}])
     assert said.startswith("/opt/containerd-releases/") and "/bin/containerd refuses the new configuration, and the old one stays: " in said, said
-    assert state(node) == before
+    assert node.run(config) == before
     assert untouched()
     asked = {"containerd_sandbox_image": "registry.example.com/pause:1", "containerd_registry_mirrors": {"docker.io": [f"http://127.0.0.1:{mirror.port}"]}}
     assert roles.refusal("containerd", **asked) == (

@@ -28,6 +28,12 @@ VARIABLES: dict[str, t.Any] = {
     "node_proof_require_guest_kernel": False,
     "node_proof_require_block_root": False,
 }
+# The sandbox of a pod that Screwdriver would have started.
+BUILD = """
+echo '{"metadata": {"name": "build", "namespace": "test", "uid": "build"}, "labels": {"tier": "builds"},
+  "linux": {"cgroup_parent": "system.slice", "security_context": {"namespace_options": {"network": 2}}}}' >/tmp/build.json
+crictl runp --runtime stand-in /tmp/build.json
+"""
 
 
 class Playbooks:
@@ -90,10 +96,22 @@ def test_from_a_bare_machine_and_back(playbooks: Playbooks, tmp_path: Path) -> N
     assert node.run("ctr namespaces ls --quiet") == "k8s.io"
     assert files(node) == made
 
-    pod(node, "stand-in")
+    # containerd is restarted under a pod that is no build, which does not notice, and not under one that is.
+    process = pod(node, "stand-in")[1]
+    playbooks.done("site", containerd_nofile=16000)
+    assert started(node) != since
+    since = started(node)
+    node.run(f"kill -0 {process}")
+    node.run(BUILD)
+    refused = playbooks("site", containerd_nofile=15000)
+    assert "containerd on node1 has to restart, and 1 containers run. Drain the node and run again" in refused.stdout
+    assert started(node) == since
+
+    made = files(node)
     refused = playbooks("remove")
     assert "Sandboxes of Kata still run on node1. Drain the node first (playbook remove does), then run again." in refused.stdout
-    node.run(END_PODS)
+    # containerd leaves the shim of a pod that it was restarted under.
+    node.run(f"{END_PODS}; pkill -f containerd-shim-kata-v2", check=False)
     assert changed(playbooks.done("remove", "--check"))
     assert files(node) == made
     playbooks.done("remove")
