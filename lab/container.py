@@ -140,7 +140,7 @@ class Container:
         subprocess.run([*self.ssh(key), MODULES], stdin=subprocess.DEVNULL, check=True)
 
     def _options(self) -> list[str]:
-        proxy = f"{SOURCE / 'node' / 'connect'} {self.directory / 'run' / 'ssh'}"
+        proxy = f"{sys.executable} {SOURCE / 'node' / 'connect.py'} {self.directory / 'run' / 'ssh'}"
         options = ("StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR", "ProxyUseFdpass=yes", f"ProxyCommand={proxy}")
         return [word for option in options for word in ("-o", option)]
 

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """ssh's ProxyCommand with ProxyUseFdpass: hands ssh a connection to a Unix socket. Usage: connect SOCKET"""
 
 import array
