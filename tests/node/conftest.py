@@ -230,6 +230,9 @@ class Roles:
             }
             for role in roles
         ]
+        if killed_at:
+            # However fast its task is, the run is there to be killed.
+            tasks.append({"ansible.builtin.wait_for": {"timeout": 60}})
         return self.node.start(tasks, *options, killed_at=killed_at)
 
     def run(self, *roles: str, **how: t.Any) -> list[dict[str, t.Any]]:
