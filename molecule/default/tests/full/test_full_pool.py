@@ -20,7 +20,7 @@ def keeper(host: Host) -> Iterator[str]:
     yield container
     for sandbox in host.check_output("crictl pods --quiet --namespace molecule").split():
         host.check_output("crictl stopp %s && crictl rmp --force %s", sandbox, sandbox)
-    host.check_output("dmsetup remove --retry filler && dmsetup message kata-pool 0 'delete 16000000'")
+    host.check_output("dmsetup remove --retry hoard && dmsetup message kata-pool 0 'delete 16000000'")
 
 
 def test_a_pod_said_why_it_failed(host: Host) -> None:
