@@ -221,8 +221,8 @@ class Lab:
                 time.sleep(0.2)
         raise LabError(f"The API server of lab {self.name} was not ready after {seconds:.0f} s: {self.process('kube-apiserver').tail(3)}")
 
-    def _start_kwok(self) -> None:
-        self._write_stages(fault=False)
+    def _start_kwok(self, fault: bool = False) -> None:
+        (self.directory / "stages.yaml").write_text(fleet.stages(fault))
         self._start(
             "kwok",
             f"--kubeconfig={self.directory / 'kwok.kubeconfig'}",
@@ -232,18 +232,15 @@ class Lab:
             "--node-lease-duration-seconds=40",
         )
 
-    def _write_stages(self, fault: bool) -> None:
-        (self.directory / "stages.yaml").write_text(fleet.stages(fault))
-
     def fault(self, failed_starts: bool) -> None:
         """With failed_starts, the sandbox of every Kata pod that is not running yet fails, as a kubelet tells it."""
         if fallback.is_used(self):
             raise LabError(fallback.NO_FAULTS)
         # kwok reads its stages at its start only.
-        self._write_stages(failed_starts)
-        self.process("kwok").restart()
-        # They name the kwok that was; without them the new one takes the nodes over at once.
+        self.process("kwok").stop(3)
+        # They name the kwok that was; without them the next one takes the nodes over at once. One that runs would not get over their loss.
         self.kubectl("delete", "leases", "--all", "-n", "kube-node-lease")
+        self._start_kwok(failed_starts)
 
     def _fill(self, nodes: int) -> None:
         manifests = (SOURCE / "manifests.yaml").read_text()

@@ -12,6 +12,14 @@ import typing as t
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
+# The process writes itself down before it becomes the program: whoever starts it may be killed at any moment, and must not leave one that nobody knows.
+WRITTEN_DOWN = """
+read -r line </proc/$$/stat
+printf '{"pid": %d, "started": "%s", "command": %s}' $$ "$(printf %s "${line##*) }" | cut -d ' ' -f 20)" "$2" >"$1.new" && mv "$1.new" "$1"
+shift 2
+exec "$@"
+"""
+
 
 class LabError(Exception):
     """What is wrong with a lab, as one sentence."""
@@ -45,9 +53,10 @@ class Process:
 
     def start(self, command: list[t.Any], cwd: Path | None = None, env: dict[str, str] | None = None) -> None:
         self._file.parent.mkdir(parents=True, exist_ok=True)
+        words = [str(word) for word in command]
         with self.log.open("ab") as log:
             child = subprocess.Popen(
-                [str(word) for word in command],
+                ["/bin/sh", "-c", WRITTEN_DOWN, "sh", self._file, json.dumps(words), *words],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -55,20 +64,24 @@ class Process:
                 env={**os.environ, **(env or {})},
                 start_new_session=True,
             )
-            self._file.write_text(json.dumps({"pid": child.pid, "started": _started(child.pid), "command": [str(word) for word in command]}))
+        while self._record().get("pid") != child.pid and child.poll() is None:
+            time.sleep(0.01)
+
+    def _record(self) -> dict[str, t.Any]:
+        try:
+            return json.loads(self._file.read_text())
+        except (OSError, ValueError):
+            return {}
 
     @property
     def pid(self) -> int | None:
         """The process number while it runs."""
-        try:
-            record = json.loads(self._file.read_text())
-        except (OSError, ValueError):
-            return None
-        return record["pid"] if record["started"] and _started(record["pid"]) == record["started"] else None
+        record = self._record()
+        return record["pid"] if record and _started(record["pid"]) == record["started"] else None
 
     def restart(self) -> None:
         """Ends it and starts the same command again."""
-        command = json.loads(self._file.read_text())["command"]
+        command = self._record()["command"]
         self.stop()
         self.start(command)
 
