@@ -20,7 +20,7 @@ def missing_handler(node: Node, handler: str) -> str:
     if handler in reported:
         return ""
     if not reported:
-        return f"Its kubelet reports no handlers, so {handler} cannot be seen: that takes Kubernetes 1.30 and containerd 1.7 or newer."
+        return f"Its kubelet reports no handlers, so {handler} cannot be seen: that takes Kubernetes 1.30 and containerd 2.0 or newer."
     return f"Its kubelet does not report handler {handler}, only {', '.join(filter(None, reported)) or 'the default one'}."
 
 

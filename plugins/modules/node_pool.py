@@ -70,7 +70,7 @@ options:
   require_handler:
     description:
       - Leave out nodes whose kubelet does not report this handler in C(status.runtimeHandlers).
-      - Kubelets report handlers from Kubernetes 1.30 on.
+      - Kubelets report handlers from Kubernetes 1.30 and containerd 2.0 on.
     type: str
   concurrency:
     description: How many nodes are written at the same time, at most 5 times the processors of the machine that runs the module.

@@ -95,7 +95,7 @@ def test_only_nodes_whose_kubelet_reports_the_handler(lab: Lab, module: ModuleRu
             "name": "pool-2",
             "changed": False,
             "ready": False,
-            "reason": "Its kubelet reports no handlers, so kata cannot be seen: that takes Kubernetes 1.30 and containerd 1.7 or newer.",
+            "reason": "Its kubelet reports no handlers, so kata cannot be seen: that takes Kubernetes 1.30 and containerd 2.0 or newer.",
         },
         {"name": "pool-3", "changed": True, "ready": True, "reason": ""},
     ]
