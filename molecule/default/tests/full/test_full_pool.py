@@ -39,7 +39,7 @@ def test_the_pool_has_grown(host: Host) -> None:
     assert pool["lv_health_status"] == ""
     assert 30 < float(pool["data_percent"]) < 80
     assert " rw " in host.check_output("dmsetup status kata-pool")
-    assert host.check_output("vgs --noheadings -o pv_count kata") == "2"
+    assert host.check_output("vgs --noheadings -o pv_count kata").strip() == "2"
 
 
 def test_nothing_was_lost(host: Host, keeper: str) -> None:
