@@ -12,6 +12,11 @@ help: ## List the targets.
 demo: ## Move a throw-away cluster to Kata while builds flow. DEMO_FAULT=failed-starts shows the way back.
 	$(RUN) python -m lab demo --fault "$(DEMO_FAULT)"
 
+.PHONY: e2e
+e2e: ## One cluster end to end: builds run on a virtual machine that site made a Kata node. E2E_VARS=file has variables of yours.
+	[ -n "$(KATA_NODE_INVENTORY)" ] || $(RUN) tools/machine
+	$(RUN) python -m lab e2e --variables "$(E2E_VARS)"
+
 .PHONY: test
 test: lint sanity units integration docs build ## Everything that needs no VM: lints, sanity, units, integration on a real API server, docs, build.
 	@echo "==> make test passed"

@@ -11,6 +11,7 @@ from lab import fallback, fleet
 from lab.build import BuildError, say
 from lab.cluster import NODES, Lab
 from lab.demo import Demo
+from lab.e2e import EndToEnd
 from lab.paths import LABS
 from lab.processes import LabError
 
@@ -64,6 +65,11 @@ def demo(lab: Lab, options: argparse.Namespace) -> None:
         raise LabError("the demo did not show what it must show")
 
 
+def e2e(lab: Lab, options: argparse.Namespace) -> None:
+    if not EndToEnd(options.variables).run():
+        raise LabError("the end-to-end run did not show what it must show")
+
+
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="python -m lab", description=__doc__)
     commands = top.add_subparsers(required=True, metavar="COMMAND")
@@ -92,6 +98,8 @@ def parser() -> argparse.ArgumentParser:
     flow.add_argument("--rate", type=float, default=10, help="builds a second (default: %(default)s)")
     command(fault, "fault", "let Kata's sandboxes fail, or work again").add_argument("kind", choices=("failed-starts", "none"))
     command(demo, "demo", "roll Kata out on a lab of its own").add_argument("--fault", choices=("", "failed-starts"), default="", help="what goes wrong")
+    whole = command(e2e, "e2e", "builds on one real machine, on a lab of its own, and what may befall the machine")
+    whole.add_argument("--variables", default="", metavar="FILE", help="variables that go before all others, as of another release of Kata")
     return top
 
 

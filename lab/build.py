@@ -23,6 +23,7 @@ if t.TYPE_CHECKING:
 
 GO_MINIMUM = (1, 26)
 NODE_MINIMUM = 20
+C_PACKAGES = ("gcc", "libc6-dev", "pkg-config", "libseccomp-dev")
 
 
 class BuildError(Exception):
@@ -72,6 +73,15 @@ PARTS = (
     ),
 )
 
+# For a real machine that joins a lab; no lab needs it to come up.
+KUBELET = Part(
+    "kubelet",
+    "k8s.io/kubernetes",
+    {"kubelet": "k8s.io/kubernetes/cmd/kubelet"},
+    tags="providerless dockerless",
+    version_variables=("k8s.io/component-base/version.gitVersion", "k8s.io/client-go/pkg/version.gitVersion"),
+)
+
 # What the mirror's archives are made of.
 NODE_PARTS = (
     *(
@@ -98,8 +108,15 @@ NODE_PARTS = (
             for kind, program in (("main", "bridge"), ("main", "loopback"), ("ipam", "host-local"), ("meta", "portmap"))
         },
     ),
-    # runc's nsenter is C.
-    Part("runc", "github.com/opencontainers/runc", {"runc": "github.com/opencontainers/runc"}, version_variables=("main.version",), cgo=True),
+    # runc's nsenter is C, and a kubelet asks for seccomp, which is a library of C.
+    Part(
+        "runc",
+        "github.com/opencontainers/runc",
+        {"runc": "github.com/opencontainers/runc"},
+        tags="seccomp netgo osusergo",
+        version_variables=("main.version",),
+        cgo=True,
+    ),
 )
 
 
@@ -163,7 +180,11 @@ def build_part(part: Part) -> Path:
         # Reading go.mod's own pins, never rewriting them.
         env = {**os.environ, "CGO_ENABLED": "1" if part.cgo else "0", "GOFLAGS": "-mod=readonly -trimpath -buildvcs=false"}
         started = time.monotonic()
-        flags = " ".join(["-s", "-w", *(f"-X {variable}={part.version}" for variable in part.version_variables)])
+        # Static, since the machine that runs it may have another C library.
+        linker = ["-extldflags", "-static"] if part.cgo else []
+        flags = " ".join(["-s", "-w", *linker, *(f"-X {variable}={part.version}" for variable in part.version_variables)])
+        if part.cgo:
+            _require_c()
         say(f"Building {part.name} {part.version} (once; {', '.join(part.programs)})")
         _run_go(["mod", "download"], part, env)
         for name, package in part.programs.items():
@@ -171,6 +192,20 @@ def build_part(part: Part) -> Path:
             say(f"  {name}: {time.monotonic() - started:.0f} s")
         work.rename(part.directory)
         return part.directory
+
+
+def _require_c() -> None:
+    """Installs the C compiler and libseccomp where they are missing on a Debian host."""
+    found = shutil.which("gcc") and shutil.which("pkg-config")
+    if found and subprocess.run(["pkg-config", "--exists", "libseccomp"], check=False).returncode == 0:
+        return
+    command = ["apt-get", "install", "--yes", "--quiet", "--no-install-recommends", *C_PACKAGES]
+    if os.geteuid() != 0 or not shutil.which("apt-get"):
+        raise BuildError(f"gcc, pkg-config and libseccomp with its headers must be installed to build runc; on Debian: {' '.join(command)}")
+    say(f"Installing {' and '.join(C_PACKAGES)}")
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise BuildError(f"{' '.join(command)} failed. Run 'apt-get update' and try again. It said:\n{done.stderr[-1000:]}")
 
 
 def _run_go(arguments: list[str], part: Part, env: dict[str, str]) -> None:

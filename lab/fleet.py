@@ -19,6 +19,8 @@ if t.TYPE_CHECKING:
     from lab.cluster import Lab
 
 POOL = ("dedicated", "screwdriver-vm")
+# What kwok knows its nodes by: a real machine that joins has not this label, and is left alone.
+PLAYED = ("screwdriver.cd/lab", "played")
 READY_LABEL = "kata.screwdriver.cd/ready"
 CAPACITY = {"cpu": "64", "memory": "256Gi", "ephemeral-storage": "500Gi", "pods": "250"}
 
@@ -44,7 +46,7 @@ def stages(fault: bool) -> str:
     return "---\n".join(json.dumps(document) + "\n" for document in documents)
 
 
-def _api(kubeconfig: Path) -> t.Any:
+def core_api(kubeconfig: Path) -> t.Any:
     configuration = kubernetes.client.Configuration()
     kubernetes.config.load_kube_config(str(kubeconfig), client_configuration=configuration)
     return kubernetes.client.CoreV1Api(kubernetes.client.ApiClient(configuration))
@@ -59,7 +61,7 @@ def _node(name: str) -> dict[str, t.Any]:
     return {
         "apiVersion": "v1",
         "kind": "Node",
-        "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name, "kubernetes.io/os": "linux", key: value}},
+        "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name, "kubernetes.io/os": "linux", key: value, PLAYED[0]: PLAYED[1]}},
         "spec": {"taints": [{"key": key, "value": value, "effect": "NoSchedule"}]},
         "status": {"capacity": CAPACITY, "allocatable": CAPACITY, "runtimeHandlers": handlers},
     }
@@ -72,12 +74,12 @@ def create(lab: Lab, last: int, first: int = 1) -> None:
         fallback.create(lab, nodes)
         return
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(_api(lab.kubeconfig).create_node, nodes))
+        list(pool.map(core_api(lab.kubeconfig).create_node, nodes))
 
 
 def convert(lab: Lab, count: int) -> list[str]:
     """Stands in for the node part of site: the first ``count`` nodes get handler kata, their old pool is left, and they count as proven."""
-    api = _api(lab.kubeconfig)
+    api = core_api(lab.kubeconfig)
     key, value = POOL
     names = [f"build-{number}" for number in range(1, count + 1)]
     for name in names:
@@ -92,7 +94,7 @@ def convert(lab: Lab, count: int) -> list[str]:
 
 def revert(lab: Lab, count: int) -> None:
     """The first ``count`` nodes as they were registered."""
-    api = _api(lab.kubeconfig)
+    api = core_api(lab.kubeconfig)
     for number in range(1, count + 1):
         api.delete_node(f"build-{number}")
         api.create_node(_node(f"build-{number}"))
@@ -100,5 +102,5 @@ def revert(lab: Lab, count: int) -> None:
 
 def ready(lab: Lab) -> int:
     """How many nodes kwok keeps Ready."""
-    pages = itertools.chain.from_iterable(node.status.conditions or [] for node in _api(lab.kubeconfig).list_node().items)
+    pages = itertools.chain.from_iterable(node.status.conditions or [] for node in core_api(lab.kubeconfig).list_node().items)
     return sum(1 for condition in pages if condition.type == "Ready" and condition.status == "True")

@@ -28,7 +28,9 @@ from lab.paths import CACHE
 from lab.processes import Process, free_ports
 
 MIRROR = CACHE / "mirror"
-KATA_VERSIONS = {"3.27.0": ".tar.xz", "3.32.0": ".tar.zst", "4.1.0": ".tar.zst"}
+KATA_VERSIONS = {"3.27.0": ".tar.xz", "3.28.0": ".tar.zst", "3.32.0": ".tar.zst", "4.1.0": ".tar.zst"}
+# containerd 1.7 does not understand the shim of 2.3. Its own serves both, but cannot read Kata's options: leave the handler's config_path empty.
+KATA_OF_OLD = "3.28.0"
 # The folder of each component by the start of its variables' names.
 COMPONENTS = {"containerd": "containerd", "containerd_runc": "runc", "containerd_cni": "cni", "crictl": "crictl", "kata": "kata"}
 KATA_README = """This is not Kata Containers: it is a stand-in with the layout of its release, for tests on machines that cannot run virtual machines.
@@ -80,8 +82,8 @@ def build() -> Path:
         version, programs = parts["runc"]
         (files / f"runc/v{version}").mkdir(parents=True)
         (files / f"runc/v{version}/runc.amd64").write_bytes((programs / "runc").read_bytes())
-        shim = parts["containerd-2"][1] / "containerd-shim-runc-v2"
         for version, suffix in KATA_VERSIONS.items():
+            shim = parts["containerd-1.7" if version == KATA_OF_OLD else "containerd-2"][1] / "containerd-shim-runc-v2"
             _pack(files / f"kata/{version}/kata-static-{version}-amd64{suffix}", _kata(version, shim))
         (files / "images").mkdir()
         (files / "images/proof.tar").write_bytes(_images(_busybox(files.parent / "busybox")))

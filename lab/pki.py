@@ -1,4 +1,4 @@
-"""The lab's certificate authority and the API server's certificate; users authenticate by token."""
+"""The lab's certificate authority, and what it signs: the API server's certificate and those of nodes that join. Users authenticate by token."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ def _pem(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:
     return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
 
 
-def _builder(subject: str, issuer: str, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+def _builder(subject: str, issuer: str, key: ec.EllipticCurvePrivateKey, group: str = "") -> x509.CertificateBuilder:
+    organization = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, group)] if group else []
     now = datetime.datetime.now(datetime.UTC)
     return (
         x509.CertificateBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject)]))
+        .subject_name(x509.Name([*organization, x509.NameAttribute(NameOID.COMMON_NAME, subject)]))
         .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]))
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
@@ -44,7 +45,7 @@ def _usage(**allowed: bool) -> x509.KeyUsage:
 
 
 def write(directory: Path) -> None:
-    """Writes ca.crt, apiserver.crt, apiserver.key and the service account keys sa.key, sa.pub.
+    """Writes ca.crt, ca.key, apiserver.crt, apiserver.key and the service account keys sa.key, sa.pub.
 
     Made to pass Python 3.13's strict verification (RFC 5280: key usage and key identifiers are there).
     """
@@ -72,6 +73,7 @@ def write(directory: Path) -> None:
     public = account_key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     for name, content in {
         "ca.crt": ca.public_bytes(serialization.Encoding.PEM),
+        "ca.key": _pem(ca_key),
         "apiserver.crt": certificate.public_bytes(serialization.Encoding.PEM),
         "apiserver.key": _pem(key),
         "sa.key": _pem(account_key),
@@ -79,3 +81,19 @@ def write(directory: Path) -> None:
     }.items():
         (directory / name).touch(mode=0o600)
         (directory / name).write_bytes(content)
+
+
+def sign_client(directory: Path, user: str, group: str) -> tuple[bytes, bytes]:
+    """A certificate of the authority in ``directory`` that makes its bearer ``user`` of ``group``, and the key to it; both PEM."""
+    ca_key = serialization.load_pem_private_key((directory / "ca.key").read_bytes(), password=None)
+    assert isinstance(ca_key, ec.EllipticCurvePrivateKey)
+    key = ec.generate_private_key(ec.SECP256R1())
+    certificate = (
+        _builder(user, "lab-ca", key, group)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(digital_signature=True), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False)
+        .sign(ca_key, hashes.SHA256())
+    )
+    return certificate.public_bytes(serialization.Encoding.PEM), _pem(key)

@@ -16,11 +16,11 @@ const RATE = Number(process.env.LAB_RATE);
 const NAMESPACE = 'sd-builds';
 const CONFIG = '/api/v1/namespaces/sd/configmaps';
 const API = `http://127.0.0.1:${LAB_API_PORT}`;
-// The worker's rabbitmq.prefetchCount and messageReprocessLimit; its 5 s dead-letter and 5 min init timeout, ten times faster.
+// The worker's rabbitmq.prefetchCount and messageReprocessLimit; its 5 s dead-letter ten times faster; its init timeout as it is given.
 const PREFETCH = 20;
 const REPROCESS_LIMIT = 3;
 const DEAD_LETTER_MS = 500;
-const INIT_TIMEOUT_MS = 30000;
+const INIT_TIMEOUT_MS = Number(process.env.LAB_INIT_SECONDS) * 1000;
 const MAX_IN_FLIGHT = 500;
 // From a pod's creation until a kubelet has taken it on: more than this, and the machine does not keep up with the builds.
 const MAX_LAG_MS = 3000;

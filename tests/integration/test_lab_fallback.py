@@ -176,7 +176,7 @@ def test_what_it_cannot_do_is_said(offline: Offline, module: ModuleRunner) -> No
             "name": "build-1",
             "changed": False,
             "ready": False,
-            "reason": "Its kubelet reports no handlers, so kata cannot be seen: that takes Kubernetes 1.30 and containerd 1.7 or newer.",
+            "reason": "Its kubelet reports no handlers, so kata cannot be seen: that takes Kubernetes 1.30 and containerd 2.0 or newer.",
         }
     ]
     old = "lab: This lab has the older control plane (Kubernetes v1.20.2), whose hollow kubelets"

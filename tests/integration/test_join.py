@@ -1,0 +1,132 @@
+"""What a real machine needs of a lab to be one of its nodes, without a machine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+import time
+import typing as t
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from lab import join
+from lab.build import KUBELET, PARTS
+from lab.cluster import Lab
+from lab.e2e import release_variables
+from lab.paths import SOURCE
+from lab.processes import LabError, free_ports
+
+from .conftest import TOP
+
+NAME = "machine"
+
+
+@pytest.fixture
+def as_node(lab: Lab, tmp_path: Path) -> t.Iterator[t.Callable[..., subprocess.CompletedProcess[str]]]:
+    """kubectl with the identity that joining gives a machine."""
+    kubeconfig = tmp_path / "kubeconfig"
+    kubeconfig.write_bytes(join.kubeconfig(lab, NAME))
+
+    def run(*arguments: str, stdin: t.Any = None) -> subprocess.CompletedProcess[str]:
+        command = [lab.settings["programs"]["kubectl"], "--kubeconfig", str(kubeconfig), *arguments]
+        return subprocess.run(command, input=json.dumps(stdin), capture_output=True, text=True, check=False)
+
+    yield run
+    lab.kubectl("delete", "node", NAME, "--ignore-not-found")
+
+
+def node(name: str, **labels: str) -> dict[str, t.Any]:
+    return {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}}
+
+
+def test_the_kubelet_is_of_the_control_planes_version() -> None:
+    assert KUBELET.version == next(part.version for part in PARTS if part.name == "kubernetes")
+
+
+def test_a_machine_is_its_own_node_and_no_other(lab: Lab, as_node: t.Any) -> None:
+    assert as_node("auth", "whoami", "-o", "jsonpath={.status.userInfo.username}").stdout == f"system:node:{NAME}"
+    assert as_node("create", "-f", "-", stdin=node(NAME)).returncode == 0
+    other = as_node("label", "node", "build-1", "a=b")
+    assert other.returncode != 0
+    assert "forbidden" in other.stderr
+    assert as_node("create", "-f", "-", stdin=node("another")).returncode != 0
+    # It may not prove itself.
+    assert as_node("label", "node", NAME, "node-restriction.kubernetes.io/proven=true").returncode != 0
+
+
+def test_kwok_leaves_a_machine_alone(lab: Lab, as_node: t.Any) -> None:
+    as_node("create", "-f", "-", stdin=node(NAME))
+    lab.kubectl("create", "-f", "-", stdin=json.dumps(node("played", **{"screwdriver.cd/lab": "played"})))
+    try:
+        lab.kubectl("wait", "node/played", "--for=condition=Ready", "--timeout=60s")
+        assert "True" not in lab.kubectl("get", "node", NAME, "-o", "jsonpath={.status.conditions[*].status}")
+        with pytest.raises(LabError, match=f"^Node {NAME} of lab {lab.name} is not Ready after 0 s: look at 'journalctl -u kubelet' there.$"):
+            join.wait_ready(lab, NAME, 0)
+    finally:
+        lab.kubectl("delete", "node", "played")
+
+
+@pytest.fixture(scope="module")
+def images() -> t.Iterator[str]:
+    """The address of the registry."""
+    (port,) = free_ports(1)
+    process = subprocess.Popen([sys.executable, "-m", "lab.registry", "--port", str(port)], cwd=TOP)
+    deadline = time.monotonic() + 600
+    while True:
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/v2/", timeout=5).close()
+            break
+        except OSError:
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.1)
+    yield f"http://127.0.0.1:{port}/v2"
+    process.terminate()
+    process.wait()
+
+
+def fetch(url: str) -> bytes:
+    with urllib.request.urlopen(url, timeout=30) as answer:
+        return answer.read()
+
+
+@pytest.mark.parametrize(
+    ("name", "entrypoint", "layers"),
+    [("library/node/manifests/22", "/bin/sh", 2), ("screwdrivercd/launcher/manifests/stable", "/bin/sh", 3), ("pause/manifests/3.10.1", "/bin/sleep", 1)],
+)
+def test_an_image_is_whole(images: str, name: str, entrypoint: str, layers: int) -> None:
+    manifest = json.loads(fetch(f"{images}/{name}"))
+    repository = name.split("/manifests/")[0]
+    for part in (manifest["config"], *manifest["layers"]):
+        content = fetch(f"{images}/{repository}/blobs/{part['digest']}")
+        assert (f"sha256:{hashlib.sha256(content).hexdigest()}", len(content)) == (part["digest"], part["size"])
+    config = json.loads(fetch(f"{images}/{repository}/blobs/{manifest['config']['digest']}"))
+    assert config["config"]["Entrypoint"][0] == entrypoint
+    assert config["rootfs"]["diff_ids"] == [layer["digest"] for layer in manifest["layers"]]
+    assert len(manifest["layers"]) == layers
+
+
+def test_what_is_not_there_is_not_found(images: str) -> None:
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        fetch(f"{images}/library/node/blobs/sha256:{'0' * 64}")
+
+
+def test_the_launcher_runs_the_script_of_a_build_pod(tmp_path: Path) -> None:
+    said = subprocess.run([SOURCE / "launcher" / "launcher_entrypoint.sh", "echo one; echo two"], capture_output=True, text=True, check=True).stdout
+    assert said == "one\ntwo\n"
+
+
+def test_the_real_release_is_taken_where_virtual_machines_run() -> None:
+    real, stand_in = release_variables(True), release_variables(False)
+    assert real["kata_base_url"].startswith("https://github.com/kata-containers/")
+    assert (real["kata_checksums"], real["node_proof_require_guest_kernel"], real["node_proof_require_block_root"]) == ({}, True, True)
+    assert {name: value for name, value in stand_in.items() if "require" in name} == {
+        "kata_require_virtualization": False,
+        "node_proof_require_guest_kernel": False,
+        "node_proof_require_block_root": False,
+    }
+    assert set(real) & set(stand_in) == {name for name in stand_in if "require" in name}
