@@ -208,21 +208,17 @@ def test_slices_see_what_one_call_sees(gate: Gate) -> None:
     gate.create(*names("vm", 4), kata=False)
     withdrawn = f"{gate.mark}-vm0"
     gate.lab.kubectl("delete", "pod", withdrawn, "-n", "sd-builds", "--wait=false")
-    evidence = begun
-    calls = 0
+    sliced, calls = gate(slice=1, evidence=begun), 1
     deadline = time.monotonic() + 180
-    while calls < 4 or sum(pod["status"]["phase"] == "Succeeded" for pod in gate.pods()) < 11:
-        assert time.monotonic() < deadline
-        evidence = gate(slice=1, evidence=evidence)["evidence"]
-        calls += 1
-    sliced = gate(slice=1, evidence=evidence)
-    whole = gate(slice=1, evidence=begun)
-    assert sliced["observed_seconds"] > whole["observed_seconds"]
+    while calls < 4 or sliced["executors"]["k8s-kata"]["ended"] != {"ok": 8} or sliced["executors"]["k8s-vm"]["ended"] != {"ok": 3}:
+        assert time.monotonic() < deadline, sliced
+        sliced, calls = gate(slice=1, evidence=sliced["evidence"]), calls + 1
+    # Long enough to be told all of it again, also by a slow machine.
+    whole = gate(slice=15, evidence=begun)
     for key in ("executors", "share_seen", "excluded_on_kata", "baseline", "suspects", "gaps"):
         assert sliced[key] == whole[key]
-    assert sliced["executors"]["k8s-kata"]["ended"] == {"ok": 8}
     figures = sliced["executors"]["k8s-vm"]
-    assert (figures["builds"], figures["started"], figures["withdrawn"], figures["ended"]) == (4, 3, 1, {"ok": 3})
+    assert (figures["builds"], figures["started"], figures["withdrawn"]) == (4, 3, 1)
     assert (sliced["evidence"]["running"], sliced["evidence"]["waiting"]) == ([], {})
 
 
@@ -243,20 +239,26 @@ def test_a_watch_goes_on_across_a_restart_of_the_api_server(gate: Gate, lab: Lab
     assert len(gate.setups(kata=True)) == 12
 
 
-def test_history_that_the_api_server_has_forgotten_is_a_gap(gate: Gate) -> None:
+def test_history_that_the_api_server_has_forgotten_is_a_gap(gate: Gate, lab: Lab) -> None:
     gate.create("old", kata=True)
     gate.wait("Succeeded", 1)
     begun = gate.begin()
     gate.create(*names("seen", 2), kata=True)
     result = gate(slice=1, evidence=begun)
+    deadline = time.monotonic() + 180
     # A slow machine may need more than a second to begin to watch.
     while result["executors"]["k8s-kata"]["builds"] < 2:
+        assert time.monotonic() < deadline, result
         result = gate(slice=1, evidence=result["evidence"])
     evidence = result["evidence"]
     time.sleep(1)
     gate.create(*names("missed", 3), kata=True)
     gate.wait("Succeeded", 6)
-    # Older than anything that the API server keeps: it answers 410.
+    # A new API server knows nothing older than its start: it answers 410.
+    server = lab.process("kube-apiserver")
+    server.kill()
+    server.restart()
+    lab.wait_ready()
     result = gate(slice=1, evidence={**evidence, "resource_version": "1"})
     assert (result["gaps"], result["executors"]["k8s-kata"]["builds"], result["executors"]["k8s-kata"]["ended"]) == (1, 5, {"ok": 5})
     assert gate(slice=1, evidence=result["evidence"])["gaps"] == 1
