@@ -23,12 +23,18 @@ from pathlib import Path
 
 import yaml
 
-from lab.build import NODE_PARTS, BuildError, build_part, locked, say
+from lab.build import NODE_PARTS, BuildError, apt_get, build_part, install_packages, locked, say
 from lab.paths import CACHE
 from lab.processes import Process, free_ports
 
 MIRROR = CACHE / "mirror"
 KATA_VERSIONS = {"3.27.0": ".tar.xz", "3.28.0": ".tar.zst", "3.32.0": ".tar.zst", "4.1.0": ".tar.zst"}
+# What packs the archives, and Debian's package of it.
+PACKERS = {"xz": "xz-utils", "zstd": "zstd"}
+# Since 4.1 each shim has an archive of its own.
+KATA_APART = ("4.1.0",)
+# The folder of each shim's files in a release.
+GO, RUST = "", "runtime-rs/"
 # containerd 1.7 does not understand the shim of 2.3. Its own serves both, but cannot read Kata's options: leave the handler's config_path empty.
 KATA_OF_OLD = "3.28.0"
 # The folder of each component by the start of its variables' names.
@@ -70,6 +76,8 @@ def build() -> Path:
     with locked(MIRROR / "lock"):
         if target.exists():
             return target
+        if missing := [package for program, package in PACKERS.items() if not shutil.which(program)]:
+            install_packages(f"The mirror's archives are packed with {' and '.join(PACKERS)}", missing)
         say("Packing the mirror's archives (once)")
         files = target.with_suffix(".part") / "files"
         for name in ("containerd-1.7", "containerd-2"):
@@ -84,7 +92,10 @@ def build() -> Path:
         (files / f"runc/v{version}/runc.amd64").write_bytes((programs / "runc").read_bytes())
         for version, suffix in KATA_VERSIONS.items():
             shim = parts["containerd-1.7" if version == KATA_OF_OLD else "containerd-2"][1] / "containerd-shim-runc-v2"
-            _pack(files / f"kata/{version}/kata-static-{version}-amd64{suffix}", _kata(version, shim))
+            go, rust = _kata(version, shim, GO), _kata(version, shim, RUST)
+            apart = {"kata-static": rust, "kata-go-static": go} if version in KATA_APART else {"kata-static": {**rust, **go}}
+            for name, members in apart.items():
+                _pack(files / f"kata/{version}/{name}-{version}-amd64{suffix}", members)
         (files / "images").mkdir()
         (files / "images/proof.tar").write_bytes(_images(_busybox(files.parent / "busybox")))
         (files.parent / "variables.yml").write_text(yaml.safe_dump(_variables(files, parts)))
@@ -110,26 +121,26 @@ def _variables(files: Path, parts: dict[str, tuple[str, Path]]) -> dict[str, t.A
     }
 
 
-def _kata(version: str, shim: Path) -> dict[str, Path | str]:
+def _kata(version: str, shim: Path, folder: str) -> dict[str, Path | str]:
+    """The part of a release that belongs to one shim, and what both have."""
     members: dict[str, Path | str] = {
         "./opt/kata/README.stand-in": KATA_README,
         "./opt/kata/VERSION": f"{version}\n",
-        "./opt/kata/bin/containerd-shim-kata-v2": shim,
-        "./opt/kata/runtime-rs/bin/containerd-shim-kata-v2": shim,
+        f"./opt/kata/{folder}bin/containerd-shim-kata-v2": shim,
     }
     for name, section in KATA_CONFIGURATIONS.items():
-        members[f"./opt/kata/share/defaults/kata-containers/{name}"] = KATA_CONFIGURATION.format(section=section)
+        if name.startswith(RUST) == (folder == RUST):
+            members[f"./opt/kata/share/defaults/kata-containers/{name}"] = KATA_CONFIGURATION.format(section=section)
     return members
 
 
 def _busybox(work: Path) -> bytes:
     """Debian's static busybox: what the images are made of, since no registry is needed."""
+    if not shutil.which("apt-get"):
+        raise BuildError("The mirror's images are made of Debian's busybox-static: there is no apt-get here to download it with.")
     work.mkdir()
-    try:
-        subprocess.run(["apt-get", "-qq", "-o", "APT::Sandbox::User=root", "download", "busybox-static"], cwd=work, check=True, capture_output=True)
-        subprocess.run(["dpkg-deb", "-x", str(next(work.glob("*.deb"))), "root"], cwd=work, check=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        raise BuildError("busybox-static could not be downloaded with apt-get: the mirror's images need a Debian host after 'apt-get update'.") from error
+    apt_get("-o", "APT::Sandbox::User=root", "download", "busybox-static", directory=work)
+    subprocess.run(["dpkg-deb", "-x", str(next(work.glob("*.deb"))), "root"], cwd=work, check=True)
     content = next(path for path in (work / "root").rglob("bin/busybox") if path.is_file()).read_bytes()
     shutil.rmtree(work)
     return content
