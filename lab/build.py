@@ -19,7 +19,7 @@ from pathlib import Path
 from lab.paths import BINARIES, CACHE, SOURCE
 
 if t.TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 GO_MINIMUM = (1, 26)
 NODE_MINIMUM = 20
@@ -197,15 +197,28 @@ def build_part(part: Part) -> Path:
 def _require_c() -> None:
     """Installs the C compiler and libseccomp where they are missing on a Debian host."""
     found = shutil.which("gcc") and shutil.which("pkg-config")
-    if found and subprocess.run(["pkg-config", "--exists", "libseccomp"], check=False).returncode == 0:
-        return
-    command = ["apt-get", "install", "--yes", "--quiet", "--no-install-recommends", *C_PACKAGES]
+    if not found or subprocess.run(["pkg-config", "--exists", "libseccomp"], check=False).returncode:
+        install_packages("runc is built with gcc, pkg-config and libseccomp with its headers", C_PACKAGES)
+
+
+def install_packages(why: str, packages: Sequence[str]) -> None:
+    """Installs packages of Debian. ``why`` is what somebody on another system is told."""
     if os.geteuid() != 0 or not shutil.which("apt-get"):
-        raise BuildError(f"gcc, pkg-config and libseccomp with its headers must be installed to build runc; on Debian: {' '.join(command)}")
-    say(f"Installing {' and '.join(C_PACKAGES)}")
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise BuildError(f"{' '.join(command)} failed. Run 'apt-get update' and try again. It said:\n{done.stderr[-1000:]}")
+        raise BuildError(f"{why}: install that first; on Debian: apt-get install {' '.join(packages)}")
+    say(f"Installing {' and '.join(packages)}")
+    apt_get("install", "--yes", "--no-install-recommends", *packages)
+
+
+def apt_get(*arguments: str, directory: Path | None = None) -> None:
+    """Runs apt-get in ``directory``; once more with new lists of packages where it fails, since a fresh machine has none."""
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    for command in (arguments, ("update",), arguments):
+        done = subprocess.run(
+            ["apt-get", "-qq", *command], cwd=directory, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        )
+        if command == arguments and done.returncode == 0:
+            return
+    raise BuildError(f"apt-get {' '.join(arguments)} failed, also after apt-get update. It said:\n{done.stderr[-1000:]}")
 
 
 def _run_go(arguments: list[str], part: Part, env: dict[str, str]) -> None:

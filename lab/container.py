@@ -19,7 +19,7 @@ from pathlib import Path
 
 import yaml
 
-from lab.build import locked, say
+from lab.build import install_packages, locked, say
 from lab.paths import CACHE, SOURCE
 from lab.processes import LabError, Process
 
@@ -72,15 +72,8 @@ def _require_tools() -> None:
     """Installs what is missing where this is a Debian host."""
     if os.geteuid() != 0:
         raise LabError("Containers need root: run as root, or name a spare machine in KATA_NODE_INVENTORY.")
-    missing = sorted({package for tool, package in TOOLS.items() if not shutil.which(tool)})
-    if not missing:
-        return
-    if not shutil.which("apt-get"):
-        raise LabError(f"{' and '.join(missing)} must be installed to run containers.")
-    say(f"Installing {' and '.join(missing)}")
-    done = subprocess.run(["apt-get", "install", "--yes", "--quiet", "--no-install-recommends", *missing], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise LabError(f"apt-get install {' '.join(missing)} failed. Run 'apt-get update' and try again. It said:\n{done.stderr[-1000:]}")
+    if missing := sorted({package for tool, package in TOOLS.items() if not shutil.which(tool)}):
+        install_packages(f"Containers need {' and '.join(missing)}", missing)
 
 
 def build() -> Path:
