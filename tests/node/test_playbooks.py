@@ -110,11 +110,12 @@ def test_from_a_bare_machine_and_back(playbooks: Playbooks, tmp_path: Path) -> N
     made = files(node)
     refused = playbooks("remove")
     assert "Sandboxes of Kata still run on node1. Drain the node first (playbook remove does), then run again." in refused.stdout
-    # containerd leaves the shim of a pod that it was restarted under, and nothing runs in that.
     node.run(END_PODS)
     assert changed(playbooks.done("remove", "--check"))
     assert files(node) == made
     playbooks.done("remove")
     assert files(node) == before
     assert node.run("ls -A /var/lib/containerd", check=False) == ""
+    # Nor the shim of the pod that containerd was restarted under, which containerd leaves.
+    assert node.run("pgrep -af '[c]ontainerd-shim-kata'", check=False) == ""
     assert changed(playbooks.done("remove")) == 0
