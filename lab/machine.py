@@ -22,10 +22,10 @@ class Machine:
         shown = subprocess.run(["ansible-inventory", "-i", self.inventory, "--host", name], capture_output=True, text=True, check=True).stdout
         host: dict[str, t.Any] = json.loads(shown)
         user = host.get("ansible_user", "root")
-        self._sudo = [] if user == "root" else ["sudo", "-n"]
+        self.sudo = [] if user == "root" else ["sudo", "-n"]
         self._options = ["-o", "BatchMode=yes", "-o", "ConnectTimeout=5", "-p", str(host.get("ansible_port", 22)), "-l", str(user)]
         self._options += shlex.split(host.get("ansible_ssh_common_args", ""))
-        if key := host.get("ansible_ssh_private_key_file"):
+        if key := host.get("ansible_ssh_private_key_file") or host.get("ansible_private_key_file"):
             self._options += ["-i", key]
         self._address = str(host.get("ansible_host", name))
         self._shared = ["-o", "ControlMaster=auto", "-o", "ControlPersist=60", "-o", f"ControlPath={directory}/ssh-%C"]
@@ -36,7 +36,7 @@ class Machine:
 
     def command(self, script: str) -> list[str]:
         """The command that runs a script there as root."""
-        return ["ssh", *self._shared, *self._options, self._address, shlex.join([*self._sudo, "bash", "-c", script])]
+        return ["ssh", *self._shared, *self._options, self._address, shlex.join([*self.sudo, "bash", "-c", script])]
 
     def run(self, script: str, check: bool = True, stdin: bytes = b"", timeout: float | None = None) -> str:
         """What a script said. One that fails is an error unless ``check`` is false."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import subprocess
 import threading
 import time
@@ -22,6 +21,7 @@ import pytest
 
 from lab import mirror as lab_mirror
 from lab.container import Nodes
+from lab.machine import Machine
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,20 +38,10 @@ SETTINGS = {
 }
 
 
-class Node:
+class Node(Machine):
     def __init__(self, inventory: str, directory: Path) -> None:
-        self._inventory = inventory
+        super().__init__(inventory, HOST, directory)
         self._directory = directory
-        shown = subprocess.run(["ansible-inventory", "-i", inventory, "--host", HOST], capture_output=True, text=True, check=True).stdout
-        host: dict[str, t.Any] = json.loads(shown)
-        self._sudo = [] if host.get("ansible_user", "root") == "root" else ["sudo", "-n"]
-        self._ssh = ["ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=5", "-o", "ControlMaster=auto", "-o", "ControlPersist=60"]
-        self._ssh += ["-o", f"ControlPath={directory}/ssh-%C", "-p", str(host.get("ansible_port", 22))]
-        self._ssh += ["-l", str(host.get("ansible_user", "root"))]
-        self._ssh += shlex.split(host.get("ansible_ssh_common_args", ""))
-        if key := host.get("ansible_ssh_private_key_file") or host.get("ansible_private_key_file"):
-            self._ssh += ["-i", key]
-        self._ssh.append(host.get("ansible_host", HOST))
 
     @contextmanager
     def tunnel(self, *ports: int, proxy: int | None = None) -> Iterator[None]:
@@ -59,8 +49,7 @@ class Node:
         forwards = [word for port in ports for word in ("-R", f"127.0.0.1:{port}:127.0.0.1:{port}")]
         if proxy:
             ports, forwards = (*ports, proxy), [*forwards, "-R", f"127.0.0.1:{proxy}"]
-        options = ["-o", "ControlPath=none", "-o", "ExitOnForwardFailure=yes", "-N", *forwards]
-        process = subprocess.Popen([*self._ssh[:-1], *options, self._ssh[-1]], stdin=subprocess.DEVNULL)
+        process = subprocess.Popen(self.ssh("-o", "ExitOnForwardFailure=yes", "-N", *forwards), stdin=subprocess.DEVNULL)
         try:
             self.run(f"for port in {' '.join(map(str, ports))}; do until (: </dev/tcp/127.0.0.1/$port) 2>/dev/null; do sleep 0.1; done; done")
             yield
@@ -68,19 +57,10 @@ class Node:
             process.terminate()
             process.wait()
 
-    def command(self, script: str) -> list[str]:
-        return [*self._ssh, shlex.join([*self._sudo, "bash", "-c", script])]
-
-    def run(self, script: str, check: bool = True) -> str:
-        """What a script said; a script that fails fails the test unless ``check`` is false."""
-        done = subprocess.run(self.command(script), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-        assert not check or done.returncode == 0, f"{script}: exit code {done.returncode}\n{done.stdout}{done.stderr}"
-        return done.stdout.strip()
-
     def start(self, tasks: list[dict[str, t.Any]], *options: str, killed_at: str = "") -> subprocess.Popen[str]:
         """A running playbook; ``killed_at`` names the task in which it is killed, with all that it started."""
         playbook = self._directory / "play.yml"
-        playbook.write_text(json.dumps([{"hosts": HOST, "gather_facts": False, "become": bool(self._sudo), "tasks": tasks}]))
+        playbook.write_text(json.dumps([{"hosts": HOST, "gather_facts": False, "become": bool(self.sudo), "tasks": tasks}]))
         (self._directory / "results").write_text("")
         settings = {
             "ANSIBLE_LIBRARY": str(Path(__file__).parent / "library"),
@@ -89,12 +69,12 @@ class Node:
             "KATA_TEST_KILLED_AT": killed_at,
             "KATA_TEST_RESULTS": str(self._directory / "results"),
         }
-        command = ["ansible-playbook", "-i", self._inventory, "--diff", *options, str(playbook)]
+        command = ["ansible-playbook", "-i", self.inventory, "--diff", *options, str(playbook)]
         return subprocess.Popen(command, cwd=TOP, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, **SETTINGS, **settings})
 
     def playbook(self, name: str, *options: str) -> subprocess.CompletedProcess[str]:
         """A whole playbook of the collection, on the inventory of this machine."""
-        command = ["ansible-playbook", "-i", self._inventory, *options, name]
+        command = ["ansible-playbook", "-i", self.inventory, *options, name]
         return subprocess.run(
             command, cwd=TOP, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, **SETTINGS}, check=False
         )
@@ -120,13 +100,10 @@ class Node:
         """Takes away what the roles make."""
         self.run(CLEAN, check=False)
 
-    def _disconnect(self) -> None:
-        subprocess.run([*self._ssh[:-1], "-O", "exit", self._ssh[-1]], capture_output=True, check=False)
-
     def reboot(self) -> None:
         before = self.run("cat /proc/sys/kernel/random/boot_id")
         self.run("systemctl reboot", check=False)
-        self._disconnect()
+        self.disconnect()
         deadline = time.monotonic() + BOOT_TIMEOUT
         while self.run("cat /proc/sys/kernel/random/boot_id", check=False) in ("", before):
             assert time.monotonic() < deadline, f"not back {BOOT_TIMEOUT} s after a reboot"
@@ -154,7 +131,7 @@ class Container(Node):
         super().__init__(str(nodes.up()), directory)
 
     def reset(self) -> None:
-        self._disconnect()
+        self.disconnect()
         self._nodes.up()
 
 
