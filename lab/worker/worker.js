@@ -21,6 +21,8 @@ const PREFETCH = 20;
 const REPROCESS_LIMIT = 3;
 const DEAD_LETTER_MS = 500;
 const INIT_TIMEOUT_MS = Number(process.env.LAB_INIT_SECONDS) * 1000;
+// Ten times faster than Screwdriver's own 90 minutes.
+const BUILD_TIMEOUT_MS = 540 * 1000;
 const MAX_IN_FLIGHT = 500;
 // From a pod's creation until a kubelet has taken it on: more than this, and the machine does not keep up with the builds.
 const MAX_LAG_MS = 3000;
@@ -167,6 +169,15 @@ async function stop(build) {
     }
 }
 
+/** A build that does not end is stopped, as Screwdriver does: its node may never say what became of it. */
+async function timeOut(build) {
+    build.over = true;
+    build.timed_out = true;
+    stats.running -= 1;
+    await stop(build);
+    record(build, 'Failed');
+}
+
 async function verify(build) {
     if (!builds.has(build.id) || build.started) return;
     let why = 'no answer to verify';
@@ -199,7 +210,7 @@ async function start(build) {
 
         await started;
         build.posted = Date.now();
-        build.timer = setTimeout(() => verify(build), INIT_TIMEOUT_MS);
+        if (!build.started) build.timer = setTimeout(() => verify(build), INIT_TIMEOUT_MS);
         build.executor = router.picked;
         stats.executors[router.picked] = (stats.executors[router.picked] || 0) + 1;
     } catch (err) {
@@ -225,6 +236,8 @@ function podSeen(type, pod) {
     if (startTime || conditions.some(({ reason }) => reason === 'Unschedulable')) build.taken = true;
     if (!build.started && ['Running', 'Succeeded', 'Failed'].includes(phase)) {
         build.started = new Date().toISOString();
+        clearTimeout(build.timer);
+        build.timer = setTimeout(() => timeOut(build), BUILD_TIMEOUT_MS);
         stats.running += 1;
         if (pod.spec.runtimeClassName === 'kata' && EXCLUDED.test(build.image)) stats.excluded_on_kata += 1;
     }
