@@ -415,6 +415,9 @@ class EndToEnd:
         if not os.environ.get("KATA_NODE_INVENTORY") and self._scenario.exists():
             self._molecule("destroy")
         self.lab.down()
+        if hasattr(self, "witness"):
+            self.witness.over.set()
+            self.witness.join(10)
 
 
 def _pin(part: str) -> str:

@@ -19,16 +19,17 @@ NAMESPACE = "sd-builds"
 
 
 class Witness(threading.Thread):
-    """Watches build pods until the program ends. ``pods`` has the last that was seen of each, by the number of its build."""
+    """Watches build pods until it is over and the lab is gone. ``pods`` has the last that was seen of each, by the number of its build."""
 
     def __init__(self, lab: Lab) -> None:
         super().__init__(daemon=True)
         self.lab = lab
         self.pods: dict[int, Pod] = {}
+        self.over = threading.Event()
 
     def run(self) -> None:
         api = fleet.core_api(self.lab.kubeconfig)
-        while True:
+        while not self.over.wait(0.5):
             # The API server ends each watch after a while, and all of them with itself.
             with suppress(Exception):
                 for event in kubernetes.watch.Watch().stream(api.list_namespaced_pod, NAMESPACE, label_selector="tier=builds"):
