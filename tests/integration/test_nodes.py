@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import sys
 import typing as t
 from pathlib import Path
 
@@ -18,6 +19,8 @@ NAMESPACE = "nodes"
 # kwok ends pods of tier=builds by itself; those of this tier run until a test ends them.
 ENDLESS = "tier=endless-builds"
 READY = "kata.screwdriver.cd/ready"
+# A host of a node's name that is this machine, as Ansible takes localhost.
+LOCAL = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
 CORDONED = "kata.screwdriver.cd/cordoned"
 PROVEN = "kata.screwdriver.cd/proven"
 
@@ -35,7 +38,7 @@ class Nodes:
     def __call__(self, *tasks: dict[str, t.Any], check: bool = False, host: str = NODE, **variables: t.Any) -> subprocess.CompletedProcess[str]:
         path = self.lab.directory / "nodes.yml"
         path.write_text(json.dumps([{"hosts": "all", "gather_facts": False, "tasks": list(tasks)}]))
-        defaults = {"ansible_connection": "local", "cluster_build_selector": ENDLESS, "cluster_join_timeout": 5}
+        defaults = {**LOCAL, "cluster_build_selector": ENDLESS, "cluster_join_timeout": 5}
         return self.playbook(path, "-i", f"{host},", *(["--check"] if check else []), **{**defaults, **variables})
 
     def done(self, *tasks: dict[str, t.Any], **variables: t.Any) -> str:
@@ -194,7 +197,7 @@ def test_a_failed_node_stops_the_next_batch(nodes: Nodes) -> None:
     nodes.build("long")
     both = nodes.lab.directory / "inventory"
     both.write_text(f"[kata_nodes]\n{NODE}\nbuild-4\n")
-    variables = {"ansible_connection": "local", "cluster_build_selector": ENDLESS, "cluster_drain_timeout": 0}
+    variables = {**LOCAL, "cluster_build_selector": ENDLESS, "cluster_drain_timeout": 0}
     stopped = nodes.playbook("playbooks/site.yml", "-i", str(both), **variables)
     assert stopped.returncode != 0
     assert "build-4" not in stopped.stdout
@@ -213,7 +216,7 @@ def test_a_proof_gives_the_label_and_takes_it(nodes: Nodes) -> None:
     assert nodes.mark(READY) == "true"
     told = nodes(role("mark", cluster_failure="No pod ran."), role("report"), cluster_hosts=[NODE])
     assert (told.returncode != 0, nodes.mark(READY), nodes.cordoned()) == (True, None, False)
-    assert re.search(rf"{NODE} +FAILED .*Ready, not in the pool", told.stdout)
+    assert re.search(rf"{NODE} +FAILED .*Ready, not in the pool", told.stdout), told.stdout
     assert "    No pod ran." in told.stdout
     assert f"{NODE} failed: see the table." in told.stdout
 
