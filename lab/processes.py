@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -26,12 +27,21 @@ class LabError(Exception):
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports on loopback that nothing listens on; all held at once, so that they differ."""
+    """Ports on loopback that nothing listens on; all held at once, so that they differ.
+
+    None of them is one that the kernel gives to connections: while a server restarts, such a connection could take its port.
+    """
+    first_given = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for unused in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
+        ports: list[int] = []
+        for port in random.sample(range(10000, max(first_given, 20000)), 1000):
+            one = stack.enter_context(socket.socket())
+            with suppress(OSError):
+                one.bind(("127.0.0.1", port))
+                ports.append(port)
+            if len(ports) == count:
+                return ports
+    raise LabError(f"No {count} free ports were found on loopback between 10000 and {first_given}.")
 
 
 def _started(pid: int) -> str | None:
