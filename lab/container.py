@@ -19,7 +19,7 @@ from pathlib import Path
 
 import yaml
 
-from lab.build import install_packages, locked, say
+from lab.build import BuildError, install_packages, locked, say
 from lab.paths import CACHE, SOURCE
 from lab.processes import LabError, Process
 
@@ -247,7 +247,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *unused: sys.exit(143))
     try:
         options.function(Nodes(options.name), options)
-    except LabError as error:
+    except (BuildError, LabError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0

@@ -25,7 +25,7 @@ import yaml
 
 from lab.build import NODE_PARTS, BuildError, apt_get, build_part, install_packages, locked, say
 from lab.paths import CACHE
-from lab.processes import Process, free_ports
+from lab.processes import LabError, Process, free_ports
 
 MIRROR = CACHE / "mirror"
 KATA_VERSIONS = {"3.27.0": ".tar.xz", "3.28.0": ".tar.zst", "3.32.0": ".tar.zst", "4.1.0": ".tar.zst"}
@@ -274,7 +274,7 @@ def main() -> int:
             Process(options.directory, "mirror").stop()
         else:
             serve(options.port, options.log).serve_forever()
-    except BuildError as error:
+    except (BuildError, LabError) as error:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
