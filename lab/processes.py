@@ -46,12 +46,13 @@ def free_ports(count: int) -> list[int]:
 
 
 def _started(pid: int) -> str | None:
-    """The kernel's start time of a process (clock ticks since boot), None where it is gone or a zombie."""
+    """The kernel's start time of a process (clock ticks since boot), None where all of it has ended."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     except OSError:
         return None
-    return None if fields[0] == "Z" else fields[19]
+    # The first thread may have ended before the others, which hold what is open, a server's port too (proc_pid_stat(5): state, num_threads).
+    return None if fields[0] == "Z" and int(fields[17]) <= 1 else fields[19]
 
 
 class Process:

@@ -15,6 +15,7 @@ import pytest
 
 from lab.cluster import ORDER, Lab
 from lab.paths import LABS
+from lab.processes import Process
 
 from .conftest import NODES, TOP
 
@@ -127,6 +128,21 @@ def test_one_that_is_killed_is_cleared_by_the_next_up(other: Lab) -> None:
     code, out = run(other, "up", "--nodes", "1")
     assert code == 0, out
     assert len(running(other)) == len(ORDER) - 1
+
+
+def test_a_process_has_ended_when_its_last_thread_has(tmp_path: Path) -> None:
+    """Else a server that is restarted may find its own port taken."""
+    ends_its_first_thread = "import threading, time, ctypes; threading.Thread(target=time.sleep, args=(600,)).start(); ctypes.CDLL(None).pthread_exit(None)"
+    process = Process(tmp_path, "threads")
+    process.start([sys.executable, "-c", ends_its_first_thread])
+    pid = process.pid
+    deadline = time.monotonic() + 60
+    while "Z" not in Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1]:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert process.pid == pid
+    process.stop()
+    assert process.pid is None
 
 
 def test_a_lab_that_is_not_there(other: Lab) -> None:
