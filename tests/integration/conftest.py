@@ -30,6 +30,17 @@ def lab() -> t.Iterator[Lab]:
         own.down()
 
 
+@pytest.fixture(scope="module")
+def namespace(lab: Lab, request: pytest.FixtureRequest) -> t.Iterator[None]:
+    """The namespace that a test module names NAMESPACE, once it takes pods."""
+    name = request.module.NAMESPACE
+    lab.kubectl("create", "namespace", name)
+    # Pods are refused until the controller manager has made it.
+    lab.kubectl("wait", "--for=create", "serviceaccount/default", "-n", name, "--timeout=120s")
+    yield
+    lab.kubectl("delete", "namespace", name, "--wait=false")
+
+
 class ModuleRunner:
     """Runs a module as Ansible does, in a process of its own, and returns the JSON that it printed."""
 

@@ -18,6 +18,7 @@ if t.TYPE_CHECKING:
 Writes = t.Callable[[], list[dict[str, t.Any]]]
 ANNOTATION = "kata.screwdriver.cd/cordoned"
 NODES = ("build-1", "build-2", "build-3")
+pytestmark = pytest.mark.usefixtures("namespace")
 NAMESPACE = "drain"
 # kwok ends pods of tier=builds by itself; those of this tier run until a test ends them.
 ENDLESS = "tier=endless-builds"
@@ -92,15 +93,6 @@ class Drain:
         lines = self.lab.kubectl("get", "--raw", "/metrics").splitlines()
         marks = ("apiserver_longrunning_requests{", 'resource="pods"', 'scope="namespace"', 'verb="WATCH"')
         return sum(int(float(line.rsplit(" ", 1)[1])) for line in lines if all(mark in line for mark in marks))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def namespace(lab: Lab) -> t.Iterator[None]:
-    lab.kubectl("create", "namespace", NAMESPACE)
-    # Pods are refused until the controller manager has made it.
-    lab.kubectl("wait", "--for=create", "serviceaccount/default", "-n", NAMESPACE, "--timeout=120s")
-    yield
-    lab.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
 
 
 @pytest.fixture

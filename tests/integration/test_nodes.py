@@ -15,6 +15,7 @@ from lab.cluster import Lab
 
 Writes = t.Callable[[], list[dict[str, t.Any]]]
 NODE = "build-3"
+pytestmark = pytest.mark.usefixtures("namespace")
 NAMESPACE = "nodes"
 # kwok ends pods of tier=builds by itself; those of this tier run until a test ends them.
 ENDLESS = "tier=endless-builds"
@@ -77,14 +78,6 @@ class Nodes:
         """As a kubelet tells what its containerd knows."""
         status = {"status": {"runtimeHandlers": [{"name": name} for name in ("", "runc", *names)]}}
         self.lab.kubectl("patch", "node", NODE, "--subresource=status", "--type=merge", "-p", json.dumps(status))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def namespace(lab: Lab) -> t.Iterator[None]:
-    lab.kubectl("create", "namespace", NAMESPACE)
-    lab.kubectl("wait", "--for=create", "serviceaccount/default", "-n", NAMESPACE, "--timeout=120s")
-    yield
-    lab.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
 
 
 @pytest.fixture
