@@ -28,6 +28,8 @@ NEW_EXTENT = 4 * MIB
 TAG = "screwdriver.kata"
 MAX_NAMED = 3
 PHYSICAL_VOLUME = "an LVM physical volume"
+# LVM's own word in pvs for the volume group of a physical volume that is marked as used and that no volume group has.
+UNKNOWN_GROUP = "[unknown]"
 NAME = re.compile(r"[A-Za-z0-9_+.][A-Za-z0-9_+.-]*")
 RESERVED = re.compile(r"^(snapshot|pvmove|\.\.?$)|_(cdata|cmeta|corig|cpool|cvol|mimage|mlog|pmspare|rimage|rmeta|tdata|tmeta|vdata|vorigin|wcorig)\b")
 PARTITION_TABLES = ("atari", "bsd", "dos", "gpt", "mac", "minix", "PMBR", "sgi", "sun")
@@ -85,7 +87,7 @@ class Device:
     mounts: tuple[str, ...] = ()
     holders: tuple[str, ...] = ()
     busy: bool = False
-    # None: no physical volume. Empty: one of no volume group.
+    # None: no physical volume. Empty: one of no volume group. UNKNOWN_GROUP: one whose volume group is gone.
     group: str | None = None
 
 
@@ -317,6 +319,8 @@ def refuse_unusable(device: Device) -> None:
 
 def held_content(device: Device) -> str:
     """What a device holds, for a sentence; empty where it holds nothing."""
+    if device.group == UNKNOWN_GROUP:
+        return f"{PHYSICAL_VOLUME} of a volume group that is not there"
     if device.group:
         return f"{PHYSICAL_VOLUME} of volume group {device.group}"
     if device.group == "":
@@ -465,8 +469,8 @@ def make_plan(wanted: Wanted, found: Found) -> Plan:
     new = [device for device in dict((device.real, device) for device in found.devices).values() if device.real not in inside]
     erase = {}
     for device in new:
-        # A physical volume of no volume group is what a killed run leaves, and LVM may not list it yet.
-        begun = device.real in found.journal.devices and not device.group and set(device.signatures) <= {PHYSICAL_VOLUME}
+        # A physical volume that no volume group has is what a killed run leaves, and LVM may not list it yet.
+        begun = device.real in found.journal.devices and device.group in (None, "", UNKNOWN_GROUP) and set(device.signatures) <= {PHYSICAL_VOLUME}
         if content := check_new_device(device, wanted.wipe or begun):
             erase[device.real] = content
     if group is None and not new:
@@ -567,6 +571,7 @@ class Removal:
     group: bool = False
     reduce: tuple[str, ...] = ()
     forget: tuple[str, ...] = ()
+    erase: tuple[str, ...] = ()
     profile: bool = False
 
     @property
@@ -583,10 +588,12 @@ def make_removal(wanted: Wanted, found: Found) -> Removal:
     """
     :raises ThinPoolError: the pool is there and somebody else made it.
     """
-    orphans = tuple(device.real for device in found.devices if device.group == "" and device.real in found.journal.devices)
+    begun = [device for device in found.devices if device.real in found.journal.devices]
+    orphans = tuple(device.real for device in begun if device.group == "")
+    erase = tuple(device.real for device in begun if device.group == UNKNOWN_GROUP)
     profile, group = found.profile is not None, found.group
     if group is None:
-        return Removal(forget=orphans, profile=profile)
+        return Removal(forget=orphans, erase=erase, profile=profile)
     pool = group.pool
     if any(volume.name == wanted.name and volume.segtype != "thin-pool" for volume in group.volumes):
         raise ThinPoolError(f"Logical volume {wanted.full_name} is no thin pool, and is not removed: name the pool that was made.")
@@ -600,8 +607,8 @@ def make_removal(wanted: Wanted, found: Found) -> Removal:
     others = [volume for volume in group.volumes if volume.name not in hidden and not volume.name.endswith("_pmspare")]
     ours = tuple(member.device for member in group.members if TAG in member.tags or member.device in found.journal.devices)
     if TAG in group.tags and not others:
-        return Removal(pool=bool(pool), group=True, forget=(*ours, *orphans), profile=profile)
+        return Removal(pool=bool(pool), group=True, forget=(*ours, *orphans), erase=erase, profile=profile)
     # In a volume group that stays, only a device that was added for the pool goes, and only if nothing else is on it.
     empty = tuple(member.device for member in group.members if member.device in ours and not member.used) if pool is None else ()
     reduce = empty if TAG not in group.tags and len(empty) < len(group.members) else ()
-    return Removal(pool=bool(pool), reduce=reduce, forget=(*reduce, *orphans), profile=profile)
+    return Removal(pool=bool(pool), reduce=reduce, forget=(*reduce, *orphans), erase=erase, profile=profile)

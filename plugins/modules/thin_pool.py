@@ -446,6 +446,9 @@ class ThinPool:
             self.lvm.lvm("vgremove", "--yes", self.vg)
         if removal.forget:
             self.lvm.lvm("pvremove", "--yes", *removal.forget)
+        # Which pvremove takes for used.
+        for device in removal.erase:
+            self.lvm.erase(device)
         if self.loop:
             self.loop.remove()
         self.profile.unlink(missing_ok=True)

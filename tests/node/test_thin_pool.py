@@ -308,6 +308,27 @@ def test_killed_while_it_grows_and_removes(node: Node, disks: list[str]) -> None
     assert node.run(f"wipefs --no-act {one} {two}; ls /etc/lvm/profile/screwdriver-kata-* 2>/dev/null", check=False) == ""
 
 
+def test_killed_between_two_writes_of_lvm(node: Node, disks: list[str]) -> None:
+    """A physical volume that is marked as used and that no volume group has: an LVM that is killed leaves one, here another volume group does."""
+    one, two, three = disks
+    node.module("thin_pool", devices=[one])
+    asked = {"devices": [one, two]}
+    lose = f"wipefs -q --all {two}; pvcreate -q --metadatacopies 0 {two}; vgcreate -q test-other {three} {two}; wipefs -q --all {three}"
+    node.run(lose)
+    assert node.run(f"pvs --noheadings -o vg_name {two} 2>/dev/null") == "[unknown]"
+    assert node.module("thin_pool", **asked)["msg"] == (
+        f"Device {two} holds an LVM physical volume of a volume group that is not there: name an empty device, or set wipe to erase it."
+    )
+    node.run(f"wipefs -q --all {two}")
+    killed(node, "lvm", "vgextend", 0, **asked)
+    node.run(lose)
+    converges(node, **asked)
+    killed(node, "lvm", "vgremove", 0, state="absent")
+    node.run(f"vgremove -q -q --yes kata || true; {lose}")
+    converges(node, state="absent")
+    assert node.run(f"wipefs --no-act {one} {two}") == ""
+
+
 def test_role(node: Node, disks: list[str]) -> None:
     one = disks[0]
 

@@ -170,6 +170,7 @@ def test_device_that_wipe_does_not_free(device: Device, message: str) -> None:
         (replace(EMPTY, signatures=("a gpt partition table", "1 partition")), "a gpt partition table and 1 partition"),
         (replace(EMPTY, signatures=("an LVM physical volume",), group="data"), "an LVM physical volume of volume group data"),
         (replace(EMPTY, signatures=("an LVM physical volume",), group=""), "an LVM physical volume of no volume group"),
+        (replace(EMPTY, signatures=("an LVM physical volume",), group="[unknown]"), "an LVM physical volume of a volume group that is not there"),
         (replace(EMPTY, signatures=("an LVM physical volume",)), "an LVM physical volume"),
     ],
 )
@@ -179,9 +180,10 @@ def test_device_that_holds_something(device: Device, content: str) -> None:
     assert _thin_pool.make_plan(wanted(wipe=True), found(devices=(device,))).erase == {"/dev/vdb": content}
 
 
-def test_killed_run_finds_its_own_physical_volume() -> None:
+@pytest.mark.parametrize("unfinished", ["", "[unknown]", None])
+def test_killed_run_finds_its_own_physical_volume(unfinished: str | None) -> None:
     begun = Journal(devices=("/dev/vdb",))
-    orphan = replace(EMPTY, signatures=("an LVM physical volume",), group="")
+    orphan = replace(EMPTY, signatures=("an LVM physical volume",), group=unfinished)
     assert _thin_pool.make_plan(wanted(), found(devices=(orphan,), journal=begun)).add == ("/dev/vdb",)
     other = replace(EMPTY, signatures=("a signature of ext4",))
     assert "holds a signature of ext4" in refusal(wanted(), found(devices=(other,), journal=begun))
@@ -338,8 +340,11 @@ def test_removal_leaves_what_somebody_else_made() -> None:
 
 def test_removal_is_finished_after_a_kill() -> None:
     orphan = replace(EMPTY, group="")
-    there = Found(devices=(orphan, replace(EMPTY, real="/dev/vdc", group="data")), journal=Journal(devices=("/dev/vdb", "/dev/vdc")))
-    assert _thin_pool.make_removal(wanted(), there).forget == ("/dev/vdb",)
+    others = [replace(EMPTY, real="/dev/vdc", group="data"), replace(EMPTY, real="/dev/vdd", group="[unknown]")]
+    there = Found(devices=(orphan, *others), journal=Journal(devices=("/dev/vdb", "/dev/vdc", "/dev/vdd")))
+    removal = _thin_pool.make_removal(wanted(), there)
+    assert (removal.forget, removal.erase) == (("/dev/vdb",), ("/dev/vdd",))
+    assert _thin_pool.make_removal(wanted(), replace(there, journal=Journal())).changed is False
 
 
 def test_diff_shows_what_is_lost_and_not_how_full_it_is() -> None:
