@@ -446,7 +446,7 @@ class ThinPool:
             self.lvm.lvm("vgremove", "--yes", self.vg)
         if removal.forget:
             self.lvm.lvm("pvremove", "--yes", *removal.forget)
-        # Which pvremove takes for used.
+        # Pvremove refuses a physical volume that is marked as used.
         for device in removal.erase:
             self.lvm.erase(device)
         if self.loop:

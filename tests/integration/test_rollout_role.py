@@ -127,19 +127,21 @@ def test_a_setup_of_0_seconds_is_told_as_such(playbook: Playbook, tmp_path: Path
         return {"builds": builds, "failures": {}, "setup_seconds": {"p50": seconds, "p95": seconds}}
 
     gate = {"executors": {"k8s-kata": seen(3, 0), "k8s-vm": seen(0, None)}, "share_seen": {"percent": 100.0}, "excluded_on_kata": 0}
-    gate |= {"observed_seconds": 5, "verdict": "pass"}
+    gate |= {"observed_seconds": 5, "verdict": "pass", "suspects": []}
     step = {"step": 1, "pilot": False, "share": 100, "gate": gate, "outcome": "passed"}
     rollout = {**step, "steps": [100], "phase": "finished", "reason": "", "began": "", "holder": "", "history": [step]}
     names = {"rollout_namespace": "sd", "rollout_name": "kata-rollout", "executor_kata": "k8s-kata", "executor_legacy": "k8s-vm"}
     shown = {"__rollout_record": {"rollout": rollout}, "__rollout_told": rollout, "__rollout_gate": gate, "__rollout_locked_by": "nobody"}
     templates = TOP / "roles" / "rollout" / "templates"
-    tasks = [{"ansible.builtin.debug": {"msg": f"{{{{ lookup('ansible.builtin.template', '{templates / name}') }}}}"}} for name in ("slice.j2", "status.j2")]
+    lookups = [f"{{{{ lookup('ansible.builtin.template', '{templates / name}') }}}}" for name in ("slice.j2", "status.j2", "report.html.j2")]
+    tasks = [{"ansible.builtin.debug": {"msg": lookup}} for lookup in lookups]
     path = tmp_path / "told.yml"
     path.write_text(json.dumps([{"hosts": "localhost", "gather_facts": False, "tasks": tasks}]))
     done = playbook(path, **names, **shown, executor_result={"weightages": {}, "findings": []})
     assert "k8s-kata    3 builds  0 failed  setup 0/0 s  | k8s-vm    0 builds  0 failed  setup -  |" in done.stdout, done.stdout
     told = "|      3      0         0/0 s         |      0      0             -         |"
     assert told in done.stdout, done.stdout
+    assert "<td>0 / 0 s</td>" in done.stdout and "<td>–</td>" in done.stdout, done.stdout
 
 
 def test_failed_starts_lead_back_to_zero(lab: Lab, playbook: Playbook) -> None:

@@ -313,18 +313,22 @@ def test_killed_between_two_writes_of_lvm(node: Node, disks: list[str]) -> None:
     one, two, three = disks
     node.module("thin_pool", devices=[one])
     asked = {"devices": [one, two]}
-    lose = f"wipefs -q --all {two}; pvcreate -q --metadatacopies 0 {two}; vgcreate -q test-other {three} {two}; wipefs -q --all {three}"
-    node.run(lose)
-    assert node.run(f"pvs --noheadings -o vg_name {two} 2>/dev/null") == "[unknown]"
+
+    def lose_group() -> None:
+        node.run(f"wipefs -q --all {two}; pvcreate -q --metadatacopies 0 {two}; vgcreate -q test-other {three} {two}; wipefs -q --all {three}")
+        assert node.run(f"pvs --noheadings -o vg_name {two} 2>/dev/null") == "[unknown]"
+
+    lose_group()
     assert node.module("thin_pool", **asked)["msg"] == (
         f"Device {two} holds an LVM physical volume of a volume group that is not there: name an empty device, or set wipe to erase it."
     )
     node.run(f"wipefs -q --all {two}")
     killed(node, "lvm", "vgextend", 0, **asked)
-    node.run(lose)
+    lose_group()
     converges(node, **asked)
     killed(node, "lvm", "vgremove", 0, state="absent")
-    node.run(f"vgremove -q -q --yes kata || true; {lose}")
+    node.run("vgremove -q -q --yes kata")
+    lose_group()
     converges(node, state="absent")
     assert node.run(f"wipefs --no-act {one} {two}") == ""
 
