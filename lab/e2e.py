@@ -351,9 +351,8 @@ class EndToEnd:
             # More builds than the time lets through: without the machine there is no evidence.
             rollout = self._start("rollout", **self._versions, rollout_steps=[20], rollout_min_builds=20, rollout_patience=90)
             self._builds_running(1)
-            boot = self._boot_id()
-            self._hit = self.witness.alive()
-            say(f"FAULT: {HOST} is reset while builds {self._hit} are on it")
+            boot, over = self._boot_id(), set(self.witness.journal())
+            say(f"FAULT: {HOST} is reset while builds {self.witness.on(HOST, 'Running')} run on it")
             # As the reset button does: nothing is written, nothing is asked, and nobody answers.
             with suppress(subprocess.TimeoutExpired):
                 subprocess.run(self.machine.command("echo b > /proc/sysrq-trigger"), timeout=20, capture_output=True, check=False)
@@ -362,6 +361,9 @@ class EndToEnd:
             say(f"The rollout is {record['phase']}: {record['reason']}")
             self._until(f"Another boot of {HOST}", lambda: self._boot_id() not in ("", boot), READY_SECONDS)
             self._until("The kubelet of that boot, and its node Ready", self._is_ready_again, READY_SECONDS)
+            # Its node counts as Ready for a while after the reset, so that more builds are bound to it.
+            self._hit = [build for build in self.witness.on(HOST) if build not in over]
+            say(f"{HOST} is Ready again: from the reset until now it had builds {self._hit}")
         self._judge("the rollout paused or went back by its own rule", code != 0 and record["phase"] in ("paused", "rolled_back"))
         self._judge("the node came back by itself with its pool", self.machine.run("ctr plugins ls | grep devmapper").endswith("ok"))
         with self._timed("verify"):
@@ -399,10 +401,21 @@ class EndToEnd:
         print(f"Seen by the worker's side: {json.dumps(stats)}; builds on {HOST}: {len(there)}")
         failed = [build for build, entry in journal.items() if entry["result"] == "Failed"]
         self._judge("no build was lost", stats["lost"] == 0 and stats["wedged"] == 0 and stats["succeeded"] + len(failed) == stats["sent"])
-        self._judge("none failed but those that ran when the machine was reset", set(failed) <= set(self._hit))
+        for build in failed:
+            print(f"  failed: {self._describe(build, journal[build])}")
+        self._judge("none failed but those that the machine had between its reset and Ready again", set(failed) <= set(self._hit))
         excluded = [build for build, entry in journal.items() if re.search("rhel6", entry["image"], re.IGNORECASE)]
         print(f"rhel6 builds: {len(excluded)}, of them on {HOST}: {len(set(excluded) & set(there))}")
         self._judge(f"no rhel6 build came to {HOST}", bool(excluded) and not set(excluded) & set(there))
+
+    def _describe(self, build: int, entry: dict[str, t.Any]) -> str:
+        """How a build came to its end, by what was last seen of its pod."""
+        pod = self.witness.pods.get(build, {"spec": {}, "status": {}})
+        status = pod["status"]
+        bound = next((one["lastTransitionTime"] for one in status.get("conditions", []) if one["type"] == "PodScheduled"), "never")
+        states = [one["state"] for one in status.get("containerStatuses", [])]
+        what = json.dumps({key: status[key] for key in ("reason", "message") if key in status} | {"containers": states})
+        return f"build {build} on {pod['spec'].get('nodeName', 'no node')}, bound {bound}, ended {entry['ended']}: {what}"
 
     def _take_down(self) -> None:
         say("Taking everything down")
