@@ -90,8 +90,19 @@ def parse_group(group: dict[str, str], members: list[dict[str, str]], volumes: l
         exported=bool(group["vg_exported"]),
         autoactivation=group.get("vg_autoactivation", "enabled") == "enabled",
         members=tuple(Member(os.path.realpath(row["pv_name"]), words(row["pv_tags"]), number(row["pv_used"])) for row in members),
-        volumes=tuple(Volume(row["lv_name"], row["lv_uuid"], row["segtype"], number(row["lv_size"]), row["pool_lv"].strip("[]")) for row in rows.values()),
+        volumes=tuple(parse_volume(row) for row in rows.values()),
         pool=parse_pool(pool, extent) if pool else None,
+    )
+
+
+def parse_volume(row: dict[str, str]) -> Volume:
+    return Volume(
+        name=row["lv_name"],
+        uuid=row["lv_uuid"],
+        segtype=row["segtype"],
+        size=number(row["lv_size"]),
+        pool=row["pool_lv"].strip("[]"),
+        tags=words(row["lv_tags"]),
     )
 
 

@@ -107,6 +107,7 @@ class Volume:
     segtype: str
     size: int
     pool: str = ""
+    tags: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -447,11 +448,24 @@ def check_fit(wanted: Wanted, group: Group, data: int, metadata: int) -> None:
 
 
 def find_leftovers(wanted: Wanted, found: Found) -> tuple[str, ...]:
-    """Volumes that a killed ``lvcreate`` left: they came after the journal was written, and only LVM gives such names."""
+    """
+    Volumes that a killed ``lvcreate`` left: they came after the journal was written.
+
+    Some have names that only LVM gives. One has the pool's name and its tags, and is linear: LVM makes the pool's metadata from it.
+    """
     if found.group is None or found.group.pool or found.journal.volumes is None:
         return ()
-    own = re.compile(rf"(lvol\d+|{re.escape(wanted.name)}_t(meta|data))")
-    return tuple(volume.name for volume in found.group.volumes if volume.uuid not in found.journal.volumes and own.fullmatch(volume.name))
+    hidden = re.compile(rf"(lvol\d+|{re.escape(wanted.name)}_t(meta|data))")
+    new = [volume for volume in found.group.volumes if volume.uuid not in found.journal.volumes]
+    return tuple(volume.name for volume in new if hidden.fullmatch(volume.name) or (volume.name == wanted.name and TAG in volume.tags))
+
+
+def without(group: Group | None, leftovers: t.Sequence[str]) -> Group | None:
+    """The volume group once leftovers are removed from it."""
+    if group is None:
+        return None
+    freed = sum(volume.size // group.extent_size for volume in group.volumes if volume.name in leftovers)
+    return replace(group, free=group.free + freed, volumes=tuple(volume for volume in group.volumes if volume.name not in leftovers))
 
 
 def make_plan(wanted: Wanted, found: Found) -> Plan:
@@ -460,7 +474,8 @@ def make_plan(wanted: Wanted, found: Found) -> Plan:
 
     :raises ThinPoolError: something stands against it; nothing was touched.
     """
-    group = found.group
+    leftovers = find_leftovers(wanted, found)
+    group = without(found.group, leftovers)
     for device in found.devices:
         refuse_unusable(device)
     if group:
@@ -476,10 +491,7 @@ def make_plan(wanted: Wanted, found: Found) -> Plan:
     if group is None and not new:
         raise ThinPoolError(f"Volume group {wanted.volume_group} is not there, and no device is given to make it from: set devices.")
     own = tuple(member.device for member in (group.members if group else ()) if member.device in found.journal.devices and TAG not in member.tags)
-    leftovers = find_leftovers(wanted, found)
     after = with_devices(group, new, own)
-    freed = sum(volume.size // after.extent_size for volume in after.volumes if volume.name in leftovers)
-    after = replace(after, free=after.free + freed, volumes=tuple(volume for volume in after.volumes if volume.name not in leftovers))
     data, metadata = sizes(wanted, after)
     check_fit(wanted, after, data, metadata)
     pool = after.pool
@@ -567,6 +579,7 @@ def shown(wanted: Wanted, group: Group | None, profile: str | None, erase: dict[
 class Removal:
     """What of a thin pool the module made, and therefore takes away."""
 
+    leftovers: tuple[str, ...] = ()
     pool: bool = False
     group: bool = False
     reduce: tuple[str, ...] = ()
@@ -591,7 +604,8 @@ def make_removal(wanted: Wanted, found: Found) -> Removal:
     begun = [device for device in found.devices if device.real in found.journal.devices]
     orphans = tuple(device.real for device in begun if device.group == "")
     erase = tuple(device.real for device in begun if device.group == UNKNOWN_GROUP)
-    profile, group = found.profile is not None, found.group
+    leftovers = find_leftovers(wanted, found)
+    profile, group = found.profile is not None, without(found.group, leftovers)
     if group is None:
         return Removal(forget=orphans, erase=erase, profile=profile)
     pool = group.pool
@@ -602,13 +616,12 @@ def make_removal(wanted: Wanted, found: Found) -> Removal:
     thin = [volume.name for volume in group.volumes if volume.pool == wanted.name]
     if thin and pool:
         raise ThinPoolError(f"Thin pool {wanted.full_name} holds LVM thin volumes ({listed(thin)}), and is not removed: remove them first.")
-    leftovers = find_leftovers(wanted, found)
-    hidden = {wanted.name, f"{wanted.name}_tdata", f"{wanted.name}_tmeta", *leftovers}
+    hidden = {wanted.name, f"{wanted.name}_tdata", f"{wanted.name}_tmeta"}
     others = [volume for volume in group.volumes if volume.name not in hidden and not volume.name.endswith("_pmspare")]
     ours = tuple(member.device for member in group.members if TAG in member.tags or member.device in found.journal.devices)
     if TAG in group.tags and not others:
-        return Removal(pool=bool(pool), group=True, forget=(*ours, *orphans), erase=erase, profile=profile)
+        return Removal(leftovers, pool=bool(pool), group=True, forget=(*ours, *orphans), erase=erase, profile=profile)
     # In a volume group that stays, only a device that was added for the pool goes, and only if nothing else is on it.
     empty = tuple(member.device for member in group.members if member.device in ours and not member.used) if pool is None else ()
     reduce = empty if TAG not in group.tags and len(empty) < len(group.members) else ()
-    return Removal(pool=bool(pool), reduce=reduce, forget=(*reduce, *orphans), erase=erase, profile=profile)
+    return Removal(leftovers, pool=bool(pool), reduce=reduce, forget=(*reduce, *orphans), erase=erase, profile=profile)

@@ -342,8 +342,7 @@ class ThinPool:
         plan = _thin_pool.make_plan(self.wanted, found)
         group = there(found.group)
         pool, record = there(there(plan.after).pool), self._record_arguments(plan, found)
-        if plan.leftovers:
-            self.lvm.lvm("lvremove", "--yes", *(f"{self.vg}/{name}" for name in plan.leftovers))
+        self._remove_leftovers(plan.leftovers)
         if plan.write_profile:
             self._write(self.profile, _thin_pool.profile_text(self.wanted.threshold, self.wanted.percent), 0o644)
         if plan.create:
@@ -369,6 +368,10 @@ class ThinPool:
             self.lvm.lvm("lvchange", "--monitor", "n", self.full_name)
         if plan.monitor or (plan.write_profile and not plan.create):
             self.lvm.lvm("lvchange", "--monitor", "y", self.full_name)
+
+    def _remove_leftovers(self, names: tuple[str, ...]) -> None:
+        if names:
+            self.lvm.lvm("lvremove", "--yes", *(f"{self.vg}/{name}" for name in names))
 
     def _volumes_before(self, found: Found, plan: Plan) -> tuple[str, ...]:
         return tuple(volume.uuid for volume in there(found.group).volumes if volume.name not in plan.leftovers)
@@ -396,6 +399,8 @@ class ThinPool:
         before = _thin_pool.shown(self.wanted, found.group, found.profile, {})
         if devices:
             before["thin_devices"] = sorted(name for name, _open in devices)
+        if removal.leftovers:
+            before["unfinished"] = list(removal.leftovers)
         loop = bool(self.loop and self.loop.is_there())
         after: dict[str, t.Any] = {}
         if found.group and not removal.group:
@@ -432,11 +437,11 @@ class ThinPool:
         for name, _open in devices:
             if not name.isdigit():
                 self.lvm.unmap(name)
-        if leftovers := _thin_pool.find_leftovers(self.wanted, found):
-            self.lvm.lvm("lvremove", "--yes", *(f"{self.vg}/{name}" for name in leftovers))
+        self._remove_leftovers(removal.leftovers)
         if removal.pool:
             self.lvm.lvm("lvremove", "--yes", self.full_name)
-            # What the pool was on can only be told now.
+        if removal.leftovers or removal.pool:
+            # What they were on can only be told now.
             found = self._found()
             removal = _thin_pool.make_removal(self.wanted, found)
         if removal.reduce:

@@ -333,6 +333,24 @@ def test_killed_between_two_writes_of_lvm(node: Node, disks: list[str]) -> None:
     assert node.run(f"wipefs --no-act {one} {two}") == ""
 
 
+def test_killed_before_its_volume_is_a_pool(node: Node, disks: list[str]) -> None:
+    """LVM makes the pool's metadata from a linear volume that has the pool's name: made here by hand, as a kill at that moment leaves it."""
+    one = disks[0]
+
+    def half() -> None:
+        killed(node, "lvm", "lvcreate", 0, devices=[one])
+        node.run("lvremove -q -q --yes kata; lvcreate -q -q --yes --name pool --extents 16 --addtag screwdriver.kata kata")
+        assert volumes(node) == ["pool"]
+
+    half()
+    converges(node, devices=[one])
+    assert volumes(node) == ["[lvol0_pmspare]", "[pool_tdata]", "[pool_tmeta]", "pool"]
+    node.module("thin_pool", state="absent")
+    half()
+    converges(node, state="absent")
+    assert node.run(f"wipefs --no-act {one}; vgs --noheadings") == ""
+
+
 def test_role(node: Node, disks: list[str]) -> None:
     one = disks[0]
 

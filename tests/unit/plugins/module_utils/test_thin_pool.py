@@ -319,6 +319,21 @@ def test_leftovers_of_a_killed_lvcreate() -> None:
     assert plan.after and plan.after.free == 900 + 32 - 818 - 16
 
 
+def test_leftover_that_has_the_name_of_the_pool() -> None:
+    """LVM makes the pool's metadata from a linear volume that is called as the pool is."""
+    half = found(group=replace(group(volumes=(volume("pool", tags=OURS),)), free=1023 - 16), journal=Journal(volumes=()))
+    plan = _thin_pool.make_plan(wanted(), half)
+    assert (plan.leftovers, plan.create) == (("pool",), True)
+    assert plan.after and plan.after.free == 1023 - 818 - 32
+    removal = _thin_pool.make_removal(wanted(), half)
+    assert (removal.leftovers, removal.pool, removal.group) == (("pool",), False, True)
+    for foreign in (replace(half, group=group(volumes=(volume("pool"),))), replace(half, journal=Journal(volumes=("uuid-pool",)))):
+        assert refusal(wanted(), foreign) == "Logical volume kata/pool is there and is no thin pool but linear: choose another name."
+        with pytest.raises(ThinPoolError) as caught:
+            _thin_pool.make_removal(wanted(), foreign)
+        assert str(caught.value) == "Logical volume kata/pool is no thin pool, and is not removed: name the pool that was made."
+
+
 def test_removal_of_what_was_made() -> None:
     removal = _thin_pool.make_removal(wanted(), made())
     assert (removal.pool, removal.group, removal.forget, removal.profile) == (True, True, ("/dev/vdb",), True)
