@@ -13,7 +13,7 @@ if t.TYPE_CHECKING:
 
 # A stand-in: it does to pods what a kubelet does to those that are not of its cluster, at once.
 KUBELET = """
-printf '[Service]\\nExecStart=/usr/local/sbin/kubelet\\nRestart=always\\n' >/etc/systemd/system/kubelet.service
+printf '[Service]\\nExecStart=/usr/local/sbin/kubelet\\nRestart=always\\nRestartSec=600\\n' >/etc/systemd/system/kubelet.service
 cat >/usr/local/sbin/kubelet <<'SCRIPT'
 #!/bin/sh
 PATH=$PATH:/usr/local/bin
@@ -42,22 +42,37 @@ def wait(roles: Roles, script: str) -> None:
         time.sleep(0.2)
 
 
-def test_a_kubelet_rests_meanwhile(roles: Roles) -> None:
+def kubelet(*states: str) -> str:
+    """A command that holds where the kubelet's process is in one of the states that ps shows."""
+    return f"ps --format state= --pid $(systemctl show --property MainPID --value kubelet) | grep --quiet '[{''.join(states)}]'"
+
+
+def test_a_kubelet_is_halted_meanwhile(roles: Roles) -> None:
     node = roles.node
     image(roles)
     roles.changes(*NODE_ROLES, **PROOF)
     node.run(KUBELET)
+    # One that was stopped, or started anew, would have failed the pods that it was about to start.
+    process_of = "systemctl show --property MainPID --property NRestarts --property ActiveEnterTimestampMonotonic kubelet"
+    before = node.run(process_of)
     assert roles.changes("node_proof", **PROOF) == []
-    wait(roles, "systemctl is-active --quiet kubelet")
+    wait(roles, kubelet("R", "S", "D"))
 
-    # Killed as it proves: the kubelet comes back.
+    # Killed as it proves: the kubelet goes on.
     process = roles.start("node_proof", **PROOF, node_proof_write_bytes=2_000_000_000)
-    wait(roles, '[ -n "$(crictl pods -q)" ] && ! systemctl is-active --quiet kubelet')
+    wait(roles, f'[ -n "$(crictl pods -q)" ] && {kubelet("T")}')
     node.run("pkill -KILL -f '/prove$'")
-    wait(roles, "systemctl is-active --quiet kubelet")
+    wait(roles, kubelet("R", "S", "D"))
     process.send_signal(signal.SIGTERM)
     process.communicate()
+    assert node.run(process_of) == before
 
-    # Without the rest the proof shows that the stand-in does what it is there for.
+    # One that waits to be started again does not come in the middle.
+    node.run("systemctl kill --signal KILL kubelet")
+    wait(roles, "systemctl show --property SubState kubelet | grep --quiet auto-restart")
+    assert roles.changes("node_proof", **PROOF) == []
+    wait(roles, kubelet("R", "S", "D"))
+
+    # Where it is not halted the proof shows that the stand-in does what it is there for.
     assert "No proof on node1" in roles.refusal("node_proof", **PROOF, node_proof_kubelet_service="")
     assert node.run("systemctl is-active kubelet") == "active"
