@@ -61,12 +61,18 @@ def fault(lab: Lab, options: argparse.Namespace) -> None:
 
 
 def demo(lab: Lab, options: argparse.Namespace) -> None:
-    if not Demo(options.fault == "failed-starts").run():
+    whole = Demo(options.fault == "failed-starts")
+    with whole.lab.held():
+        shown = whole.run()
+    if not shown:
         raise LabError("the demo did not show what it must show")
 
 
 def e2e(lab: Lab, options: argparse.Namespace) -> None:
-    if not EndToEnd(options.variables).run():
+    whole = EndToEnd(options.variables)
+    with whole.lab.held():
+        shown = whole.run()
+    if not shown:
         raise LabError("the end-to-end run did not show what it must show")
 
 

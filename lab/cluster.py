@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import secrets
@@ -11,6 +12,7 @@ import subprocess
 import time
 import typing as t
 import urllib.request
+from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
@@ -78,6 +80,22 @@ class Lab:
         if done.returncode:
             raise LabError(f"kubectl {' '.join(arguments)} failed: {done.stderr.strip()}")
         return done.stdout
+
+    @contextmanager
+    def held(self) -> t.Iterator[None]:
+        """Keeps it for one demo or end-to-end run; a second one would come up on the same cluster and take its rollout for its own."""
+        path = LABS / f"{self.name}.held"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a+") as holder:
+            try:
+                fcntl.flock(holder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                holder.seek(0)
+                raise LabError(f"Lab {self.name} is held by process {holder.read()}, which runs on it: wait for its end.") from None
+            holder.truncate(0)
+            holder.write(str(os.getpid()))
+            holder.flush()
+            yield
 
     def up(self, nodes: int | None = None, control_plane: str | None = None) -> None:
         """Brings the lab up. One that is up is left alone; leftovers of one that crashed are cleared first."""

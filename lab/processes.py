@@ -13,12 +13,13 @@ import typing as t
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-# The process writes itself down before it becomes the program: whoever starts it may be killed at any moment, and must not leave one that nobody knows.
+# The process writes itself down, and becomes the program when whoever starts it has seen that and says so: that one may be
+# interrupted or killed at any moment, also while it clears away, and must not leave a program that nobody knows.
 WRITTEN_DOWN = """
 read -r line </proc/$$/stat
 printf '{"pid": %d, "started": "%s", "command": %s}' $$ "$(printf %s "${line##*) }" | cut -d ' ' -f 20)" "$2" >"$1.new" && mv "$1.new" "$1"
 shift 2
-exec "$@"
+read -r go && exec "$@" </dev/null
 """
 
 
@@ -69,15 +70,19 @@ class Process:
         with self.log.open("ab") as log:
             child = subprocess.Popen(
                 ["/bin/sh", "-c", WRITTEN_DOWN, "sh", self._file, json.dumps(words), *words],
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
+                bufsize=0,
                 stdout=log,
                 stderr=log,
                 cwd=cwd,
                 env={**os.environ, **(env or {})},
                 start_new_session=True,
             )
-        while self._record().get("pid") != child.pid and child.poll() is None:
-            time.sleep(0.01)
+        with t.cast(t.BinaryIO, child.stdin) as stdin:
+            while self._record().get("pid") != child.pid and child.poll() is None:
+                time.sleep(0.01)
+            with suppress(BrokenPipeError):
+                stdin.write(b"go\n")
 
     def _record(self) -> dict[str, t.Any]:
         try:

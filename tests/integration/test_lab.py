@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from lab import cluster
 from lab.cluster import ORDER, Lab
 from lab.paths import LABS
 from lab.processes import Process
@@ -47,17 +48,21 @@ def run(lab: Lab, *arguments: str) -> tuple[int, str]:
     return process.returncode, out
 
 
-def running(lab: Lab) -> list[str]:
-    """Command lines of processes that work in the lab's directory, whoever started them."""
+def working_in(directory: Path) -> list[str]:
+    """Command lines of processes that work in a directory, whoever started them."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             line = path.read_bytes().replace(b"\0", b" ").decode()
         except OSError:
             continue
-        if f"{lab.directory}/" in line and "-m lab" not in line:
+        if f"{directory}/" in line and "-m lab" not in line:
             found.append(line)
     return found
+
+
+def running(lab: Lab) -> list[str]:
+    return working_in(lab.directory)
 
 
 def ready_nodes(lab: Lab) -> int:
@@ -130,6 +135,25 @@ def test_one_that_is_killed_is_cleared_by_the_next_up(other: Lab) -> None:
     assert len(running(other)) == len(ORDER) - 1
 
 
+def test_a_process_does_not_become_a_program_that_nobody_knows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever starts it is interrupted before it has seen it written down, and clears away."""
+
+    def interrupted(self: Process) -> dict[str, t.Any]:
+        raise KeyboardInterrupt
+
+    process = Process(tmp_path / "run", "one")
+    with monkeypatch.context() as patch:
+        patch.setattr(Process, "_record", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            process.start(["touch", tmp_path / "started"])
+    process.stop()
+    deadline = time.monotonic() + 60
+    while working_in(tmp_path):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert not (tmp_path / "started").exists()
+
+
 def test_a_process_has_ended_when_its_last_thread_has(tmp_path: Path) -> None:
     """Else a server that is restarted may find its own port taken."""
     ends_its_first_thread = "import threading, time, ctypes; threading.Thread(target=time.sleep, args=(600,)).start(); ctypes.CDLL(None).pthread_exit(None)"
@@ -143,6 +167,18 @@ def test_a_process_has_ended_when_its_last_thread_has(tmp_path: Path) -> None:
     assert process.pid == pid
     process.stop()
     assert process.pid is None
+
+
+@pytest.mark.parametrize("name", ["demo", "e2e"])
+def test_one_run_at_a_time(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two demos would take one another's rollout for their own."""
+    monkeypatch.setenv("KATA_CACHE", str(tmp_path))
+    monkeypatch.setattr(cluster, "LABS", tmp_path / "labs")
+    with Lab(name).held():
+        code, out = run(Lab(name), name)
+    assert (code, out) == (1, f"lab: Lab {name} is held by process {os.getpid()}, which runs on it: wait for its end.\n")
+    with Lab(name).held():
+        pass
 
 
 def test_a_lab_that_is_not_there(other: Lab) -> None:

@@ -42,9 +42,9 @@ def wait(roles: Roles, script: str) -> None:
         time.sleep(0.2)
 
 
-def kubelet(*states: str) -> str:
-    """A command that holds where the kubelet's process is in one of the states that ps shows."""
-    return f"ps --format state= --pid $(systemctl show --property MainPID --value kubelet) | grep --quiet '[{''.join(states)}]'"
+def kubelet(states: str) -> str:
+    """A command that holds where the kubelet's process is in one of these states (ps(1), PROCESS STATE CODES)."""
+    return f"ps --format state= --pid $(systemctl show --property MainPID --value kubelet) | grep --quiet '[{states}]'"
 
 
 def test_a_kubelet_is_halted_meanwhile(roles: Roles) -> None:
@@ -56,13 +56,13 @@ def test_a_kubelet_is_halted_meanwhile(roles: Roles) -> None:
     process_of = "systemctl show --property MainPID --property NRestarts --property ActiveEnterTimestampMonotonic kubelet"
     before = node.run(process_of)
     assert roles.changes("node_proof", **PROOF) == []
-    wait(roles, kubelet("R", "S", "D"))
+    wait(roles, kubelet("RSD"))
 
     # Killed as it proves: the kubelet goes on.
     process = roles.start("node_proof", **PROOF, node_proof_write_bytes=2_000_000_000)
     wait(roles, f'[ -n "$(crictl pods -q)" ] && {kubelet("T")}')
     node.run("pkill -KILL -f '/prove$'")
-    wait(roles, kubelet("R", "S", "D"))
+    wait(roles, kubelet("RSD"))
     process.send_signal(signal.SIGTERM)
     process.communicate()
     assert node.run(process_of) == before
@@ -71,7 +71,7 @@ def test_a_kubelet_is_halted_meanwhile(roles: Roles) -> None:
     node.run("systemctl kill --signal KILL kubelet")
     wait(roles, "systemctl show --property SubState kubelet | grep --quiet auto-restart")
     assert roles.changes("node_proof", **PROOF) == []
-    wait(roles, kubelet("R", "S", "D"))
+    wait(roles, kubelet("RSD"))
 
     # Where it is not halted the proof shows that the stand-in does what it is there for.
     assert "No proof on node1" in roles.refusal("node_proof", **PROOF, node_proof_kubelet_service="")
