@@ -10,7 +10,7 @@ import socket
 import subprocess
 import time
 import typing as t
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 # The process writes itself down, and becomes the program when whoever starts it has seen that and says so: that one may be
@@ -78,7 +78,7 @@ class Process:
                 env={**os.environ, **(env or {})},
                 start_new_session=True,
             )
-        with t.cast(t.BinaryIO, child.stdin) as stdin:
+        with closing(t.cast(t.BinaryIO, child.stdin)) as stdin:
             while self._record().get("pid") != child.pid and child.poll() is None:
                 time.sleep(0.01)
             with suppress(BrokenPipeError):
