@@ -126,7 +126,7 @@ def say(message: str) -> None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Two labs that start at once build once."""
+    """Holds the file's lock, so that two labs that start at once build once."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -212,12 +212,13 @@ def install_packages(why: str, packages: Sequence[str]) -> None:
 def apt_get(*arguments: str, directory: Path | None = None) -> None:
     """Runs apt-get in ``directory``; once more with new lists of packages where it fails, since a fresh machine has none."""
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for command in (arguments, ("update",), arguments):
-        done = subprocess.run(
-            ["apt-get", "-qq", *command], cwd=directory, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-        )
-        if command == arguments and done.returncode == 0:
-            return
+    with locked(CACHE / "apt.lock"):
+        for command in (arguments, ("update",), arguments):
+            done = subprocess.run(
+                ["apt-get", "-qq", *command], cwd=directory, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+            )
+            if command == arguments and done.returncode == 0:
+                return
     raise BuildError(f"apt-get {' '.join(arguments)} failed, also after apt-get update. It said:\n{done.stderr[-1000:]}")
 
 
