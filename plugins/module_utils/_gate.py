@@ -194,12 +194,18 @@ def percentiles(tally: Tally) -> dict[str, t.Any]:
 
 
 def suspects(observation: Observation, confidence: float) -> list[dict[str, t.Any]]:
-    """Images that fail on Kata significantly more often than on the legacy executor, the worst first."""
+    """Images that fail on Kata significantly more often than on the legacy executor and than Kata's other images, the worst first."""
     found = []
-    for image, counts in _images(observation).items():
+    images = _images(observation)
+    all_good, all_bad = (sum(counts.get(KATA, [0, 0])[at] for counts in images.values()) for at in (0, 1))
+    for image, counts in images.items():
         good, bad = counts.get(KATA, [0, 0])
         legacy_good, legacy_bad = counts.get(LEGACY, [0, 0])
         if bad < MIN_IMAGE_BUILDS or legacy_good + legacy_bad < MIN_IMAGE_BUILDS:
+            continue
+        others = (all_bad - bad, all_good - good)
+        # Where all of Kata's images fail, Kata does, and an exclusion would not help.
+        if any(others) and not _greater((bad, good), others, confidence):
             continue
         if _greater((bad, good), (legacy_bad, legacy_good), confidence):
             found.append(

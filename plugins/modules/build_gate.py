@@ -262,8 +262,8 @@ excluded_on_kata:
   sample: 0
 suspects:
   description:
-    - Images that fail on Kata significantly more often than on the legacy executor, with a pattern for the exclusions that names this
-      image alone.
+    - Images that fail on Kata significantly more often than on the legacy executor and than the other images on Kata, with a pattern for
+      the exclusions that names this image alone.
   returned: success
   type: list
   elements: dict

@@ -315,6 +315,15 @@ def test_suspects_fail_on_kata_alone() -> None:
     assert [item["image"] for item in _gate.suspects(seen, 0.95)] == ["centos:6", "kata:alone"]
 
 
+def test_no_image_is_suspected_where_all_fail_on_kata() -> None:
+    seen = observation(Tally())
+    seen.images = {"node:22": {KATA: [0, 3], LEGACY: [78, 0]}, "golang:1.26": {KATA: [1, 8], LEGACY: [53, 0]}}
+    assert _gate.suspects(seen, 0.95) == []
+    # One image alone cannot be told from Kata: it is named.
+    del seen.images["golang:1.26"]
+    assert [item["image"] for item in _gate.suspects(seen, 0.95)] == ["node:22"]
+
+
 def test_a_baseline_grows_only_while_legacy_has_too_few_builds() -> None:
     few = observation(Tally(), tally(5, 1), baseline=tally(100, 2))
     assert _gate.next_baseline(few, 20)["legacy"] == {**vars(tally(105, 3)), "details": {}}
