@@ -60,19 +60,18 @@ def fault(lab: Lab, options: argparse.Namespace) -> None:
     lab.fault(options.kind == "failed-starts")
 
 
-def demo(lab: Lab, options: argparse.Namespace) -> None:
-    whole = Demo(options.fault == "failed-starts")
+def _run(whole: Demo | EndToEnd) -> bool:
     with whole.lab.held():
-        shown = whole.run()
-    if not shown:
+        return whole.run()
+
+
+def demo(lab: Lab, options: argparse.Namespace) -> None:
+    if not _run(Demo(options.fault == "failed-starts")):
         raise LabError("the demo did not show what it must show")
 
 
 def e2e(lab: Lab, options: argparse.Namespace) -> None:
-    whole = EndToEnd(options.variables)
-    with whole.lab.held():
-        shown = whole.run()
-    if not shown:
+    if not _run(EndToEnd(options.variables)):
         raise LabError("the end-to-end run did not show what it must show")
 
 

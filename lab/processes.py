@@ -13,11 +13,10 @@ import typing as t
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
-# The process writes itself down, and becomes the program when whoever starts it has seen that and says so: that one may be
-# interrupted or killed at any moment, also while it clears away, and must not leave a program that nobody knows.
+# It becomes the program when whoever starts it has seen it written down: one that is interrupted or killed before must leave none that nobody knows.
 WRITTEN_DOWN = """
 read -r line </proc/$$/stat
-printf '{"pid": %d, "started": "%s", "command": %s}' $$ "$(printf %s "${line##*) }" | cut -d ' ' -f 20)" "$2" >"$1.new" && mv "$1.new" "$1"
+printf '{"pid": %d, "started": "%s", "command": %s}' $$ "$(printf %s "${line##*) }" | cut -d ' ' -f 20)" "$2" >"$1.new" && mv "$1.new" "$1" || exit 1
 shift 2
 read -r go && exec "$@" </dev/null
 """

@@ -203,11 +203,9 @@ def suspects(observation: Observation, confidence: float) -> list[dict[str, t.An
         legacy_good, legacy_bad = counts.get(LEGACY, [0, 0])
         if bad < MIN_IMAGE_BUILDS or legacy_good + legacy_bad < MIN_IMAGE_BUILDS:
             continue
-        others = (all_bad - bad, all_good - good)
         # Where all of Kata's images fail, Kata does, and an exclusion would not help.
-        if any(others) and not _greater((bad, good), others, confidence):
-            continue
-        if _greater((bad, good), (legacy_bad, legacy_good), confidence):
+        others = [(legacy_bad, legacy_good), (all_bad - bad, all_good - good)]
+        if all(_greater((bad, good), other, confidence) for other in others if any(other)):
             found.append(
                 {
                     "image": image,

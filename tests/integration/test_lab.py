@@ -154,6 +154,14 @@ def test_a_process_does_not_become_a_program_that_nobody_knows(tmp_path: Path, m
     assert not (tmp_path / "started").exists()
 
 
+def test_a_process_that_cannot_be_written_down_does_not_become_a_program(tmp_path: Path) -> None:
+    (tmp_path / "one.pid.new").mkdir()
+    process = Process(tmp_path, "one")
+    process.start(["touch", tmp_path / "started"])
+    assert process.pid is None
+    assert not (tmp_path / "started").exists()
+
+
 def test_a_process_has_ended_when_its_last_thread_has(tmp_path: Path) -> None:
     """Else a server that is restarted may find its own port taken."""
     ends_its_first_thread = "import threading, time, ctypes; threading.Thread(target=time.sleep, args=(600,)).start(); ctypes.CDLL(None).pthread_exit(None)"
