@@ -37,7 +37,9 @@ def play(inventory: Path, directory: Path, variables: dict[str, t.Any]) -> tuple
     playbook.write_text(json.dumps([{"hosts": "node1", "gather_facts": False, "vars": variables, "roles": roles}]))
     settings = {"ANSIBLE_NOCOLOR": "1", "ANSIBLE_PIPELINING": "1", "ANSIBLE_HOST_KEY_CHECKING": "false"}
     began = time.monotonic()
-    done = subprocess.run(["ansible-playbook", "-i", inventory, playbook], capture_output=True, text=True, check=False, env={**os.environ, **settings})
+    done = subprocess.run(
+        ["ansible-playbook", "-i", inventory, playbook], capture_output=True, text=True, check=False, env={**os.environ, **settings}
+    )
     if done.returncode:
         raise LabError(f"The roles failed:\n{done.stdout[-2000:]}{done.stderr[-1000:]}")
     ran = re.search(r"node1\s*: ok=(\d+)", done.stdout)

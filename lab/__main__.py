@@ -30,7 +30,9 @@ def status(lab: Lab, options: argparse.Namespace) -> None:
     print(f"lab {lab.name}: {'up' if lab.is_up() else 'not whole: run up again'}")
     print(f"  API server  https://{lab.server}   KUBECONFIG={lab.kubeconfig}")
     print(f"  nodes       {fleet.ready(lab)} of {settings.get('nodes', '?')} ready")
-    print(f"  memory      {sum(memory.values()) / 2**20:.0f} MiB: " + ", ".join(f"{name} {size / 2**20:.0f}" for name, size in memory.items()))
+    print(
+        f"  memory      {sum(memory.values()) / 2**20:.0f} MiB: " + ", ".join(f"{name} {size / 2**20:.0f}" for name, size in memory.items())
+    )
     if stats := lab.stats():
         print(f"  builds      {json.dumps(stats)}")
 
@@ -87,7 +89,9 @@ def parser() -> argparse.ArgumentParser:
         return added
 
     start = command(up, "up", "bring a lab up; again after a crash")
-    start.add_argument("--nodes", type=int, help=f"build nodes (default: {NODES}; {fallback.NODES} hollow kubelets on the older control plane)")
+    start.add_argument(
+        "--nodes", type=int, help=f"build nodes (default: {NODES}; {fallback.NODES} hollow kubelets on the older control plane)"
+    )
     start.add_argument(
         "--control-plane",
         choices=fallback.CHOICES,
@@ -102,7 +106,9 @@ def parser() -> argparse.ArgumentParser:
     flow.add_argument("action", choices=("start", "stop", "stats"))
     flow.add_argument("--rate", type=float, default=10, help="builds a second (default: %(default)s)")
     command(fault, "fault", "let Kata's sandboxes fail, or work again").add_argument("kind", choices=("failed-starts", "none"))
-    command(demo, "demo", "roll Kata out on a lab of its own").add_argument("--fault", choices=("", "failed-starts"), default="", help="what goes wrong")
+    command(demo, "demo", "roll Kata out on a lab of its own").add_argument(
+        "--fault", choices=("", "failed-starts"), default="", help="what goes wrong"
+    )
     whole = command(e2e, "e2e", "builds on one real machine, on a lab of its own, and what may befall the machine")
     whole.add_argument("--variables", default="", metavar="FILE", help="variables that go before all others, as of another release of Kata")
     return top

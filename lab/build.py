@@ -92,7 +92,10 @@ NODE_PARTS = (
             tags="no_btrfs no_zfs no_aufs",
             version_variables=(f"{module}/version.Version",),
         )
-        for name, module in (("containerd-1.7", "github.com/containerd/containerd"), ("containerd-2", "github.com/containerd/containerd/v2"))
+        for name, module in (
+            ("containerd-1.7", "github.com/containerd/containerd"),
+            ("containerd-2", "github.com/containerd/containerd/v2"),
+        )
     ),
     Part(
         "cri-tools",
@@ -215,7 +218,13 @@ def apt_get(*arguments: str, directory: Path | None = None) -> None:
     with locked(CACHE / "apt.lock"):
         for command in (arguments, ("update",), arguments):
             done = subprocess.run(
-                ["apt-get", "-qq", *command], cwd=directory, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+                ["apt-get", "-qq", *command],
+                cwd=directory,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                check=False,
             )
             if command == arguments and done.returncode == 0:
                 return
@@ -226,7 +235,9 @@ def _run_go(arguments: list[str], part: Part, env: dict[str, str]) -> None:
     done = subprocess.run([go(), *arguments], cwd=part.source, env=env, capture_output=True, text=True, check=False)
     if done.returncode == 0:
         return
-    if re.search(r"dial tcp|no such host|connection refused|i/o timeout|handshake timeout|proxyconnect|GOPROXY=off|: 50[234] ", done.stderr):
+    if re.search(
+        r"dial tcp|no such host|connection refused|i/o timeout|handshake timeout|proxyconnect|GOPROXY=off|: 50[234] ", done.stderr
+    ):
         raise ProxyUnreachableError(
             f"The Go module proxy cannot be reached, and {part.name} {part.version} is not in the cache: set GOPROXY to one that can be reached and run again."
         )

@@ -134,7 +134,13 @@ class Container:
 
     def _options(self) -> list[str]:
         proxy = f"{sys.executable} {SOURCE / 'node' / 'connect.py'} {self.directory / 'run' / 'ssh'}"
-        options = ("StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR", "ProxyUseFdpass=yes", f"ProxyCommand={proxy}")
+        options = (
+            "StrictHostKeyChecking=no",
+            "UserKnownHostsFile=/dev/null",
+            "LogLevel=ERROR",
+            "ProxyUseFdpass=yes",
+            f"ProxyCommand={proxy}",
+        )
         return [word for option in options for word in ("-o", option)]
 
     def ssh(self, key: Path) -> list[str]:
@@ -235,7 +241,9 @@ def down(nodes: Nodes, options: argparse.Namespace) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m lab.container", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m lab.container", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for function, text in ((up, "boot a set of containers and print their inventory"), (down, "end a set and remove all it kept")):
         command = commands.add_parser(function.__name__, help=text)

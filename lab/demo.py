@@ -107,14 +107,20 @@ class Demo:
         say("Waiting for the builds that are under way")
         stats = self.lab.stop_builds()
         record = self._record()
-        print(f"Seen by the worker's side: {stats['sent']} builds sent, {stats['succeeded']} succeeded, {stats['restarted']} of them at a second try,")
-        print(f"  {stats['lost']} lost, {stats['excluded_on_kata']} excluded builds on Kata; starts by executor: {json.dumps(stats['executors'])}")
+        print(
+            f"Seen by the worker's side: {stats['sent']} builds sent, {stats['succeeded']} succeeded, {stats['restarted']} of them at a second try,"
+        )
+        print(
+            f"  {stats['lost']} lost, {stats['excluded_on_kata']} excluded builds on Kata; starts by executor: {json.dumps(stats['executors'])}"
+        )
         checks = {
             "no build was lost": stats["lost"] == 0 and stats["wedged"] == 0 and stats["succeeded"] == stats["sent"],
             "no excluded build reached Kata": stats["excluded_on_kata"] == 0,
         }
         if self.fault:
-            config = yaml.safe_load(self.lab.kubectl("get", "configmap", "buildcluster-queue-worker", "-n", "sd", "-o", "jsonpath={.data.local\\.yaml}"))
+            config = yaml.safe_load(
+                self.lab.kubectl("get", "configmap", "buildcluster-queue-worker", "-n", "sd", "-o", "jsonpath={.data.local\\.yaml}")
+            )
             checks["the rollout ended with an error"] = code != 0
             checks["Kata's weightage is back at 0"] = config["executor"]["k8s-kata"]["weightage"] == 0
             checks["the record says why"] = record["phase"] == "rolled_back" and "failed to start" in record["reason"]

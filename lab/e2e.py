@@ -119,9 +119,20 @@ class EndToEnd:
     def _start(self, name: str, **variables: t.Any) -> subprocess.Popen[bytes]:
         """A playbook of the collection as a user starts it; what it says goes to the log."""
         environment = {**os.environ, "K8S_AUTH_KUBECONFIG": str(self.lab.kubeconfig)}
-        environment |= {"ANSIBLE_PIPELINING": "1", "ANSIBLE_TIMEOUT": "90", "ANSIBLE_HOST_KEY_CHECKING": "false", "ANSIBLE_FORCE_COLOR": "0"}
+        environment |= {
+            "ANSIBLE_PIPELINING": "1",
+            "ANSIBLE_TIMEOUT": "90",
+            "ANSIBLE_HOST_KEY_CHECKING": "false",
+            "ANSIBLE_FORCE_COLOR": "0",
+        }
         command = ["ansible-playbook", f"screwdriver.kata.{name}", "-i", self._inventory, "-e", f"@{SOURCE / 'e2e.yml'}"]
-        command += ["-e", f"@{self.lab.directory / 'e2e.json'}", "-e", json.dumps(variables), *(["-e", f"@{self._extra}"] if self._extra else [])]
+        command += [
+            "-e",
+            f"@{self.lab.directory / 'e2e.json'}",
+            "-e",
+            json.dumps(variables),
+            *(["-e", f"@{self._extra}"] if self._extra else []),
+        ]
         shown = "".join(f" -e {key}={json.dumps(value)}" for key, value in variables.items())
         say(f"ansible-playbook screwdriver.kata.{name}{shown}")
         with self.log.open("ab") as log:
@@ -218,7 +229,9 @@ class EndToEnd:
 
     def _refuse_containers(self) -> None:
         if self.machine.run("systemd-detect-virt --container", check=False) not in ("none", ""):
-            raise LabError(f"{HOST} is a container: a reset would end the machine that it runs on. Name a machine of its own in KATA_NODE_INVENTORY.")
+            raise LabError(
+                f"{HOST} is a container: a reset would end the machine that it runs on. Name a machine of its own in KATA_NODE_INVENTORY."
+            )
 
     def _make_builds_small(self) -> None:
         """All builds of this cluster ask for what its one real machine can give, the legacy ones too: room is judged by what there is."""
@@ -237,7 +250,9 @@ class EndToEnd:
         # An emulated processor may claim to have svm.
         probe = "test -c /dev/kvm && grep -qwE 'vmx|svm' /proc/cpuinfo && [ \"$(systemd-detect-virt)\" != qemu ] && echo yes"
         self._real = self.machine.run(probe, check=False) == "yes"
-        say(f"Kata: {'the real release' if self._real else 'a stand-in for its release, whose shim is that of runc: the machine cannot run virtual machines'}")
+        say(
+            f"Kata: {'the real release' if self._real else 'a stand-in for its release, whose shim is that of runc: the machine cannot run virtual machines'}"
+        )
         variables |= release_variables(self._real)
         self._after = {"containerd_version": variables.pop("containerd_version")}
         self._versions = {"containerd_version": _pin(CONTAINERD_BEFORE)}
@@ -280,19 +295,29 @@ class EndToEnd:
         entry = self.witness.journal()[build]
         posted = [event for event in self._audit("create") if event["objectRef"].get("name") == name]
         spec = pod["spec"]
-        term = spec["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"][0]["matchExpressions"][0]
+        term = spec["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"][0][
+            "matchExpressions"
+        ][0]
         print(f"The road of build {build}, image {entry['image']}")
         print(f"  router      picked {entry['executor']} at weightages {json.dumps(weightages)} (the worker's journal, its ConfigMap)")
-        print(f"  executor    posted pod {name} as user {posted[0]['user']['username'] if posted else '?'}: runtimeClassName {spec['runtimeClassName']},")
+        print(
+            f"  executor    posted pod {name} as user {posted[0]['user']['username'] if posted else '?'}: runtimeClassName {spec['runtimeClassName']},"
+        )
         print(f"              affinity {term['key']} {term['operator']} {term['values']} (audit log, kubectl)")
-        print(f"  API server  added overhead {json.dumps(spec['overhead'])} and nodeSelector {json.dumps(spec['nodeSelector'])} of the RuntimeClass (kubectl)")
+        print(
+            f"  API server  added overhead {json.dumps(spec['overhead'])} and nodeSelector {json.dumps(spec['nodeSelector'])} of the RuntimeClass (kubectl)"
+        )
         print(f"  scheduler   {scheduled or 'no event'} (event)")
         print(f"  kubelet     cgroup of the sandbox {seen['cgroup']} (/proc)")
         print(f"  containerd  {seen['containerd']}, handler {seen['handler']} (crictl), runtime {seen['runtime']} (ctr)")
-        print(f"  snapshot    {seen['snapshotter']} {seen['snapshot'][:12]} on {seen['device']}: {seen['table']} (ctr, /proc/mounts, dmsetup)")
+        print(
+            f"  snapshot    {seen['snapshotter']} {seen['snapshot'][:12]} on {seen['device']}: {seen['table']} (ctr, /proc/mounts, dmsetup)"
+        )
         print(f"  shim        {seen['shim']} (/proc); kernel {seen['kernel']}, in the sandbox {seen['guest_kernel']} (uname)")
         print(f"  exit        {result} at {entry['ended']} (the worker's journal)")
-        self._judge(f"build {build}: the router picked k8s-kata and the worker posted its pod", entry["executor"] == "k8s-kata" and bool(posted))
+        self._judge(
+            f"build {build}: the router picked k8s-kata and the worker posted its pod", entry["executor"] == "k8s-kata" and bool(posted)
+        )
         self._judge(f"build {build}: the scheduler chose {HOST}", f"to {HOST}" in scheduled)
         self._judge(f"build {build}: it ran under handler kata by Kata's shim", seen["handler"] == "kata" and "/kata" in seen["shim"])
         on_pool = seen["snapshotter"] == "devmapper" and " thin " in f" {seen['table']} " and seen["pool"].strip("()") in seen["table"]
@@ -335,7 +360,9 @@ class EndToEnd:
             self._versions = self._after
             self._play("site")
         version = self.machine.run("containerd --version").split()[2].removeprefix("v")
-        self._judge(f"containerd went from {_pin(CONTAINERD_BEFORE)} to {version} by one variable", version == self._after["containerd_version"])
+        self._judge(
+            f"containerd went from {_pin(CONTAINERD_BEFORE)} to {version} by one variable", version == self._after["containerd_version"]
+        )
         self._judge("the builds that ran before have succeeded", set(self._results(running).values()) == {"Succeeded"})
         self._show_road()
 
@@ -379,8 +406,12 @@ class EndToEnd:
             started = [build for build in self.witness.on(HOST) if build > newest]
         self._judge("the node is proven again by verify", verify.returncode == 0)
         results = self._results([*started, *later, *self._hit], READY_SECONDS)
-        self._judge("the builds that were sent to the machine during verify have succeeded", {results[build] for build in started} == {"Succeeded"})
-        self._judge(f"the {len(later)} that came to it while it was away have succeeded too", all(results[build] == "Succeeded" for build in later))
+        self._judge(
+            "the builds that were sent to the machine during verify have succeeded", {results[build] for build in started} == {"Succeeded"}
+        )
+        self._judge(
+            f"the {len(later)} that came to it while it was away have succeeded too", all(results[build] == "Succeeded" for build in later)
+        )
         self._play("rollback")
 
     def _boot_id(self) -> str:
@@ -400,7 +431,9 @@ class EndToEnd:
             results = self._results(running)
             code = remove.wait()
         self._judge("remove waited for the builds that ran, and all have succeeded", code == 0 and set(results.values()) == {"Succeeded"})
-        left = self.machine.run("ls -d /opt/kata /usr/local/bin/containerd /etc/containerd/config.toml; lvs --noheadings -o lv_name kata", check=False)
+        left = self.machine.run(
+            "ls -d /opt/kata /usr/local/bin/containerd /etc/containerd/config.toml; lvs --noheadings -o lv_name kata", check=False
+        )
         self._judge(f"the machine is as it was before site{f', but has {left}' if left else ''}", not left)
 
     def _count(self) -> None:
@@ -424,7 +457,10 @@ class EndToEnd:
         """How a build came to its end, by what was last seen of its pod."""
         pod = self.witness.pods.get(build, {"spec": {}, "status": {}})
         status = pod["status"]
-        bound = next((one["lastTransitionTime"] for one in status.get("conditions", []) if (one["type"], one["status"]) == ("PodScheduled", "True")), "never")
+        bound = next(
+            (one["lastTransitionTime"] for one in status.get("conditions", []) if (one["type"], one["status"]) == ("PodScheduled", "True")),
+            "never",
+        )
         states = [one["state"] for one in status.get("containerStatuses", [])]
         what = json.dumps({key: status[key] for key in ("reason", "message") if key in status} | {"containers": states})
         return f"build {build} on {pod['spec'].get('nodeName', 'no node')}, bound {bound}, ended {entry['ended']}: {what}"

@@ -32,7 +32,9 @@ LIMITS = (
     f"Hollow kubelets of Kubernetes {VERSION} play its nodes: they report no runtime handlers (require_handler finds none), "
     "start pods without the fleet's start times or faults, and end no build."
 )
-NO_FAULTS = f"This lab has the older control plane (Kubernetes {VERSION}), whose hollow kubelets play no faults: use --control-plane current."
+NO_FAULTS = (
+    f"This lab has the older control plane (Kubernetes {VERSION}), whose hollow kubelets play no faults: use --control-plane current."
+)
 NO_BUILDS = f"This lab has the older control plane (Kubernetes {VERSION}), whose hollow kubelets end no build: use --control-plane current."
 
 MIRROR = os.environ.get("KATA_DEBIAN_MIRROR", "http://deb.debian.org/debian").rstrip("/")
@@ -94,7 +96,9 @@ def is_used(lab: Lab) -> bool:
 def packages() -> dict[str, tuple[str, str]]:
     """Debian's packages for this machine: path in the archive and digest, by the program that is taken from it."""
     if platform.machine() not in PACKAGES:
-        raise BuildError(f"Debian's programs are pinned for {' and '.join(PACKAGES)}, not for {platform.machine()}: use --control-plane current.")
+        raise BuildError(
+            f"Debian's programs are pinned for {' and '.join(PACKAGES)}, not for {platform.machine()}: use --control-plane current."
+        )
     return PACKAGES[platform.machine()]
 
 
@@ -139,7 +143,13 @@ def _build(work: Path, done: Path) -> None:
     toolchain = go()
     env = {
         **{name: value for name, value in os.environ.items() if not name.startswith("GO")},
-        **{"GOPATH": str(work / "gopath"), "GO111MODULE": "off", "GOTOOLCHAIN": "local", "GOCACHE": str(work / "gocache"), "CGO_ENABLED": "0"},
+        **{
+            "GOPATH": str(work / "gopath"),
+            "GO111MODULE": "off",
+            "GOTOOLCHAIN": "local",
+            "GOCACHE": str(work / "gocache"),
+            "CGO_ENABLED": "0",
+        },
     }
 
     def run(*command: str) -> None:
@@ -160,7 +170,18 @@ def _build(work: Path, done: Path) -> None:
     values = {"gitVersion": VERSION, "gitMajor": major, "gitMinor": minor, "gitTreeState": "clean"}
     variables = [f"-X k8s.io/kubernetes/vendor/k8s.io/{module}.{name}={value}" for module in modules for name, value in values.items()]
     for name in PROGRAMS:
-        run(toolchain, "build", "-trimpath", "-tags", TAGS, "-ldflags", " ".join(["-s", "-w", *variables]), "-o", str(done / name), f"./cmd/{name}")
+        run(
+            toolchain,
+            "build",
+            "-trimpath",
+            "-tags",
+            TAGS,
+            "-ldflags",
+            " ".join(["-s", "-w", *variables]),
+            "-o",
+            str(done / name),
+            f"./cmd/{name}",
+        )
         say(f"  {name}: {time.monotonic() - started:.0f} s")
 
 
@@ -185,10 +206,14 @@ def _fetch(work: Path, pin: tuple[str, str]) -> Path:
         with urllib.request.urlopen(url, timeout=60) as answer:
             content = answer.read()
     except OSError as exc:
-        raise BuildError(f"{url} cannot be had ({exc}): set KATA_DEBIAN_MIRROR to a mirror of Debian that can be reached and run again.") from exc
+        raise BuildError(
+            f"{url} cannot be had ({exc}): set KATA_DEBIAN_MIRROR to a mirror of Debian that can be reached and run again."
+        ) from exc
     found = hashlib.sha256(content).hexdigest()
     if found != digest:
-        raise BuildError(f"{url} has the SHA-256 digest {found}, not {digest}: set KATA_DEBIAN_MIRROR to a mirror of Debian that has the right file.")
+        raise BuildError(
+            f"{url} has the SHA-256 digest {found}, not {digest}: set KATA_DEBIAN_MIRROR to a mirror of Debian that has the right file."
+        )
     target = work / path.rsplit("/", 1)[1]
     target.write_bytes(content)
     return target

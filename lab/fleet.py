@@ -61,7 +61,10 @@ def _node(name: str) -> dict[str, t.Any]:
     return {
         "apiVersion": "v1",
         "kind": "Node",
-        "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name, "kubernetes.io/os": "linux", key: value, PLAYED[0]: PLAYED[1]}},
+        "metadata": {
+            "name": name,
+            "labels": {"kubernetes.io/hostname": name, "kubernetes.io/os": "linux", key: value, PLAYED[0]: PLAYED[1]},
+        },
         "spec": {"taints": [{"key": key, "value": value, "effect": "NoSchedule"}]},
         "status": {"capacity": CAPACITY, "allocatable": CAPACITY, "runtimeHandlers": handlers},
     }
@@ -85,7 +88,9 @@ def convert(lab: Lab, count: int) -> list[str]:
     for name in names:
         handlers = [*_node(name)["status"]["runtimeHandlers"], {"name": "kata", "features": {}}]
         api.patch_node_status(name, {"status": {"runtimeHandlers": handlers}})
-        taints = [taint for taint in api.read_node(name).to_dict()["spec"]["taints"] or [] if (taint["key"], taint["value"]) != (key, value)]
+        taints = [
+            taint for taint in api.read_node(name).to_dict()["spec"]["taints"] or [] if (taint["key"], taint["value"]) != (key, value)
+        ]
         kept = [{part: taint[part] for part in ("key", "value", "effect") if taint[part]} for taint in taints]
         labels = {READY_LABEL: "true", **({} if api.read_node(name).metadata.labels.get(key) != value else {key: None})}
         api.patch_node(name, {"metadata": {"labels": labels}, "spec": {"taints": kept}})

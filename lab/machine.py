@@ -19,7 +19,9 @@ class Machine:
     def __init__(self, inventory: Path | str, name: str, directory: Path) -> None:
         self.name = name
         self.inventory = str(inventory)
-        shown = subprocess.run(["ansible-inventory", "-i", self.inventory, "--host", name], capture_output=True, text=True, check=True).stdout
+        shown = subprocess.run(
+            ["ansible-inventory", "-i", self.inventory, "--host", name], capture_output=True, text=True, check=True
+        ).stdout
         host: dict[str, t.Any] = json.loads(shown)
         user = host.get("ansible_user", "root")
         self.sudo = [] if user == "root" else ["sudo", "-n"]
@@ -45,7 +47,9 @@ class Machine:
         except subprocess.TimeoutExpired as error:
             raise LabError(f"{self.name} did not answer within {timeout:.0f} s: {script}") from error
         if check and done.returncode:
-            raise LabError(f"On {self.name} failed with exit code {done.returncode}: {script}\n{done.stdout.decode()}{done.stderr.decode()}")
+            raise LabError(
+                f"On {self.name} failed with exit code {done.returncode}: {script}\n{done.stdout.decode()}{done.stderr.decode()}"
+            )
         return done.stdout.decode().strip()
 
     def disconnect(self) -> None:

@@ -42,7 +42,9 @@ COMPONENTS = {"containerd": "containerd", "containerd_runc": "runc", "containerd
 KATA_README = """This is not Kata Containers: it is a stand-in with the layout of its release, for tests on machines that cannot run virtual machines.
 containerd-shim-kata-v2 in it is containerd's shim for runc under Kata's name, so pods run as ordinary containers.
 """
-KATA_CONFIGURATION = '[hypervisor.{section}]\ndisable_block_device_use = true\nkernel_params = ""\n\n[runtime]\nsandbox_cgroup_only = true\n'
+KATA_CONFIGURATION = (
+    '[hypervisor.{section}]\ndisable_block_device_use = true\nkernel_params = ""\n\n[runtime]\nsandbox_cgroup_only = true\n'
+)
 # Where each configuration lies in a release, and the table of its hypervisor.
 KATA_CONFIGURATIONS = {
     "configuration-qemu.toml": "qemu",
@@ -82,7 +84,10 @@ def build() -> Path:
         files = target.with_suffix(".part") / "files"
         for name in ("containerd-1.7", "containerd-2"):
             version, programs = parts[name]
-            _pack(files / f"containerd/v{version}/containerd-{version}-linux-amd64.tar.gz", {f"bin/{p.name}": p for p in sorted(programs.iterdir())})
+            _pack(
+                files / f"containerd/v{version}/containerd-{version}-linux-amd64.tar.gz",
+                {f"bin/{p.name}": p for p in sorted(programs.iterdir())},
+            )
         version, programs = parts["cri-tools"]
         _pack(files / f"crictl/v{version}/crictl-v{version}-linux-amd64.tar.gz", {"crictl": programs / "crictl"})
         version, programs = parts["cni"]
@@ -109,7 +114,9 @@ def _variables(files: Path, parts: dict[str, tuple[str, Path]]) -> dict[str, t.A
     def digest(pattern: str) -> str:
         return hashlib.sha256(next(files.glob(pattern)).read_bytes()).hexdigest()
 
-    containerd = {f"containerd-{parts[name][0]}-amd64": digest(f"containerd/v{parts[name][0]}/*") for name in ("containerd-1.7", "containerd-2")}
+    containerd = {
+        f"containerd-{parts[name][0]}-amd64": digest(f"containerd/v{parts[name][0]}/*") for name in ("containerd-1.7", "containerd-2")
+    }
     return {
         "containerd_version": parts["containerd-2"][0],
         "containerd_runc_version": parts["runc"][0],
@@ -163,7 +170,10 @@ def _images(busybox: bytes) -> bytes:
             archive.addfile(entry)
     content = {"layer.tar": layer.getvalue()}
     manifest = []
-    for name, command in (("docker.io/library/busybox:1.37.0", ["/bin/sh"]), ("registry.k8s.io/pause:3.10.1", ["/bin/sleep", "2147483647"])):
+    for name, command in (
+        ("docker.io/library/busybox:1.37.0", ["/bin/sh"]),
+        ("registry.k8s.io/pause:3.10.1", ["/bin/sleep", "2147483647"]),
+    ):
         config = {
             "architecture": "amd64",
             "os": "linux",
@@ -262,7 +272,10 @@ def main() -> int:
     serving = commands.add_parser("serve", help="serve them on loopback until interrupted")
     serving.add_argument("--port", type=int, default=8099, help="(default: %(default)s)")
     serving.add_argument("--log", type=Path, help="a file of requests")
-    for name, does in (("start", "serve them in the background, and print the file of the variables that make the roles use them"), ("stop", "end that")):
+    for name, does in (
+        ("start", "serve them in the background, and print the file of the variables that make the roles use them"),
+        ("stop", "end that"),
+    ):
         commands.add_parser(name, help=does).add_argument("directory", type=Path, help="where it is known")
     options = parser.parse_args()
     try:

@@ -59,7 +59,10 @@ class Images:
         launcher |= {"opt/sd/launch": b"#!/bin/sh\n", "hab/README": b"Nothing of Habitat is in this stand-in.\n"}
         self.blobs: dict[str, bytes] = {}
         self._default = self._add(["/bin/sh"], busybox, tools)
-        self._special = {"pause": self._add(["/bin/sleep", "2147483647"], busybox), "launcher": self._add(["/bin/sh"], busybox, tools, _layer(launcher))}
+        self._special = {
+            "pause": self._add(["/bin/sleep", "2147483647"], busybox),
+            "launcher": self._add(["/bin/sh"], busybox, tools, _layer(launcher)),
+        }
 
     def manifest(self, repository: str, reference: str) -> bytes | None:
         """The manifest of a tag, or the one whose digest ``reference`` is."""
@@ -122,7 +125,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m lab.registry", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m lab.registry", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--port", type=int, default=5000, help="(default: %(default)s)")
     options = parser.parse_args()
     try:

@@ -19,7 +19,8 @@ def lines(recording: str) -> list[str]:
     return [
         line
         for line in kept
-        if line.strip() and not re.match(r"Script (started|done)|\S*make\b|tools/run |(real|user|sys)\b", re.sub(r"\x1b\[[0-9;]*m", "", line))
+        if line.strip()
+        and not re.match(r"Script (started|done)|\S*make\b|tools/run |(real|user|sys)\b", re.sub(r"\x1b\[[0-9;]*m", "", line))
     ]
 
 
@@ -27,7 +28,12 @@ def main() -> None:
     source, target = map(Path, sys.argv[1:])
     console = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True, color_system="standard")
     for line in lines(source.read_bytes().decode()):
-        console.print(Text.from_ansi(line.replace(str(Path.home()), "~").replace(str(Path.cwd()), ".")), soft_wrap=False, overflow="ellipsis", no_wrap=True)
+        console.print(
+            Text.from_ansi(line.replace(str(Path.home()), "~").replace(str(Path.cwd()), ".")),
+            soft_wrap=False,
+            overflow="ellipsis",
+            no_wrap=True,
+        )
     console.save_svg(str(target), title="make demo")
     # Fonts of a server elsewhere; the viewer's own monospace font does.
     text = re.sub(r"@font-face \{.*?\}\s*", "", target.read_text(), flags=re.S).replace("Fira Code, monospace", "monospace")

@@ -12,8 +12,8 @@ from __future__ import annotations
 import json
 import typing as t
 
-from ansible_collections.screwdriver.kata.plugins.module_utils._builds import seconds_of
-from ansible_collections.screwdriver.kata.plugins.module_utils._capacity import is_live
+from ansible_collections.screwdriver.kata.plugins.module_utils._rollout.capacity import is_live
+from ansible_collections.screwdriver.kata.plugins.module_utils._rollout.observation import seconds_of
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterable
@@ -94,7 +94,10 @@ class Builds:
     @property
     def pods(self) -> list[Pod]:
         """The oldest first."""
-        return sorted(self._pods.values(), key=lambda pod: (pod["metadata"]["creationTimestamp"], pod["metadata"]["namespace"], pod["metadata"]["name"]))
+        return sorted(
+            self._pods.values(),
+            key=lambda pod: (pod["metadata"]["creationTimestamp"], pod["metadata"]["namespace"], pod["metadata"]["name"]),
+        )
 
     def replace(self, pods: Iterable[Pod]) -> None:
         """Takes a list of all pods that the selector names."""
@@ -158,7 +161,9 @@ def deadline_sentence(left: list[dict[str, t.Any]], nodes: list[str], timeout: i
     """Who is left. nodes: all that were asked for. refusal: why a build could not be evicted, as a sentence."""
     on = [name for name in nodes if any(build["node"] == name for build in left)]
     place = {name: f" on {name}" if len(on) > 1 else "" for name in on}
-    named = [f"{build['namespace']}/{build['name']}{place[build['node']]} ({age(build['age_seconds'])})" for build in left[:MAX_BUILDS_NAMED]]
+    named = [
+        f"{build['namespace']}/{build['name']}{place[build['node']]} ({age(build['age_seconds'])})" for build in left[:MAX_BUILDS_NAMED]
+    ]
     more = f" and {len(left) - MAX_BUILDS_NAMED} more" if len(left) > MAX_BUILDS_NAMED else ""
     still = "build still runs" if len(left) == 1 else "builds still run"
     todo = "run again or raise timeout" if forced else "run again, raise timeout, or set force"

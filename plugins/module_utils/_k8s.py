@@ -112,11 +112,15 @@ class Cluster:
         meta = body["metadata"]
         return self._call("create", body["kind"], body["apiVersion"], body=body, name=meta.get("name"), namespace=meta.get("namespace"))
 
-    def patch(self, kind: str, name: str, patch: dict[str, t.Any], namespace: str | None = None, api_version: str = "v1") -> dict[str, t.Any]:
+    def patch(
+        self, kind: str, name: str, patch: dict[str, t.Any], namespace: str | None = None, api_version: str = "v1"
+    ) -> dict[str, t.Any]:
         """JSON merge patch: None deletes a key; a metadata.resourceVersion in it makes a lost race a ClusterError 409."""
         return self._call("patch", kind, api_version, body=patch, name=name, namespace=namespace)
 
-    def settle(self, kind: str, body: dict[str, t.Any], patch_for: Callable[[dict[str, t.Any]], dict[str, t.Any]], api_version: str = "v1") -> dict[str, t.Any]:
+    def settle(
+        self, kind: str, body: dict[str, t.Any], patch_for: Callable[[dict[str, t.Any]], dict[str, t.Any]], api_version: str = "v1"
+    ) -> dict[str, t.Any]:
         """Patches an object that was read until it is as asked. patch_for: the merge patch that one version of it needs, empty where none.
 
         Returns the object afterwards, or ``body`` itself where nothing was written.
@@ -157,7 +161,9 @@ class Cluster:
             if exc.status != 404:
                 raise
 
-    def watch(self, kind: str, resource_version: str, seconds: int, api_version: str = "v1", **params: t.Any) -> Generator[tuple[str, dict[str, t.Any]]]:
+    def watch(
+        self, kind: str, resource_version: str, seconds: int, api_version: str = "v1", **params: t.Any
+    ) -> Generator[tuple[str, dict[str, t.Any]]]:
         """(type, object) for this many seconds. Raises ClusterError 410 where resource_version is too old.
 
         One that the API server leaves unanswered goes on until it has caught up, for at most ``RETRY_SECONDS``.

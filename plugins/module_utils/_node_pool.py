@@ -30,7 +30,9 @@ def present_patch(node: Node, labels: dict[str, str], annotations: dict[str, str
     wanted = {(taint["key"], taint["effect"]): taint for taint in taints}
     after = [_with_value(taint, wanted.pop((taint["key"], taint["effect"]), taint)) for taint in before]
     after += [_with_value({}, taint) for taint in wanted.values()]
-    return _patch(node, {"labels": _missing(node, "labels", labels), "annotations": _missing(node, "annotations", annotations)}, before, after)
+    return _patch(
+        node, {"labels": _missing(node, "labels", labels), "annotations": _missing(node, "annotations", annotations)}, before, after
+    )
 
 
 def absent_patch(node: Node, labels: dict[str, str], annotations: dict[str, str], taints: list[dict[str, str]]) -> dict[str, t.Any]:

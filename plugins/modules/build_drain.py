@@ -271,7 +271,9 @@ class BuildDrain:
         if failed := [(name, failure) for name, failure in zip(self.names, self.failures, strict=True) if failure]:
             done = "cordoned" if self.drained else "uncordoned"
             names = _build_drain.some([name for name, unused in failed])
-            raise DrainError(f"{len(failed)} of {len(self.names)} nodes could not be {done}: {names}. {failed[0][1]} Run it again for these.")
+            raise DrainError(
+                f"{len(failed)} of {len(self.names)} nodes could not be {done}: {names}. {failed[0][1]} Run it again for these."
+            )
 
     def _settle(self, node: dict[str, t.Any]) -> tuple[dict[str, t.Any], str]:
         """(the node afterwards, why it could not be written)."""
@@ -360,7 +362,9 @@ def problem_of(params: dict[str, t.Any]) -> str | None:
     if not all(name.strip() for name in params["nodes"]):
         return "nodes has an empty name: name each node."
     if not params["build_selector"].strip():
-        return "build_selector is empty, which would take every pod for a build: give the label selector of build pods, such as tier=builds."
+        return (
+            "build_selector is empty, which would take every pod for a build: give the label selector of build pods, such as tier=builds."
+        )
     if params["timeout"] < 0:
         return f"timeout is {params['timeout']}: give the seconds to wait, or 0 to not wait."
     return None

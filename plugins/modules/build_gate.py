@@ -295,10 +295,18 @@ import time
 import typing as t
 
 from ansible.module_utils.basic import missing_required_lib
-from ansible_collections.screwdriver.kata.plugins.module_utils import _gate, _javascript
-from ansible_collections.screwdriver.kata.plugins.module_utils._builds import KATA, LEGACY, Build, EvidenceError, Observation, read_build
+from ansible_collections.screwdriver.kata.plugins.module_utils import _javascript
 from ansible_collections.screwdriver.kata.plugins.module_utils._javascript import PatternError
 from ansible_collections.screwdriver.kata.plugins.module_utils._k8s import Cluster, ClusterError, create_module
+from ansible_collections.screwdriver.kata.plugins.module_utils._rollout import gate as _gate
+from ansible_collections.screwdriver.kata.plugins.module_utils._rollout.observation import (
+    KATA,
+    LEGACY,
+    Build,
+    EvidenceError,
+    Observation,
+    read_build,
+)
 
 # How often waiting builds are looked at and the verdict is formed while the watch goes on.
 TICK_SECONDS = 5

@@ -137,11 +137,15 @@ backup_file:
 
 import typing as t
 
-from ansible_collections.screwdriver.kata.plugins.module_utils import _executor_config, _findings, _javascript, _routing, _worker
-from ansible_collections.screwdriver.kata.plugins.module_utils._executor_config import ConfigError, Document
+from ansible_collections.screwdriver.kata.plugins.module_utils import _javascript
+from ansible_collections.screwdriver.kata.plugins.module_utils._executor import document as _executor_config
+from ansible_collections.screwdriver.kata.plugins.module_utils._executor import findings as _findings
+from ansible_collections.screwdriver.kata.plugins.module_utils._executor import routing as _routing
+from ansible_collections.screwdriver.kata.plugins.module_utils._executor import worker as _worker
+from ansible_collections.screwdriver.kata.plugins.module_utils._executor.document import ConfigError, Document
+from ansible_collections.screwdriver.kata.plugins.module_utils._executor.routing import RoutingError
 from ansible_collections.screwdriver.kata.plugins.module_utils._javascript import PatternError
 from ansible_collections.screwdriver.kata.plugins.module_utils._k8s import ClusterError, create_module
-from ansible_collections.screwdriver.kata.plugins.module_utils._routing import RoutingError
 
 
 class ExecutorConfig:
@@ -214,7 +218,9 @@ class ExecutorConfig:
         for option, name in (("kata_executor", self.kata), ("legacy_executor", self.legacy)):
             if name not in _routing.entries(section) and name not in _routing.SHIPPED:
                 known = ", ".join(_routing.entries(section)) or "no executor"
-                raise RoutingError(f"{option} {name} is not configured in {self.source.where}, which has {known}: add it through executors.")
+                raise RoutingError(
+                    f"{option} {name} is not configured in {self.source.where}, which has {known}: add it through executors."
+                )
         if self.kata == self.legacy:
             raise RoutingError(f"kata_executor and legacy_executor are both {self.kata}: name two executors.")
 
@@ -223,13 +229,17 @@ class ExecutorConfig:
         if self.share is None:
             return
         if _routing.plugin_name(self.kata, section[self.kata]) not in _routing.PLUGINS:
-            raise RoutingError(f"kata_executor {self.kata} has no pluginName that the worker knows: write one of {', '.join(_routing.PLUGINS)}.")
+            raise RoutingError(
+                f"kata_executor {self.kata} has no pluginName that the worker knows: write one of {', '.join(_routing.PLUGINS)}."
+            )
         routed = _routing.shares(section).get(self.kata, 0) * 100
         if routed != self.share and not (self.share == 0 and routed == 0):
             raise RoutingError(f"The router would send {float(routed):g} % to {self.kata} and not {self.share} %. Nothing was changed.")
         for variable, key in _findings.overridden(section, self.source.environment):
             if key in ("plugin", f"{self.kata}.weightage", f"{self.legacy}.weightage"):
-                raise RoutingError(f"kata_share would have no effect: {variable} in the Deployment beats executor.{key} in the file: remove the variable.")
+                raise RoutingError(
+                    f"kata_share would have no effect: {variable} in the Deployment beats executor.{key} in the file: remove the variable."
+                )
 
 
 def main() -> None:

@@ -103,8 +103,10 @@ findings:
       message: "The key exclusion of k8s is ignored by every version of the router, so ['rhel6'] excludes nothing: write exclusions."
 """
 
-from ansible_collections.screwdriver.kata.plugins.module_utils import _executor_config, _findings, _routing
-from ansible_collections.screwdriver.kata.plugins.module_utils._executor_config import ConfigError, Document
+from ansible_collections.screwdriver.kata.plugins.module_utils._executor import document as _executor_config
+from ansible_collections.screwdriver.kata.plugins.module_utils._executor import findings as _findings
+from ansible_collections.screwdriver.kata.plugins.module_utils._executor import routing as _routing
+from ansible_collections.screwdriver.kata.plugins.module_utils._executor.document import ConfigError, Document
 from ansible_collections.screwdriver.kata.plugins.module_utils._k8s import ClusterError, create_module
 
 
@@ -123,7 +125,10 @@ def main() -> None:
         changed=False,
         executor=section,
         weightages=_routing.weightages(section),
-        shares={image: {name: round(float(part), 6) for name, part in _routing.shares(section, image).items()} for image in module.params["images"]},
+        shares={
+            image: {name: round(float(part), 6) for name, part in _routing.shares(section, image).items()}
+            for image in module.params["images"]
+        },
         findings=_findings.find(document, source.environment),
     )
 

@@ -184,7 +184,11 @@ class NodePool:
         if handler and (reason := _node_pool.missing_handler(node, handler)):
             return node, reason, False
         try:
-            return self.cluster.settle("Node", node, lambda current: self.patch_for(current, self.labels, self.annotations, self.taints)), "", False
+            return (
+                self.cluster.settle("Node", node, lambda current: self.patch_for(current, self.labels, self.annotations, self.taints)),
+                "",
+                False,
+            )
         except ClusterError as exc:
             return node, str(exc), True
 

@@ -92,8 +92,8 @@ problems:
 import typing as t
 from decimal import Decimal
 
-from ansible_collections.screwdriver.kata.plugins.module_utils import _capacity
 from ansible_collections.screwdriver.kata.plugins.module_utils._k8s import Cluster, ClusterError, create_module
+from ansible_collections.screwdriver.kata.plugins.module_utils._rollout import capacity as _capacity
 
 NODE_API = "node.k8s.io/v1"
 
@@ -118,7 +118,12 @@ class PoolInfo:
             *(self._about_room(room, need, len(nodes), len(live)) if nodes else ()),
             *(self._about_pod() if runtime_class else self._about_missing_class()),
         ]
-        return {"nodes": [node["metadata"]["name"] for node in nodes], "room": _capacity.shown(room), "need": _capacity.shown(need), "problems": problems}
+        return {
+            "nodes": [node["metadata"]["name"] for node in nodes],
+            "room": _capacity.shown(room),
+            "need": _capacity.shown(need),
+            "problems": problems,
+        }
 
     def _about_nodes(self, selector: str, labelled: int, usable: int) -> t.Iterator[str]:
         if not labelled:

@@ -268,8 +268,8 @@ baseline:
 import typing as t
 from datetime import UTC, datetime
 
-from ansible_collections.screwdriver.kata.plugins.module_utils import _record
 from ansible_collections.screwdriver.kata.plugins.module_utils._k8s import Cluster, ClusterError, create_module
+from ansible_collections.screwdriver.kata.plugins.module_utils._rollout import record as _record
 
 LEASES = "coordination.k8s.io/v1"
 # How often a write may lose a race against another one.

@@ -143,7 +143,9 @@ def same_tolerations(one: list[dict[str, t.Any]], two: list[dict[str, t.Any]]) -
     """Operator Equal is what the API server takes where none is given; the order means nothing."""
 
     def plain(items: list[dict[str, t.Any]]) -> list[list[tuple[str, str]]]:
-        return sorted(sorted((key, str(value)) for key, value in {"operator": "Equal", **item}.items() if value not in (None, "")) for item in items)
+        return sorted(
+            sorted((key, str(value)) for key, value in {"operator": "Equal", **item}.items() if value not in (None, "")) for item in items
+        )
 
     return plain(one) == plain(two)
 
@@ -177,7 +179,12 @@ def shown(body: dict[str, t.Any] | None) -> dict[str, t.Any]:
 
 
 def new_body(params: dict[str, t.Any], metadata: dict[str, t.Any]) -> dict[str, t.Any]:
-    body: dict[str, t.Any] = {"apiVersion": API, "kind": "RuntimeClass", "metadata": {"name": params["name"], **metadata}, "handler": params["handler"]}
+    body: dict[str, t.Any] = {
+        "apiVersion": API,
+        "kind": "RuntimeClass",
+        "metadata": {"name": params["name"], **metadata},
+        "handler": params["handler"],
+    }
     if params["overhead"]:
         body["overhead"] = {"podFixed": params["overhead"]}
     scheduling = {"nodeSelector": params["node_selector"], "tolerations": params["tolerations"]}
@@ -239,7 +246,9 @@ class RuntimeClass:
         if self.params["force"]:
             return
         pods, unused = self.cluster.list("Pod", field_selector="status.phase!=Succeeded,status.phase!=Failed")
-        using = [f"{pod['metadata']['namespace']}/{pod['metadata']['name']}" for pod in pods if pod["spec"].get("runtimeClassName") == self.name]
+        using = [
+            f"{pod['metadata']['namespace']}/{pod['metadata']['name']}" for pod in pods if pod["spec"].get("runtimeClassName") == self.name
+        ]
         if using:
             more = f" and {len(using) - MAX_NAMED} more" if len(using) > MAX_NAMED else ""
             raise RuntimeClassError(

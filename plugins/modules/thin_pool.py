@@ -212,8 +212,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.screwdriver.kata.plugins.module_utils import _loop, _lvm, _thin_pool
-from ansible_collections.screwdriver.kata.plugins.module_utils._thin_pool import TAG, Found, Journal, Plan, ThinPoolError, listed, there
+from ansible_collections.screwdriver.kata.plugins.module_utils._lvm import loop as _loop
+from ansible_collections.screwdriver.kata.plugins.module_utils._lvm import model as _lvm
+from ansible_collections.screwdriver.kata.plugins.module_utils._lvm import plan as _thin_pool
+from ansible_collections.screwdriver.kata.plugins.module_utils._lvm.plan import TAG, Found, Journal, Plan, ThinPoolError, listed, there
 
 STATE = Path("/var/lib/screwdriver.kata")
 
@@ -318,7 +320,11 @@ class ThinPool:
                 group = found.group
             self._end_journal()
         after = _thin_pool.shown(self.wanted, group, profile, {})
-        return {"changed": plan.changed, "pool": _thin_pool.describe(self.wanted, group, profile), "diff": {"before": before, "after": after}}
+        return {
+            "changed": plan.changed,
+            "pool": _thin_pool.describe(self.wanted, group, profile),
+            "diff": {"before": before, "after": after},
+        }
 
     def _add_devices(self, plan: Plan, found: Found) -> None:
         for name in plan.resume:
@@ -380,7 +386,9 @@ class ThinPool:
         """What was asked for last is kept as tags, so that a pool that has extended itself is not mistaken for one that is to shrink."""
         old = found.group.pool.tags if found.group and found.group.pool else frozenset()
         new = there(there(plan.after).pool).tags
-        return [part for tag in sorted(old - new) for part in ("--deltag", tag)] + [part for tag in sorted(new - old) for part in ("--addtag", tag)]
+        return [part for tag in sorted(old - new) for part in ("--deltag", tag)] + [
+            part for tag in sorted(new - old) for part in ("--addtag", tag)
+        ]
 
     def _create(self, extents: int, metadata: int, tags: list[str]) -> None:
         settings = ["--chunksize", f"{self.wanted.chunk_size}b", "--zero", "n", "--poolmetadatasize", f"{metadata}b"]
@@ -422,7 +430,9 @@ class ThinPool:
                 self.lvm.resume(name)
         devices = self.lvm.thin_devices(self.vg, self.wanted.name)
         if opened := [name for name, is_open in devices if is_open]:
-            raise ThinPoolError(f"Thin pool {self.full_name} is not removed while thin devices in it are in use ({listed(opened)}): end what uses them first.")
+            raise ThinPoolError(
+                f"Thin pool {self.full_name} is not removed while thin devices in it are in use ({listed(opened)}): end what uses them first."
+            )
         if devices and not self.params["discard"]:
             names = listed([name for name, _open in devices])
             raise ThinPoolError(

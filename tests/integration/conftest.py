@@ -103,7 +103,9 @@ def writes(lab: Lab) -> t.Callable[[], list[dict[str, t.Any]]]:
 def playbook(lab: Lab) -> t.Callable[..., subprocess.CompletedProcess[str]]:
     """``playbook("playbooks/status.yml", "--check", variable=1)`` against the lab; a list of tasks works as well."""
 
-    def run(what: str | Path | list[dict[str, t.Any]], *options: str, kubeconfig: Path | None = None, **variables: t.Any) -> subprocess.CompletedProcess[str]:
+    def run(
+        what: str | Path | list[dict[str, t.Any]], *options: str, kubeconfig: Path | None = None, **variables: t.Any
+    ) -> subprocess.CompletedProcess[str]:
         path = what if not isinstance(what, list) else lab.directory / "play.yml"
         if isinstance(what, list):
             Path(path).write_text(json.dumps([{"hosts": "localhost", "connection": "local", "gather_facts": False, "tasks": what}]))

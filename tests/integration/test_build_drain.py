@@ -176,7 +176,12 @@ def test_two_nodes_and_the_deadline(drain: Drain) -> None:
     drain.end("two")
     drain.done("build-1", "build-2")
     assert drain.phases() == {"one": "Succeeded", "two": "Succeeded"}
-    assert sorted(drain.own_writes()) == [("patch", "nodes/build-1"), ("patch", "nodes/build-2"), ("patch", "pods/one/status"), ("patch", "pods/two/status")]
+    assert sorted(drain.own_writes()) == [
+        ("patch", "nodes/build-1"),
+        ("patch", "nodes/build-2"),
+        ("patch", "pods/one/status"),
+        ("patch", "pods/two/status"),
+    ]
     drain.done("build-1", "build-2", state="uncordoned")
     assert [drain.node(name) for name in NODES] == [(False, None)] * 3
 
@@ -324,7 +329,9 @@ def test_refused(drain: Drain, module_as: t.Any, tmp_path: Path) -> None:
     )
     limited = module_as(drain.lab.directory / "limited.kubeconfig")("build_drain", **drain.parameters("build-1"))
     assert limited["msg"].startswith("Cannot read Node build-1: not allowed (403). Grant the right or use other credentials: nodes")
-    expired = module_as(drain.lab.write_kubeconfig(tmp_path / "expired", "a-token-of-yesterday"))("build_drain", **drain.parameters("build-1"))
+    expired = module_as(drain.lab.write_kubeconfig(tmp_path / "expired", "a-token-of-yesterday"))(
+        "build_drain", **drain.parameters("build-1")
+    )
     assert expired["msg"] == (
         "Cannot read Node build-1: the API server does not accept the credentials (401). They are wrong or have expired: renew the kubeconfig or token."
     )

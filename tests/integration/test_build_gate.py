@@ -55,7 +55,11 @@ class Gate:
             {
                 "apiVersion": "v1",
                 "kind": "Pod",
-                "metadata": {"name": f"{self.mark}-{name}", "namespace": "sd-builds", "labels": {"tier": "builds", "sdbuild": "1", "gate": self.mark}},
+                "metadata": {
+                    "name": f"{self.mark}-{name}",
+                    "namespace": "sd-builds",
+                    "labels": {"tier": "builds", "sdbuild": "1", "gate": self.mark},
+                },
                 "spec": {
                     **({"runtimeClassName": "kata"} if kata else {}),
                     "restartPolicy": "Never",
@@ -77,13 +81,17 @@ class Gate:
             if ("runtimeClassName" in pod["spec"]) == kata:
                 state = pod["status"]["containerStatuses"][0]["state"]
                 started = (state.get("running") or state["terminated"])["startedAt"]
-                found.append(int((datetime.fromisoformat(started) - datetime.fromisoformat(pod["metadata"]["creationTimestamp"])).total_seconds()))
+                found.append(
+                    int((datetime.fromisoformat(started) - datetime.fromisoformat(pod["metadata"]["creationTimestamp"])).total_seconds())
+                )
         return sorted(found)
 
     def sandbox_events(self, pod: str) -> list[str]:
         """What the events say of a pod's sandbox."""
         selector = f"involvedObject.name={pod},reason=FailedCreatePodSandBox"
-        return self.lab.kubectl("get", "events", "-n", "sd-builds", "--field-selector", selector, "-o", "jsonpath={.items[*].message}").splitlines()
+        return self.lab.kubectl(
+            "get", "events", "-n", "sd-builds", "--field-selector", selector, "-o", "jsonpath={.items[*].message}"
+        ).splitlines()
 
     def wait(self, phase: str, count: int) -> None:
         deadline = time.monotonic() + 180
@@ -104,8 +112,13 @@ def wait_for_watch(lab: Lab) -> None:
     """Until the API server says that somebody watches the pods of one namespace."""
     deadline = time.monotonic() + 60
     while True:
-        lines = [line for line in lab.kubectl("get", "--raw", "/metrics").splitlines() if line.startswith("apiserver_longrunning_requests{")]
-        if any(all(mark in line for mark in ('resource="pods"', 'scope="namespace"', 'verb="WATCH"')) and not line.endswith(" 0") for line in lines):
+        lines = [
+            line for line in lab.kubectl("get", "--raw", "/metrics").splitlines() if line.startswith("apiserver_longrunning_requests{")
+        ]
+        if any(
+            all(mark in line for mark in ('resource="pods"', 'scope="namespace"', 'verb="WATCH"')) and not line.endswith(" 0")
+            for line in lines
+        ):
             return
         assert time.monotonic() < deadline
         time.sleep(0.2)
@@ -156,7 +169,9 @@ def test_a_pass_with_the_figures_that_kubectl_sees(gate: Gate, writes: t.Callabl
         f"Setup p95 on k8s-kata is {kata[11]} s over 12 builds.",
     ]
     checked = gate(check=True, **parameters)
-    assert {key: checked[key] for key in ("verdict", "reasons", "executors")} == {key: result[key] for key in ("verdict", "reasons", "executors")}
+    assert {key: checked[key] for key in ("verdict", "reasons", "executors")} == {
+        key: result[key] for key in ("verdict", "reasons", "executors")
+    }
     assert writes() == []
 
 
@@ -172,7 +187,9 @@ def test_failed_starts_fail_the_gate_with_their_cause(gate: Gate, failing_sandbo
     result = gate(window=600, slice=120, start_timeout=1, evidence=evidence)
     assert result["verdict"] == "fail"
     assert result["observed_seconds"] < 120
-    assert result["reasons"] == ["3 of 3 builds (100.0 %) failed to start on k8s-kata (3 SandboxFailed), above the limit of 0.02 with 0.95 confidence."]
+    assert result["reasons"] == [
+        "3 of 3 builds (100.0 %) failed to start on k8s-kata (3 SandboxFailed), above the limit of 0.02 with 0.95 confidence."
+    ]
     figures = result["executors"]["k8s-kata"]
     assert (figures["failures"], figures["started"], figures["waiting"]) == ({"SandboxFailed": 3}, 0, 0)
     pod, _colon, message = figures["details"]["SandboxFailed"].partition(": ")
@@ -235,7 +252,9 @@ def test_a_watch_goes_on_across_a_restart_of_the_api_server(gate: Gate, lab: Lab
     lab.wait_ready()
     gate.create(*names("after", 6), kata=True)
     result = gate.module.result(process)
-    assert (result["verdict"], result["executors"]["k8s-kata"]["builds"], result["executors"]["k8s-kata"]["started"]) == ("pass", 12, 12), result
+    assert (result["verdict"], result["executors"]["k8s-kata"]["builds"], result["executors"]["k8s-kata"]["started"]) == ("pass", 12, 12), (
+        result
+    )
     assert len(gate.setups(kata=True)) == 12
 
 
@@ -306,7 +325,10 @@ def test_builds_of_the_npm_router(gate: Gate, lab: Lab) -> None:
             {"exclusions": ["*rhel6"]},
             "exclusions: '*rhel6' is not a JavaScript regular expression (Invalid regular expression: /*rhel6/gi: Nothing to repeat).",
         ),
-        ({"evidence": {"version": 9}}, "evidence has version 9, this module reads version 1: leave evidence out to begin the observation anew."),
+        (
+            {"evidence": {"version": 9}},
+            "evidence has version 9, this module reads version 1: leave evidence out to begin the observation anew.",
+        ),
     ],
 )
 def test_bad_input_is_refused(gate: Gate, parameters: dict[str, t.Any], message: str) -> None:
@@ -341,4 +363,6 @@ def test_an_api_server_that_does_not_come_back_is_told(gate: Gate, lab: Lab) -> 
         lab.wait_ready()
         # Else a kwok that was cut off waits for 40 s until the nodes are nobody's.
         lab.fault(False)
-    assert result["msg"] == f"Cannot watch Pod: no answer from the API server at https://{lab.server}. Check that it runs and can be reached."
+    assert (
+        result["msg"] == f"Cannot watch Pod: no answer from the API server at https://{lab.server}. Check that it runs and can be reached."
+    )

@@ -53,7 +53,12 @@ def config_map(lab: Lab) -> t.Iterator[t.Callable[[], str]]:
     }
     spec = {"replicas": 0, "selector": {"matchLabels": {"app": "worker"}}, "template": template}
     objects = [
-        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "worker-config", "namespace": "sd"}, "data": {"local.yaml": CONFIG, "other": "kept"}},
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": "worker-config", "namespace": "sd"},
+            "data": {"local.yaml": CONFIG, "other": "kept"},
+        },
         {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "worker", "namespace": "sd"}, "spec": spec},
     ]
     lab.kubectl("create", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
@@ -227,7 +232,9 @@ def test_two_writers_of_a_file_lose_nothing(module: ModuleRunner, config: Path) 
     for number in range(1, ROUNDS + 1):
         pair = [
             module.start("executor_config", path=str(config), legacy_executor="k8s-vm", exclusions=[f"image-{number}"]),
-            module.start("executor_config", path=str(config), legacy_executor="k8s-vm", executors={"k8s-vm": {"options": {"prefix": f"p{number}-"}}}),
+            module.start(
+                "executor_config", path=str(config), legacy_executor="k8s-vm", executors={"k8s-vm": {"options": {"prefix": f"p{number}-"}}}
+            ),
         ]
         assert [module.result(process).get("changed") for process in pair] == [True, True]
         section = yaml.safe_load(config.read_text())["executor"]
@@ -238,13 +245,17 @@ def test_two_writers_of_a_file_lose_nothing(module: ModuleRunner, config: Path) 
     assert [path.name for path in config.parent.iterdir()] == ["local.yaml"]
 
 
-def test_two_writers_of_a_config_map_lose_nothing_and_roll_no_more_than_needed(lab: Lab, module: ModuleRunner, config_map: t.Callable[[], str]) -> None:
+def test_two_writers_of_a_config_map_lose_nothing_and_roll_no_more_than_needed(
+    lab: Lab, module: ModuleRunner, config_map: t.Callable[[], str]
+) -> None:
     module("executor_config", config_map=MAP, legacy_executor="k8s-vm", executors={"k8s-kata": ENTRY})
     for number in range(1, ROUNDS + 1):
         before = generation(lab)
         pair = [
             module.start("executor_config", config_map=MAP, legacy_executor="k8s-vm", exclusions=[f"image-{number}"]),
-            module.start("executor_config", config_map=MAP, legacy_executor="k8s-vm", executors={"k8s-vm": {"options": {"prefix": f"p{number}-"}}}),
+            module.start(
+                "executor_config", config_map=MAP, legacy_executor="k8s-vm", executors={"k8s-vm": {"options": {"prefix": f"p{number}-"}}}
+            ),
         ]
         assert [module.result(process).get("changed") for process in pair] == [True, True]
         section = yaml.safe_load(config_map())["executor"]
@@ -252,7 +263,10 @@ def test_two_writers_of_a_config_map_lose_nothing_and_roll_no_more_than_needed(l
         assert 1 <= generation(lab) - before <= 2
         annotations = [
             json.loads(lab.kubectl("get", kind, name, "-n", "sd", "-o", f"jsonpath={{{path}}}"))["kata.screwdriver.cd/config-digest"]
-            for kind, name, path in (("configmap", "worker-config", ".metadata.annotations"), ("deployment", "worker", ".spec.template.metadata.annotations"))
+            for kind, name, path in (
+                ("configmap", "worker-config", ".metadata.annotations"),
+                ("deployment", "worker", ".spec.template.metadata.annotations"),
+            )
         ]
         assert annotations[0] == annotations[1]
 
@@ -264,7 +278,10 @@ REFUSED: dict[str, tuple[dict[str, t.Any], str]] = {
     "share above 100": ({"kata_share": "101"}, "kata_share must be a percentage from 0 to 100 with at most two decimals, not '101'."),
     "share below 0": ({"kata_share": "-1"}, "kata_share must be a percentage from 0 to 100 with at most two decimals, not '-1'."),
     "share as a word": ({"kata_share": "ten"}, "kata_share must be a percentage from 0 to 100 with at most two decimals, not 'ten'."),
-    "share with three decimals": ({"kata_share": "33.333"}, "kata_share must be a percentage from 0 to 100 with at most two decimals, not '33.333'."),
+    "share with three decimals": (
+        {"kata_share": "33.333"},
+        "kata_share must be a percentage from 0 to 100 with at most two decimals, not '33.333'.",
+    ),
     "unknown Kata executor": (
         {"executors": {}, "kata_share": "1"},
         "kata_executor k8s-kata is not configured in path {path}, which has k8s-vm: add it through executors.",
@@ -336,7 +353,9 @@ def test_refused_by_the_api_server(lab: Lab, module_as: t.Any, config_map: t.Cal
         "Cannot read Deployment sd/worker: the API server does not accept the credentials (401). They are wrong or have expired: renew the kubeconfig or token."
     )
     limited = module_as(lab.directory / "limited.kubeconfig")("executor_config", **asked)
-    assert limited["msg"].startswith("Cannot read Deployment sd/worker: not allowed (403). Grant the right or use other credentials: deployments.apps")
+    assert limited["msg"].startswith(
+        "Cannot read Deployment sd/worker: not allowed (403). Grant the right or use other credentials: deployments.apps"
+    )
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
@@ -344,6 +363,7 @@ def test_refused_by_the_api_server(lab: Lab, module_as: t.Any, config_map: t.Cal
     down.write_text(Path(lab.kubeconfig).read_text().replace(lab.server, f"127.0.0.1:{port}"))
     silent = module_as(down)("executor_config", **asked)
     assert (
-        silent["msg"] == f"Cannot reach the Kubernetes API: no answer from the API server at https://127.0.0.1:{port}. Check that it runs and can be reached."
+        silent["msg"]
+        == f"Cannot reach the Kubernetes API: no answer from the API server at https://127.0.0.1:{port}. Check that it runs and can be reached."
     )
     assert config_map() == CONFIG

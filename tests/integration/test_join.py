@@ -65,7 +65,9 @@ def test_kwok_leaves_a_machine_alone(lab: Lab, as_node: t.Any) -> None:
     try:
         lab.kubectl("wait", "node/played", "--for=condition=Ready", "--timeout=60s")
         assert "True" not in lab.kubectl("get", "node", NAME, "-o", "jsonpath={.status.conditions[*].status}")
-        with pytest.raises(LabError, match=f"^Node {NAME} of lab {lab.name} is not Ready after 0 s: look at 'journalctl -u kubelet' there.$"):
+        with pytest.raises(
+            LabError, match=f"^Node {NAME} of lab {lab.name} is not Ready after 0 s: look at 'journalctl -u kubelet' there.$"
+        ):
             join.wait_ready(lab, NAME, 0)
     finally:
         lab.kubectl("delete", "node", "played")
@@ -96,7 +98,11 @@ def fetch(url: str) -> bytes:
 
 @pytest.mark.parametrize(
     ("name", "entrypoint", "layers"),
-    [("library/node/manifests/22", "/bin/sh", 2), ("screwdrivercd/launcher/manifests/stable", "/bin/sh", 3), ("pause/manifests/3.10.1", "/bin/sleep", 1)],
+    [
+        ("library/node/manifests/22", "/bin/sh", 2),
+        ("screwdrivercd/launcher/manifests/stable", "/bin/sh", 3),
+        ("pause/manifests/3.10.1", "/bin/sleep", 1),
+    ],
 )
 def test_an_image_is_whole(images: str, name: str, entrypoint: str, layers: int) -> None:
     manifest = json.loads(fetch(f"{images}/{name}"))
@@ -116,7 +122,9 @@ def test_what_is_not_there_is_not_found(images: str) -> None:
 
 
 def test_the_launcher_runs_the_script_of_a_build_pod(tmp_path: Path) -> None:
-    said = subprocess.run([SOURCE / "launcher" / "launcher_entrypoint.sh", "echo one; echo two"], capture_output=True, text=True, check=True).stdout
+    said = subprocess.run(
+        [SOURCE / "launcher" / "launcher_entrypoint.sh", "echo one; echo two"], capture_output=True, text=True, check=True
+    ).stdout
     assert said == "one\ntwo\n"
 
 

@@ -164,7 +164,9 @@ def test_a_process_that_cannot_be_written_down_does_not_become_a_program(tmp_pat
 
 def test_a_process_has_ended_when_its_last_thread_has(tmp_path: Path) -> None:
     """Else a server that is restarted may find its own port taken."""
-    ends_its_first_thread = "import threading, time, ctypes; threading.Thread(target=time.sleep, args=(600,)).start(); ctypes.CDLL(None).pthread_exit(None)"
+    ends_its_first_thread = (
+        "import threading, time, ctypes; threading.Thread(target=time.sleep, args=(600,)).start(); ctypes.CDLL(None).pthread_exit(None)"
+    )
     process = Process(tmp_path, "threads")
     process.start([sys.executable, "-c", ends_its_first_thread])
     pid = process.pid

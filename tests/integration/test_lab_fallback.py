@@ -112,7 +112,9 @@ def test_a_proxy_that_cannot_be_reached_is_told_in_one_sentence(offline: Offline
     assert up.splitlines()[:3] == ["Building etcd v3.7.3 (once; etcd)", INSTEAD, LIMITS]
     assert json.loads(offline.kubectl("version", "-o", "json"))["serverVersion"]["gitVersion"] == "v1.20.2"
     nodes = json.loads(offline.kubectl("get", "nodes", "-o", "json"))["items"]
-    assert {node["metadata"]["name"]: node["spec"]["providerID"] for node in nodes} == {f"build-{number}": f"kubemark://build-{number}" for number in (1, 2)}
+    assert {node["metadata"]["name"]: node["spec"]["providerID"] for node in nodes} == {
+        f"build-{number}": f"kubemark://build-{number}" for number in (1, 2)
+    }
     assert offline.run("status")[1].startswith("lab default: up")
 
 
@@ -148,7 +150,9 @@ def test_a_pod_of_our_runtime_class_on_a_node_of_our_pool(offline: Offline, modu
     taints = [{"key": "dedicated", "value": "screwdriver-kata", "effect": "NoSchedule"}]
     made = module("runtime_class", name="kata", handler="kata", node_selector=pool, tolerations=[{"operator": "Exists"}])
     assert made["changed"], made
-    assert module("runtime_class", name="kata", handler="kata", node_selector=pool, tolerations=[{"operator": "Exists"}])["changed"] is False
+    assert (
+        module("runtime_class", name="kata", handler="kata", node_selector=pool, tolerations=[{"operator": "Exists"}])["changed"] is False
+    )
     done = module("node_pool", nodes=["build-2"], labels=pool, taints=taints)
     assert done["nodes"] == [{"name": "build-2", "changed": True, "ready": True, "reason": ""}]
     assert module("node_pool", nodes=["build-2"], labels=pool, taints=taints)["changed"] is False

@@ -37,7 +37,9 @@ def node(name: str, handlers: list[str]) -> dict[str, t.Any]:
 @pytest.fixture
 def nodes(lab: Lab) -> t.Iterator[None]:
     """pool-1 .. pool-N, of which pool-1 has no handler kata and pool-2 reports none at all."""
-    items = [node(f"pool-{number}", ["", "runc", *(["kata"] if number > 1 else [])] if number != 2 else []) for number in range(1, MANY + 1)]
+    items = [
+        node(f"pool-{number}", ["", "runc", *(["kata"] if number > 1 else [])] if number != 2 else []) for number in range(1, MANY + 1)
+    ]
     lab.kubectl("create", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
     yield
     lab.kubectl("delete", "nodes", "-l", "test=node-pool", "--wait=false")
@@ -50,14 +52,20 @@ def seen(lab: Lab) -> dict[str, dict[str, t.Any]]:
             "label": item["metadata"]["labels"].get("dedicated"),
             "foreign": item["metadata"]["labels"].get("foreign"),
             "taints": {
-                f"{taint['key']}={taint.get('value', '')}:{taint['effect']}" for taint in item["spec"].get("taints", []) if "kubernetes.io" not in taint["key"]
+                f"{taint['key']}={taint.get('value', '')}:{taint['effect']}"
+                for taint in item["spec"].get("taints", [])
+                if "kubernetes.io" not in taint["key"]
             },
         }
         for item in items
     }
 
 
-IN: dict[str, t.Any] = {"label": "screwdriver-kata", "foreign": "kept", "taints": {"foreign=:NoExecute", "dedicated=screwdriver-kata:NoSchedule"}}
+IN: dict[str, t.Any] = {
+    "label": "screwdriver-kata",
+    "foreign": "kept",
+    "taints": {"foreign=:NoExecute", "dedicated=screwdriver-kata:NoSchedule"},
+}
 OUT = {"label": None, "foreign": "kept", "taints": {"foreign=:NoExecute"}}
 
 
@@ -156,7 +164,12 @@ def one_at_a_time(lab: Lab) -> t.Iterator[str]:
         (
             "flowcontrol.apiserver.k8s.io/v1",
             "PriorityLevelConfiguration",
-            {"spec": {"type": "Limited", "limited": {"nominalConcurrencyShares": 0, "borrowingLimitPercent": 0, "limitResponse": {"type": "Reject"}}}},
+            {
+                "spec": {
+                    "type": "Limited",
+                    "limited": {"nominalConcurrencyShares": 0, "borrowingLimitPercent": 0, "limitResponse": {"type": "Reject"}},
+                }
+            },
         ),
         (
             "flowcontrol.apiserver.k8s.io/v1",
@@ -203,9 +216,13 @@ def test_an_api_server_that_answers_429(lab: Lab, module_as: t.Any, writes: Writ
 
 def test_refused(lab: Lab, module: ModuleRunner, module_as: t.Any, writes: Writes, tmp_path: Path) -> None:
     writes()
-    assert module("node_pool", nodes=["build-1", "nowhere"], **POOL)["msg"] == "nowhere is no node of this cluster: correct nodes. Nothing was changed."
     assert (
-        module("node_pool", nodes=["a", "b", "c", "d"], **POOL)["msg"] == "a, b, c and 1 more are no nodes of this cluster: correct nodes. Nothing was changed."
+        module("node_pool", nodes=["build-1", "nowhere"], **POOL)["msg"]
+        == "nowhere is no node of this cluster: correct nodes. Nothing was changed."
+    )
+    assert (
+        module("node_pool", nodes=["a", "b", "c", "d"], **POOL)["msg"]
+        == "a, b, c and 1 more are no nodes of this cluster: correct nodes. Nothing was changed."
     )
     assert module("node_pool", **POOL)["msg"] == "one of the following is required: nodes, selector"
     assert module("node_pool", nodes=["build-1"], selector="", **POOL)["msg"] == "parameters are mutually exclusive: nodes|selector"
@@ -230,7 +247,10 @@ def test_annotations(lab: Lab, module: ModuleRunner, writes: Writes) -> None:
     asked: dict[str, t.Any] = {"nodes": ["pool-1"], "annotations": {"proven": "abc", "count": 3}}
     own(writes)
     tried = module("node_pool", check=True, **asked)
-    assert (tried["diff"]["before"]["pool-1"]["annotations"], tried["diff"]["after"]["pool-1"]["annotations"]) == ({}, {"proven": "abc", "count": "3"})
+    assert (tried["diff"]["before"]["pool-1"]["annotations"], tried["diff"]["after"]["pool-1"]["annotations"]) == (
+        {},
+        {"proven": "abc", "count": "3"},
+    )
     assert own(writes) == 0
     assert module("node_pool", **asked)["changed"] is True
     assert {key: noted().get(key) for key in ("proven", "count", "foreign")} == {"proven": "abc", "count": "3", "foreign": "kept"}

@@ -36,7 +36,9 @@ class Nodes:
     def __init__(self, lab: Lab, playbook: t.Callable[..., subprocess.CompletedProcess[str]], writes: Writes) -> None:
         self.lab, self.playbook, self.writes = lab, playbook, writes
 
-    def __call__(self, *tasks: dict[str, t.Any], check: bool = False, host: str = NODE, **variables: t.Any) -> subprocess.CompletedProcess[str]:
+    def __call__(
+        self, *tasks: dict[str, t.Any], check: bool = False, host: str = NODE, **variables: t.Any
+    ) -> subprocess.CompletedProcess[str]:
         path = self.lab.directory / "nodes.yml"
         path.write_text(json.dumps([{"hosts": "all", "gather_facts": False, "tasks": list(tasks)}]))
         defaults = {**LOCAL, "cluster_build_selector": ENDLESS, "cluster_join_timeout": 5}
@@ -62,7 +64,11 @@ class Nodes:
         return self.node()["spec"].get("unschedulable", False)
 
     def own_writes(self) -> list[str]:
-        return [event["objectRef"]["resource"] + "/" + event["objectRef"]["name"] for event in self.writes() if event["user"]["username"] == "admin"]
+        return [
+            event["objectRef"]["resource"] + "/" + event["objectRef"]["name"]
+            for event in self.writes()
+            if event["user"]["username"] == "admin"
+        ]
 
     def build(self, name: str) -> None:
         body = {
@@ -183,7 +189,10 @@ def test_a_node_that_cannot_take_builds_is_not_put_back(nodes: Nodes) -> None:
 def test_hosts_in_no_cluster_ask_no_api_server(nodes: Nodes) -> None:
     entries = [role(entry) for entry in ("take_out", "put_back", "mark", "report", "forget")]
     assert "failed=0" in nodes.done(*entries, cluster_managed=False, kubeconfig=Path("/nonexistent"), cluster_hosts=[NODE])
-    assert "No node was proven: put hosts into the group kata_nodes of the inventory, or name them in kata_hosts." in nodes(role("report")).stdout
+    assert (
+        "No node was proven: put hosts into the group kata_nodes of the inventory, or name them in kata_hosts."
+        in nodes(role("report")).stdout
+    )
 
 
 def test_a_failed_node_stops_the_next_batch(nodes: Nodes) -> None:
@@ -244,4 +253,13 @@ def test_removed_and_forgotten(nodes: Nodes) -> None:
         nodes.done(role("take_out"), role("forget"), **remove)
         assert (nodes.cordoned(), nodes.mark(CORDONED), nodes.mark(READY), nodes.mark("dedicated")) == (False, None, None, None)
     finally:
-        nodes.lab.kubectl("patch", "configmap", "buildcluster-queue-worker", "-n", "sd", "--type=merge", "-p", json.dumps({"data": {"local.yaml": config}}))
+        nodes.lab.kubectl(
+            "patch",
+            "configmap",
+            "buildcluster-queue-worker",
+            "-n",
+            "sd",
+            "--type=merge",
+            "-p",
+            json.dumps({"data": {"local.yaml": config}}),
+        )

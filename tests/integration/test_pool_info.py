@@ -33,7 +33,12 @@ def builds(count: int, cores: int) -> str:
         "nodeSelector": {"no": "node"},
     }
     items = [
-        {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": f"build-{n}", "namespace": "pool-info", "labels": {"tier": "builds"}}, "spec": spec}
+        {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": f"build-{n}", "namespace": "pool-info", "labels": {"tier": "builds"}},
+            "spec": spec,
+        }
         for n in range(count)
     ]
     return json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
@@ -56,7 +61,9 @@ def test_what_is_missing_is_said(lab: Lab, module: ModuleRunner, writes: t.Calla
     assert found["nodes"] == ["build-1", "build-2"]
     assert found["room"] == {"cpu": 128.0, "memory_gib": 512.0, "pods": 500}
     assert found["need"] == {"cpu": 160.0, "memory_gib": 5.0, "pods": 2}
-    assert found["problems"] == ["25 % of the 10 builds need 160 cores, and the pool's 2 nodes have 128: add nodes, or take a smaller step."]
+    assert found["problems"] == [
+        "25 % of the 10 builds need 160 cores, and the pool's 2 nodes have 128: add nodes, or take a smaller step."
+    ]
     assert module("pool_info", **{**ASKED, "share": 20})["problems"] == []
     assert [event for event in writes() if event["user"]["username"] == "admin"] == []
 
@@ -66,4 +73,7 @@ def test_what_is_missing_is_said(lab: Lab, module: ModuleRunner, writes: t.Calla
     assert refused[0].startswith("The API server refuses a build pod with RuntimeClass kata in namespace pool-info: Cannot create Pod")
     for name in ("build-1", "build-2"):
         lab.kubectl("cordon", name)
-    assert module("pool_info", **ASKED)["problems"][0] == f"None of the 2 nodes with the labels {selector} is ready and not cordoned: mend or uncordon one."
+    assert (
+        module("pool_info", **ASKED)["problems"][0]
+        == f"None of the 2 nodes with the labels {selector} is ready and not cordoned: mend or uncordon one."
+    )

@@ -286,7 +286,9 @@ def test_a_way_back_without_a_record_is_nothing(rollout: Rollout, writes: Writes
         ),
     ],
 )
-def test_bad_input_is_refused_before_anything_is_touched(rollout: Rollout, writes: Writes, parameters: dict[str, t.Any], message: str) -> None:
+def test_bad_input_is_refused_before_anything_is_touched(
+    rollout: Rollout, writes: Writes, parameters: dict[str, t.Any], message: str
+) -> None:
     answer = rollout.module("rollout", namespace="sd", name=rollout.name, **parameters)
     assert (answer.get("failed"), answer["msg"]) == (True, message.format(title=rollout.title))
     assert (writes(), rollout.exists()) == ([], [])
@@ -317,9 +319,13 @@ def test_a_config_map_that_is_no_record_is_left_alone(rollout: Rollout, writes: 
 def test_a_record_of_a_newer_version_is_refused(rollout: Rollout, writes: Writes) -> None:
     rollout("begin", steps=STEPS)
     record = {**rollout.record(), "version": 2}
-    rollout.lab.kubectl("patch", "configmap", rollout.name, "-n", "sd", "--type=merge", "-p", json.dumps({"data": {"record": json.dumps(record)}}))
+    rollout.lab.kubectl(
+        "patch", "configmap", rollout.name, "-n", "sd", "--type=merge", "-p", json.dumps({"data": {"record": json.dumps(record)}})
+    )
     writes()
-    refusal = f"The rollout record {rollout.title} has version 2, this module reads version 1: use the release of the collection that wrote it."
+    refusal = (
+        f"The rollout record {rollout.title} has version 2, this module reads version 1: use the release of the collection that wrote it."
+    )
     assert [rollout.refused(action, reason="x") for action in ("begin", "advance", "roll_back")] == [refusal] * 3
     assert writes() == []
 

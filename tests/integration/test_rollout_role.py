@@ -59,7 +59,9 @@ def flow(lab: Lab) -> t.Iterator[None]:
     assert stats["lost"] == 0
     fleet.revert(lab, KATA_NODES)
     lab.kubectl("delete", "runtimeclass", "kata")
-    lab.kubectl("patch", "configmap", "buildcluster-queue-worker", "-n", "sd", "--type=merge", "-p", json.dumps({"data": {"local.yaml": before}}))
+    lab.kubectl(
+        "patch", "configmap", "buildcluster-queue-worker", "-n", "sd", "--type=merge", "-p", json.dumps({"data": {"local.yaml": before}})
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -133,7 +135,9 @@ def test_a_setup_of_0_seconds_is_told_as_such(playbook: Playbook, tmp_path: Path
     names = {"rollout_namespace": "sd", "rollout_name": "kata-rollout", "executor_kata": "k8s-kata", "executor_legacy": "k8s-vm"}
     shown = {"__rollout_record": {"rollout": rollout}, "__rollout_told": rollout, "__rollout_gate": gate, "__rollout_locked_by": "nobody"}
     templates = TOP / "roles" / "rollout" / "templates"
-    lookups = [f"{{{{ lookup('ansible.builtin.template', '{templates / name}') }}}}" for name in ("slice.j2", "status.j2", "report.html.j2")]
+    lookups = [
+        f"{{{{ lookup('ansible.builtin.template', '{templates / name}') }}}}" for name in ("slice.j2", "status.j2", "report.html.j2")
+    ]
     tasks = [{"ansible.builtin.debug": {"msg": lookup}} for lookup in lookups]
     path = tmp_path / "told.yml"
     path.write_text(json.dumps([{"hosts": "localhost", "gather_facts": False, "tasks": tasks}]))
@@ -176,7 +180,12 @@ def test_a_killed_run_goes_on_where_it_was(lab: Lab, playbook: Playbook) -> None
     running = subprocess.Popen(command, cwd=TOP, env=environment, stdout=subprocess.DEVNULL, start_new_session=True)
     try:
         # What was seen after a slice is far longer than nothing.
-        until(lambda: len(lab.kubectl("get", "configmap", "kata-rollout", "-n", "sd", "--ignore-not-found", "-o", "jsonpath={.data.evidence}")) > 200)
+        until(
+            lambda: (
+                len(lab.kubectl("get", "configmap", "kata-rollout", "-n", "sd", "--ignore-not-found", "-o", "jsonpath={.data.evidence}"))
+                > 200
+            )
+        )
     finally:
         os.killpg(running.pid, signal.SIGKILL)
         running.wait()
@@ -192,7 +201,13 @@ def test_a_killed_run_goes_on_where_it_was(lab: Lab, playbook: Playbook) -> None
 def test_rollback_does_not_wait_for_a_lock(lab: Lab, playbook: Playbook) -> None:
     done = playbook("playbooks/rollout.yml", **{**FAST, "rollout_min_builds": 100000, "rollout_patience": 2})
     assert done.returncode != 0
-    held = {"spec": {"holderIdentity": "somebody@else", "leaseDurationSeconds": 3600, "renewTime": time.strftime("%Y-%m-%dT%H:%M:%S.000000Z", time.gmtime())}}
+    held = {
+        "spec": {
+            "holderIdentity": "somebody@else",
+            "leaseDurationSeconds": 3600,
+            "renewTime": time.strftime("%Y-%m-%dT%H:%M:%S.000000Z", time.gmtime()),
+        }
+    }
     lab.kubectl("patch", "lease", "kata-rollout", "-n", "sd", "--type=merge", "-p", json.dumps(held))
     refused = playbook("playbooks/rollout.yml", **FAST)
     assert refused.returncode != 0

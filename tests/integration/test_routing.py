@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from ansible_collections.screwdriver.kata.plugins.module_utils import _routing
+from ansible_collections.screwdriver.kata.plugins.module_utils._executor import routing as _routing
 
 from lab.build import node
 from lab.cluster import Lab
@@ -33,7 +33,9 @@ def route(lab: Lab) -> t.Callable[[list[Case]], list[dict[str, int]]]:
     def ask(cases: list[Case]) -> list[dict[str, int]]:
         environment = {**os.environ, "NODE_PATH": str(Path(lab.settings["programs"]["worker"]) / "node_modules"), "LOG_LEVEL": "silent"}
         numbered = [{"builds": BUILDS, "seed": number + 1, **case} for number, case in enumerate(cases)]
-        done = subprocess.run([node(), FILES / "route.js"], input=json.dumps(numbered), capture_output=True, text=True, env=environment, check=False)
+        done = subprocess.run(
+            [node(), FILES / "route.js"], input=json.dumps(numbered), capture_output=True, text=True, env=environment, check=False
+        )
         assert done.returncode == 0, done.stderr
         return json.loads(next(line for line in done.stdout.splitlines() if line.startswith("ANSWERS ")).removeprefix("ANSWERS "))
 
@@ -92,7 +94,12 @@ ODD: dict[str, dict[str, t.Any]] = {
     "empty pattern": {"plugin": "k8s-vm", "k8s": {"weightage": 90, "exclusions": [""]}, "k8s-vm": {"weightage": 10}},
     "two of one plugin": {"plugin": "k8s", "k8s": {"weightage": 80}, "k8s-kata": {"pluginName": "k8s", "weightage": 20}},
     "no plugin of its name": {"plugin": "k8s", "k8s": {"weightage": 80}, "k8s-kata": {"weightage": 20}},
-    "three": {"plugin": "k8s-vm", "k8s": {"weightage": 3}, "k8s-vm": {"weightage": 2}, "k8s-sandbox": {"pluginName": "k8s", "weightage": 5}},
+    "three": {
+        "plugin": "k8s-vm",
+        "k8s": {"weightage": 3},
+        "k8s-vm": {"weightage": 2},
+        "k8s-sandbox": {"pluginName": "k8s", "weightage": 5},
+    },
 }
 
 

@@ -37,7 +37,10 @@ def seen(lab: Lab) -> dict[str, t.Any]:
 def use(lab: Lab) -> None:
     spec = {"runtimeClassName": "test-kata", "containers": [{"name": "build", "image": "node:22"}]}
     lab.kubectl(
-        "create", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "user-of-kata", "namespace": "sd-builds"}, "spec": spec})
+        "create",
+        "-f",
+        "-",
+        stdin=json.dumps({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "user-of-kata", "namespace": "sd-builds"}, "spec": spec}),
     )
 
 
@@ -58,7 +61,8 @@ def test_create_check_and_second_run(lab: Lab, module: ModuleRunner, writes: Wri
         "scheduling": {"nodeSelector": ASKED["node_selector"], "tolerations": ASKED["tolerations"]},
     }
     again = module(
-        "runtime_class", **{**ASKED, "overhead": {"cpu": "0.25", "memory": "163840Ki"}, "tolerations": [{**ASKED["tolerations"][0], "operator": "Equal"}]}
+        "runtime_class",
+        **{**ASKED, "overhead": {"cpu": "0.25", "memory": "163840Ki"}, "tolerations": [{**ASKED["tolerations"][0], "operator": "Equal"}]},
     )
     assert (again["changed"], own(writes)) == (False, [])
     left_out = module("runtime_class", name="test-kata", handler="kata")

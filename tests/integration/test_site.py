@@ -31,7 +31,9 @@ def proven(lab: Lab, playbook: Playbook) -> t.Iterator[None]:
     assert "screwdriver-kata" not in lab.kubectl("get", "nodes", "-o", "yaml")
     fleet.revert(lab, 2)
     lab.kubectl("delete", "configmap,lease", "kata-rollout", "-n", "sd", "--ignore-not-found")
-    lab.kubectl("patch", "configmap", "buildcluster-queue-worker", "-n", "sd", "--type=merge", "-p", json.dumps({"data": {"local.yaml": config}}))
+    lab.kubectl(
+        "patch", "configmap", "buildcluster-queue-worker", "-n", "sd", "--type=merge", "-p", json.dumps({"data": {"local.yaml": config}})
+    )
 
 
 def own(writes: Writes) -> list[str]:
@@ -50,7 +52,9 @@ def test_site_gets_ready_at_zero_and_a_second_run_writes_nothing(lab: Lab, playb
     assert pool == {"build-1", "build-2"}
     assert {"key": "dedicated", "value": "screwdriver-kata", "effect": "NoSchedule"} in nodes["build-1"]["spec"]["taints"]
     assert lab.kubectl("get", "runtimeclass", "kata", "-o", "jsonpath={.handler}") == "kata"
-    section = yaml.safe_load(lab.kubectl("get", "configmap", "buildcluster-queue-worker", "-n", "sd", "-o", "jsonpath={.data.local\\.yaml}"))["executor"]
+    section = yaml.safe_load(
+        lab.kubectl("get", "configmap", "buildcluster-queue-worker", "-n", "sd", "-o", "jsonpath={.data.local\\.yaml}")
+    )["executor"]
     assert (section["plugin"], section["k8s-vm"]["weightage"], section["k8s-kata"]["weightage"]) == ("k8s-vm", 100, 0)
     assert section["k8s-kata"]["exclusions"] == ["rhel6"]
 

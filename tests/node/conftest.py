@@ -51,7 +51,9 @@ class Node(Machine):
             ports, forwards = (*ports, proxy), [*forwards, "-R", f"127.0.0.1:{proxy}"]
         process = subprocess.Popen(self.ssh("-o", "ExitOnForwardFailure=yes", "-N", *forwards), stdin=subprocess.DEVNULL)
         try:
-            self.run(f"for port in {' '.join(map(str, ports))}; do until (: </dev/tcp/127.0.0.1/$port) 2>/dev/null; do sleep 0.1; done; done")
+            self.run(
+                f"for port in {' '.join(map(str, ports))}; do until (: </dev/tcp/127.0.0.1/$port) 2>/dev/null; do sleep 0.1; done; done"
+            )
             yield
         finally:
             process.terminate()
@@ -70,13 +72,22 @@ class Node(Machine):
             "KATA_TEST_RESULTS": str(self._directory / "results"),
         }
         command = ["ansible-playbook", "-i", self.inventory, "--diff", *options, str(playbook)]
-        return subprocess.Popen(command, cwd=TOP, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, **SETTINGS, **settings})
+        return subprocess.Popen(
+            command, cwd=TOP, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, **SETTINGS, **settings}
+        )
 
     def playbook(self, name: str, *options: str) -> subprocess.CompletedProcess[str]:
         """A whole playbook of the collection, on the inventory of this machine."""
         command = ["ansible-playbook", "-i", self.inventory, *options, name]
         return subprocess.run(
-            command, cwd=TOP, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, **SETTINGS}, check=False
+            command,
+            cwd=TOP,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, **SETTINGS},
+            check=False,
         )
 
     def results(self, process: subprocess.Popen[str]) -> list[dict[str, t.Any]]:
@@ -198,7 +209,9 @@ class Roles:
             # Its processes may raise neither limit.
             self.variables |= {"containerd_nofile": 16384, "containerd_restrict_oom_score_adj": True}
 
-    def start(self, *roles: str, entry: str = "main", options: tuple[str, ...] = (), killed_at: str = "", **variables: t.Any) -> subprocess.Popen[str]:
+    def start(
+        self, *roles: str, entry: str = "main", options: tuple[str, ...] = (), killed_at: str = "", **variables: t.Any
+    ) -> subprocess.Popen[str]:
         handlers = {"containerd_handlers": "{{ kata_containerd_handlers }}"} if "kata" in roles else {}
         tasks = [
             {

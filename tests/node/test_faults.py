@@ -107,10 +107,15 @@ def test_configuration(roles: Roles, mirror: Mirror) -> None:
     config = "stat -c %y /etc/containerd/config.toml; cat /etc/containerd/config.toml"
     before = node.run(config)
     said = roles.refusal("containerd", containerd_handlers=[{"name": "runc", "runtime_type": "io.containerd.runc.v2"}])
-    assert said.startswith("/opt/containerd-releases/") and "/bin/containerd refuses the new configuration, and the old one stays: " in said, said
+    assert (
+        said.startswith("/opt/containerd-releases/") and "/bin/containerd refuses the new configuration, and the old one stays: " in said
+    ), said
     assert node.run(config) == before
     assert untouched()
-    asked = {"containerd_sandbox_image": "registry.example.com/pause:1", "containerd_registry_mirrors": {"docker.io": [f"http://127.0.0.1:{mirror.port}"]}}
+    asked = {
+        "containerd_sandbox_image": "registry.example.com/pause:1",
+        "containerd_registry_mirrors": {"docker.io": [f"http://127.0.0.1:{mirror.port}"]},
+    }
     assert roles.refusal("containerd", **asked) == (
         "containerd on node1 has to restart, and 2 containers run. Drain the node and run again, or set containerd_restart_with_builds. "
         "Until then the old configuration is in use."

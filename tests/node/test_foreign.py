@@ -41,7 +41,11 @@ def test_foreign_configurations(roles: Roles) -> None:
     node = roles.node
     assert roles.changes("containerd", "crictl")
     refused = [
-        (DOCKER, "2.3.4", f"{FOREIGN} and turns off the plugin cri, so no pod can run. Take cri out of its disabled_plugins and run again."),
+        (
+            DOCKER,
+            "2.3.4",
+            f"{FOREIGN} and turns off the plugin cri, so no pod can run. Take cri out of its disabled_plugins and run again.",
+        ),
         ("oom_score = 7\n", "2.3.4", OLD.format(1)),
         (kubeadm("containerd-1.7"), "2.3.4", OLD.format(2)),
         (
@@ -53,7 +57,10 @@ def test_foreign_configurations(roles: Roles) -> None:
     ]
     tasks: list[dict[str, t.Any]] = []
     for text, version, _sentence in refused:
-        role = {"ansible.builtin.include_role": {"name": "screwdriver.kata.containerd"}, "vars": {**roles.variables, "containerd_version": version}}
+        role = {
+            "ansible.builtin.include_role": {"name": "screwdriver.kata.containerd"},
+            "vars": {**roles.variables, "containerd_version": version},
+        }
         write = {"ansible.builtin.copy": {"content": text, "dest": FILE, "mode": "0644"}}
         tasks.append({"block": [write, role], "rescue": [{"ansible.builtin.meta": "noop"}]})
     results = node.results(node.start(tasks))

@@ -20,7 +20,12 @@ RUNC = {"name": "one", "runtime_type": "io.containerd.runc.v2"}
 S390X = {"architecture": "s390x", "os_family": "Debian"}
 # Role, its variables and the facts it finds, and the sentence.
 CASES: list[tuple[str, dict[str, t.Any], dict[str, str], str]] = [
-    ("containerd", {"containerd_version": "9.9.9"}, {}, DIGEST.format("containerd_version", "9.9.9", "containerd-9.9.9-amd64", "containerd")),
+    (
+        "containerd",
+        {"containerd_version": "9.9.9"},
+        {},
+        DIGEST.format("containerd_version", "9.9.9", "containerd-9.9.9-amd64", "containerd"),
+    ),
     ("containerd", {"containerd_runc_version": "0.1"}, {}, DIGEST.format("containerd_runc_version", "0.1", "runc-0.1-amd64", "containerd")),
     ("containerd", {"containerd_cni_version": "0.2"}, {}, DIGEST.format("containerd_cni_version", "0.2", "cni-0.2-amd64", "containerd")),
     ("crictl", {"crictl_version": "0.3"}, {}, DIGEST.format("crictl_version", "0.3", "crictl-0.3-amd64", "crictl")),
@@ -78,8 +83,18 @@ CASES: list[tuple[str, dict[str, t.Any], dict[str, str], str]] = [
         {},
         "kata_state rolled_back: node1 has no previous release in /opt/kata-releases to go back to.",
     ),
-    ("node_proof", {"node_proof_max_data_percent": 120}, {}, "node_proof_max_data_percent 120 is no percentage. Give a number from 0 to 100."),
-    ("node_proof", {"node_proof_max_metadata_percent": -1}, {}, "node_proof_max_metadata_percent -1 is no percentage. Give a number from 0 to 100."),
+    (
+        "node_proof",
+        {"node_proof_max_data_percent": 120},
+        {},
+        "node_proof_max_data_percent 120 is no percentage. Give a number from 0 to 100.",
+    ),
+    (
+        "node_proof",
+        {"node_proof_max_metadata_percent": -1},
+        {},
+        "node_proof_max_metadata_percent -1 is no percentage. Give a number from 0 to 100.",
+    ),
 ]
 CPU = "The CPU of node1 offers no virtualisation (neither vmx nor svm). Turn it on in the firmware."
 KVM = "/dev/kvm is not there on node1. Load the kernel module kvm_intel or kvm_amd."
@@ -131,7 +146,9 @@ def test_machine_that_cannot(roles: Roles) -> None:
         assert refused() == KVM
         node.run("[ ! -e /run/kvm ] || mv /run/kvm /dev/kvm; [ -e /dev/kvm ] || mknod /dev/kvm c 10 232")
         # modprobe of a kernel that has one of the two alone.
-        node.run("mkdir -p /usr/local/sbin; printf '#!/bin/sh\\n[ \"$2\" != vhost_net ]\\n' >/usr/local/sbin/modprobe; chmod 755 /usr/local/sbin/modprobe")
+        node.run(
+            "mkdir -p /usr/local/sbin; printf '#!/bin/sh\\n[ \"$2\" != vhost_net ]\\n' >/usr/local/sbin/modprobe; chmod 755 /usr/local/sbin/modprobe"
+        )
         node.run("mount -t tmpfs tmpfs /lib/modules; [ ! -d /sys/module ] || mount -t tmpfs tmpfs /sys/module")
         assert refused() == MODULE
         node.run("umount -q /lib/modules /sys/module; rm /usr/local/sbin/modprobe; mkdir -p /opt/kata/bin")

@@ -38,7 +38,9 @@ END_PODS = 'for pod in $(crictl pods -q); do crictl stopp "$pod" && crictl rmp "
 
 def image(roles: Roles) -> None:
     """Copies the archive of images to the machine."""
-    (copied,) = roles.node.play([{"ansible.builtin.copy": {"src": str(roles.mirror.folder / "files/images/proof.tar"), "dest": "/srv/proof.tar"}}])
+    (copied,) = roles.node.play(
+        [{"ansible.builtin.copy": {"src": str(roles.mirror.folder / "files/images/proof.tar"), "dest": "/srv/proof.tar"}}]
+    )
     assert not copied["failed"], copied
 
 
@@ -50,7 +52,9 @@ def pod(node: Node, handler: str) -> tuple[int, int, str]:
 
 def state(node: Node) -> str:
     """Everything that the roles could change."""
-    return node.run("find /etc /opt /srv /usr/local /var/lib/containerd -printf '%p %y %m %s %l\\n' | sort; systemctl list-unit-files --no-legend")
+    return node.run(
+        "find /etc /opt /srv /usr/local /var/lib/containerd -printf '%p %y %m %s %l\\n' | sort; systemctl list-unit-files --no-legend"
+    )
 
 
 def versions(node: Node) -> tuple[str, str]:
@@ -83,13 +87,19 @@ def test_versions(roles: Roles) -> None:
     limit = roles.variables.get("containerd_nofile", 1048576)
     assert pod(node, "runc")[0::2] == (limit, "io.containerd.runc.v2")
     # The stand-in's shim is of containerd 2: under 1.7 only what containerd has read is looked at.
-    assert handlers(node) == {"runc": "io.containerd.runc.v2", **dict.fromkeys(("kata", "kata-rs", "stand-in", "stand-in-rs"), "io.containerd.kata.v2")}
+    assert handlers(node) == {
+        "runc": "io.containerd.runc.v2",
+        **dict.fromkeys(("kata", "kata-rs", "stand-in", "stand-in-rs"), "io.containerd.kata.v2"),
+    }
     node.run(END_PODS)
     since = started(node)
     assert roles.changes(*NODE_ROLES, **old) == []
     assert started(node) == since
     drop_in = "/opt/kata/handlers/{}/config.d/50-screwdriver.toml"
-    assert node.run(f"grep -v '^#' {drop_in.format('kata')}") == '[hypervisor.qemu]\ndisable_block_device_use = false\nkernel_params = "vsyscall=emulate"'
+    assert (
+        node.run(f"grep -v '^#' {drop_in.format('kata')}")
+        == '[hypervisor.qemu]\ndisable_block_device_use = false\nkernel_params = "vsyscall=emulate"'
+    )
     assert node.run(f"grep -v '^#' {drop_in.format('kata-rs')}") == "[hypervisor.qemu]\ndisable_block_device_use = false"
     shipped = "/opt/kata/share/defaults/kata-containers/configuration-qemu.toml"
     assert node.run(f"cmp {shipped} /opt/kata/handlers/kata/configuration.toml; grep -c disable_block_device_use.=.true {shipped}") == "1"
@@ -117,7 +127,9 @@ def test_versions(roles: Roles) -> None:
     with node.tunnel(roles.mirror.port):
         assert roles.changes("kata", **rust, kata_download_on="node")
     assert node.run("ls /opt/kata-releases | grep -v downloads").split() == ["3.32.0", "4.1.0", "previous"]
-    assert node.run(f"grep -v '^#' {drop_in.format('kata')}") == "[hypervisor.qemu]\ndisable_block_device_use = false\ndefault_memory = 4096"
+    assert (
+        node.run(f"grep -v '^#' {drop_in.format('kata')}") == "[hypervisor.qemu]\ndisable_block_device_use = false\ndefault_memory = 4096"
+    )
     # Since 4.1 each shim has an archive of its own: a handler of the other shim brings the second one to the release that is there.
     shims = "ls /opt/kata/bin /opt/kata/runtime-rs/bin 2>/dev/null | grep -c containerd-shim-kata-v2"
     assert node.run(shims) == "1"
@@ -138,8 +150,13 @@ def test_taken_back(roles: Roles) -> None:
     assert state(node) == before
     assert roles.changes(*NODE_ROLES, kata_handlers=STAND_INS)
     pod(node, "stand-in")
-    assert roles.refusal("kata", entry="absent") == "Sandboxes of Kata still run on node1. Drain the node first (playbook remove does), then run again."
-    assert roles.refusal("containerd", entry="absent") == ("2 containers run on node1. Drain the node first (playbook remove does), then run again.")
+    assert (
+        roles.refusal("kata", entry="absent")
+        == "Sandboxes of Kata still run on node1. Drain the node first (playbook remove does), then run again."
+    )
+    assert roles.refusal("containerd", entry="absent") == (
+        "2 containers run on node1. Drain the node first (playbook remove does), then run again."
+    )
     node.run(END_PODS)
     assert roles.changes("crictl", "kata", "containerd", entry="absent", options=("--check",))
     assert versions(node) == ("2.3.4", "3.32.0")

@@ -76,10 +76,16 @@ def test_life(node: Node, disks: list[str]) -> None:
     assert made["pool"] | percents == predicted["pool"] | percents
     look = seen(node)
     assert (look["zero"], look["seg_monitor"], look["lv_active"], look["lv_when_full"]) == ("", "monitored", "active", "queue")
-    assert int(float(look["lv_size"]) * MIB) == made["pool"]["size_bytes"] == made["pool"]["volume_group_size_bytes"] * 8 // 10 // (4 * MIB) * (4 * MIB)
+    assert (
+        int(float(look["lv_size"]) * MIB)
+        == made["pool"]["size_bytes"]
+        == made["pool"]["volume_group_size_bytes"] * 8 // 10 // (4 * MIB) * (4 * MIB)
+    )
     assert (float(look["lv_metadata_size"]), float(look["chunk_size"])) == (64, 0.5)
     assert "thin-pool" in node.run(f"dmsetup status {made['pool']['device']}")
-    assert "thin_pool_autoextend_threshold=75\n\tthin_pool_autoextend_percent=20" in node.run(f"cat /etc/lvm/profile/{look['lv_profile']}.profile")
+    assert "thin_pool_autoextend_threshold=75\n\tthin_pool_autoextend_percent=20" in node.run(
+        f"cat /etc/lvm/profile/{look['lv_profile']}.profile"
+    )
 
     # Grown by a device, more metadata and other thresholds, in check mode first; named by another path and twice.
     node.run(f"ln -sfn {two} /dev/test-alias")
@@ -95,9 +101,15 @@ def test_life(node: Node, disks: list[str]) -> None:
     assert shrunk["msg"].startswith("size: thin pool kata/pool has ") and shrunk["msg"].endswith(
         " and is never shrunk, 1GiB is 1 GiB: ask for at least what it has."
     )
-    assert metadata["msg"] == ("metadata_size: thin pool kata/pool has 96 MiB of metadata and is never shrunk to 64 MiB: ask for at least what it has.")
-    assert chunk["msg"] == ("chunk_size: thin pool kata/pool was made with 512 KiB, which cannot be changed to 128 KiB: leave it, or remove the pool first.")
-    assert too_large["msg"].startswith("size: 100GiB does not fit into volume group kata: besides metadata and its spare there is room for ")
+    assert metadata["msg"] == (
+        "metadata_size: thin pool kata/pool has 96 MiB of metadata and is never shrunk to 64 MiB: ask for at least what it has."
+    )
+    assert chunk["msg"] == (
+        "chunk_size: thin pool kata/pool was made with 512 KiB, which cannot be changed to 128 KiB: leave it, or remove the pool first."
+    )
+    assert too_large["msg"].startswith(
+        "size: 100GiB does not fit into volume group kata: besides metadata and its spare there is room for "
+    )
 
     # A pool on a loop file beside it, and then a reboot.
     looped = {"volume_group": "test-other", "loop_file": "/var/tmp/test-pool.img", "loop_size": "1GiB"}
@@ -190,7 +202,9 @@ def test_device_that_holds_anything_is_refused(node: Node, disks: list[str]) -> 
     # LVM thin volumes in the pool.
     node.run("lvcreate -q -V 64M -T kata/pool -n foreign")
     present, absent = node.modules("thin_pool", {}, {"state": "absent"})
-    assert present["msg"] == ("Thin pool kata/pool holds LVM thin volumes (foreign), and containerd needs a pool that is its own: choose another name.")
+    assert present["msg"] == (
+        "Thin pool kata/pool holds LVM thin volumes (foreign), and containerd needs a pool that is its own: choose another name."
+    )
     assert absent["msg"] == "Thin pool kata/pool holds LVM thin volumes (foreign), and is not removed: remove them first."
 
 
@@ -200,7 +214,9 @@ def test_pool_that_fills_up(node: Node, disks: list[str]) -> None:
     small = {"devices": [one], "size": "256MiB", "autoextend_threshold": 50, "autoextend_percent": 50}
     node.module("thin_pool", **small)
     node.run("dmsetup message kata-pool 0 'create_thin 1'; dmsetup create test-thin --table '0 8388608 thin /dev/mapper/kata-pool 1'")
-    node.run("head -c 160M /dev/urandom >/var/tmp/test-data; dd if=/var/tmp/test-data of=/dev/mapper/test-thin bs=1M oflag=direct status=none")
+    node.run(
+        "head -c 160M /dev/urandom >/var/tmp/test-data; dd if=/var/tmp/test-data of=/dev/mapper/test-thin bs=1M oflag=direct status=none"
+    )
     deadline = time.monotonic() + 120
     while float(seen(node)["lv_size"]) <= 256:
         assert time.monotonic() < deadline, "dmeventd did not extend the pool"
@@ -212,7 +228,10 @@ def test_pool_that_fills_up(node: Node, disks: list[str]) -> None:
     node.run("dmsetup suspend test-thin; dmsetup message kata-pool 0 'create_snap 2 1'; dmsetup resume test-thin")
     filled = node.module("thin_pool", devices=[one], size="1GiB", autoextend_threshold=100)
     size = filled["pool"]["size_bytes"] // MIB
-    node.run(f"timeout -s KILL 300 dd if=/dev/zero of=/dev/mapper/test-thin bs=1M seek=160 count={size - 100} oflag=direct status=none & sleep 1", check=False)
+    node.run(
+        f"timeout -s KILL 300 dd if=/dev/zero of=/dev/mapper/test-thin bs=1M seek=160 count={size - 100} oflag=direct status=none & sleep 1",
+        check=False,
+    )
     deadline = time.monotonic() + 240
     while "out_of_data_space" not in node.run("dmsetup status kata-pool"):
         assert time.monotonic() < deadline, node.run("dmsetup status kata-pool")
@@ -221,7 +240,9 @@ def test_pool_that_fills_up(node: Node, disks: list[str]) -> None:
     assert (grown["changed"], grown["pool"]["health"], grown["pool"]["size_bytes"] // MIB > 1.8 * size) == (True, "ok", True)
     assert " rw " in node.run("dmsetup status kata-pool")
     node.run("dmsetup create test-snap --table '0 8388608 thin /dev/mapper/kata-pool 2'; echo 1 >/proc/sys/vm/drop_caches")
-    node.run("for name in thin snap; do cmp --bytes=167772160 /var/tmp/test-data /dev/mapper/test-$name || exit 1; done; rm /var/tmp/test-data")
+    node.run(
+        "for name in thin snap; do cmp --bytes=167772160 /var/tmp/test-data /dev/mapper/test-$name || exit 1; done; rm /var/tmp/test-data"
+    )
     node.run("dd if=/dev/zero of=/dev/mapper/test-snap bs=1M count=8 oflag=direct status=none")
 
 
@@ -239,7 +260,9 @@ def test_metadata_that_fill_up(node: Node, disks: list[str]) -> None:
     small = {"devices": [one], "chunk_size": "64KiB", "metadata_size": "2MiB", "autoextend_threshold": 100}
     node.module("thin_pool", **small)
     node.run("dmsetup message kata-pool 0 'create_thin 1'; dmsetup create test-thin --table '0 8388608 thin /dev/mapper/kata-pool 1'")
-    node.run("head -c 1M /dev/urandom | tee /var/tmp/test-data | dd of=/dev/mapper/test-thin bs=1M iflag=fullblock oflag=direct status=none")
+    node.run(
+        "head -c 1M /dev/urandom | tee /var/tmp/test-data | dd of=/dev/mapper/test-thin bs=1M iflag=fullblock oflag=direct status=none"
+    )
     node.run(DEVICES)
     near = node.module("thin_pool", **small)
     assert (near["changed"], 90 < near["pool"]["metadata_percent"] < 100, near["pool"]["data_percent"] < 90) == (False, True, True)
@@ -315,7 +338,9 @@ def test_killed_between_two_writes_of_lvm(node: Node, disks: list[str]) -> None:
     asked = {"devices": [one, two]}
 
     def lose_group() -> None:
-        node.run(f"wipefs -q --all {two}; pvcreate -q --metadatacopies 0 {two}; vgcreate -q test-other {three} {two}; wipefs -q --all {three}")
+        node.run(
+            f"wipefs -q --all {two}; pvcreate -q --metadatacopies 0 {two}; vgcreate -q test-other {three} {two}; wipefs -q --all {three}"
+        )
         assert node.run(f"pvs --noheadings -o vg_name {two} 2>/dev/null") == "[unknown]"
 
     lose_group()
@@ -355,7 +380,10 @@ def test_role(node: Node, disks: list[str]) -> None:
     one = disks[0]
 
     def role(entry: str, *options: str, **variables: t.Any) -> list[dict[str, t.Any]]:
-        task = {"ansible.builtin.include_role": {"name": "screwdriver.kata.thin_pool", "tasks_from": entry}, "vars": {"thin_pool_devices": [one], **variables}}
+        task = {
+            "ansible.builtin.include_role": {"name": "screwdriver.kata.thin_pool", "tasks_from": entry},
+            "vars": {"thin_pool_devices": [one], **variables},
+        }
         return node.results(node.start([task], *options))
 
     def changes(results: list[dict[str, t.Any]]) -> list[str]:
@@ -384,7 +412,9 @@ def test_role(node: Node, disks: list[str]) -> None:
     node.run(f"ls {database}/metadata.db; systemctl stop containerd")
     changes(role("reset", thin_pool_discard_snapshots=True))
     assert node.run(f"ls -A {database}", check=False) == ""
-    node.run("dmsetup message kata-pool 0 'create_thin 1'; dmsetup message kata-pool 0 'delete 1'; systemctl start containerd; systemctl is-active containerd")
+    node.run(
+        "dmsetup message kata-pool 0 'create_thin 1'; dmsetup message kata-pool 0 'delete 1'; systemctl start containerd; systemctl is-active containerd"
+    )
     changes(role("absent"))
     assert changes(role("absent")) == []
     assert "lvchange" not in node.run(start)

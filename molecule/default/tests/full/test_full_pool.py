@@ -31,7 +31,9 @@ def test_the_roles_said_why(host: Host) -> None:
     assert host.file("/run/molecule/node_proof").content_string == (
         "No proof on node1: Pool kata/pool has 100.00 % of its data in use, more than 80 %: add a device to thin_pool_devices."
     )
-    assert host.file("/run/molecule/thin_pool").content_string.startswith("Thin pool kata/pool is nearly full: 100.0 % of its data (at most 90) and ")
+    assert host.file("/run/molecule/thin_pool").content_string.startswith(
+        "Thin pool kata/pool is nearly full: 100.0 % of its data (at most 90) and "
+    )
 
 
 def test_the_pool_has_grown(host: Host) -> None:

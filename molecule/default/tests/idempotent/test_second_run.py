@@ -10,7 +10,9 @@ if t.TYPE_CHECKING:
 
 
 def test_containerd_was_not_restarted(host: Host) -> None:
-    assert host.check_output("systemctl show --property ActiveEnterTimestampMonotonic containerd") == host.check_output("cat /run/molecule/started")
+    assert host.check_output("systemctl show --property ActiveEnterTimestampMonotonic containerd") == host.check_output(
+        "cat /run/molecule/started"
+    )
 
 
 def test_pod_survived(host: Host) -> None:

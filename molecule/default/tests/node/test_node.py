@@ -27,7 +27,9 @@ def test_plugins_are_ok(host: Host) -> None:
 
 
 def test_pool_extends_itself(host: Host) -> None:
-    pool = json.loads(host.check_output("lvs --reportformat json -o seg_monitor,lv_profile,lv_health_status kata/pool"))["report"][0]["lv"][0]
+    pool = json.loads(host.check_output("lvs --reportformat json -o seg_monitor,lv_profile,lv_health_status kata/pool"))["report"][0]["lv"][
+        0
+    ]
     assert (pool["seg_monitor"], pool["lv_health_status"]) == ("monitored", "")
     assert "thin_pool_autoextend_threshold=75" in host.file(f"/etc/lvm/profile/{pool['lv_profile']}.profile").content_string
     assert host.service("dm-event").is_running
@@ -36,7 +38,9 @@ def test_pool_extends_itself(host: Host) -> None:
 
 def test_pod_runs_on_a_snapshot_of_the_pool(host: Host, pod: Pod) -> None:
     assert len(pod.devices - pod.devices_before) == 2, "one snapshot for the sandbox and one for the container"
-    root = host.check_output("findmnt --noheadings --output SOURCE --mountpoint /run/containerd/io.containerd.runtime.v2.task/k8s.io/%s/rootfs", pod.container)
+    root = host.check_output(
+        "findmnt --noheadings --output SOURCE --mountpoint /run/containerd/io.containerd.runtime.v2.task/k8s.io/%s/rootfs", pod.container
+    )
     device = root.removeprefix("/dev/mapper/")
     assert device in pod.devices - pod.devices_before
     number = host.check_output("dmsetup info --columns --noheadings --separator : --options major,minor kata-pool")

@@ -12,7 +12,11 @@ from ansible_collections.screwdriver.kata.plugins.filter.rollout_chart import ro
 
 def step(share: float, seen: float | None, pilot: bool = False, setup: int | None = 4) -> dict[str, t.Any]:
     figures = {"setup_seconds": {"p50": setup, "p95": setup and setup * 2}}
-    return {"share": share, "pilot": pilot, "gate": {"share_seen": {"percent": seen}, "executors": {"k8s-kata": figures, "k8s-vm": figures}}}
+    return {
+        "share": share,
+        "pilot": pilot,
+        "gate": {"share_seen": {"percent": seen}, "executors": {"k8s-kata": figures, "k8s-vm": figures}},
+    }
 
 
 def texts(svg: str) -> set[str]:

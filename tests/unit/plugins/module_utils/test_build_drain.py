@@ -22,8 +22,15 @@ def node(unschedulable: bool = False, annotation: str | None = None) -> dict[str
     return {"metadata": meta, "spec": {"unschedulable": True} if unschedulable else {}}
 
 
-def pod(name: str, minute: int = 0, node_name: str | None = "node-3", phase: str = "Running", owner: str = "", grace: int | None = None) -> dict[str, t.Any]:
-    meta: dict[str, t.Any] = {"name": name, "namespace": "sd-builds", "uid": f"uid-{name}", "creationTimestamp": f"2026-11-24T10:{minute:02}:00Z"}
+def pod(
+    name: str, minute: int = 0, node_name: str | None = "node-3", phase: str = "Running", owner: str = "", grace: int | None = None
+) -> dict[str, t.Any]:
+    meta: dict[str, t.Any] = {
+        "name": name,
+        "namespace": "sd-builds",
+        "uid": f"uid-{name}",
+        "creationTimestamp": f"2026-11-24T10:{minute:02}:00Z",
+    }
     if owner:
         meta["ownerReferences"] = [{"kind": owner}]
     spec: dict[str, t.Any] = {"nodeName": node_name} if node_name else {}
@@ -56,7 +63,9 @@ def test_another_reason_is_an_update_by_the_same_holder() -> None:
 
 def test_a_node_that_was_uncordoned_by_hand_is_cordoned_by_who_asks_now() -> None:
     assert written(_build_drain.cordon_patch(node(False, OURS), "bob@ops-2", None)) == {"by": "bob@ops-2", "reason": "Kata"}
-    assert _build_drain.cordon_patch(node(False, '{"by": "bob@ops-2", "reason": "Kata"}'), "bob@ops-2", None)["spec"] == {"unschedulable": True}
+    assert _build_drain.cordon_patch(node(False, '{"by": "bob@ops-2", "reason": "Kata"}'), "bob@ops-2", None)["spec"] == {
+        "unschedulable": True
+    }
 
 
 @pytest.mark.parametrize("garbage", ["", "yes", "[1]", "{"])
@@ -131,7 +140,16 @@ def test_grace_is_that_of_the_slowest() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "expected"),
-    [(0, "0 s"), (59, "59 s"), (60, "1 min"), (779, "12 min"), (3599, "59 min"), (10921, "3 h 2 min"), (86399, "23 h 59 min"), (97200, "1 d 3 h")],
+    [
+        (0, "0 s"),
+        (59, "59 s"),
+        (60, "1 min"),
+        (779, "12 min"),
+        (3599, "59 min"),
+        (10921, "3 h 2 min"),
+        (86399, "23 h 59 min"),
+        (97200, "1 d 3 h"),
+    ],
 )
 def test_age(seconds: int, expected: str) -> None:
     assert _build_drain.age(seconds) == expected

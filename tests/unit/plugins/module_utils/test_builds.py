@@ -11,8 +11,16 @@ import json
 import typing as t
 
 import pytest
-from ansible_collections.screwdriver.kata.plugins.module_utils import _builds, _javascript, _record
-from ansible_collections.screwdriver.kata.plugins.module_utils._builds import KATA, LEGACY, EvidenceError, Observation, read_build
+from ansible_collections.screwdriver.kata.plugins.module_utils import _javascript
+from ansible_collections.screwdriver.kata.plugins.module_utils._rollout import observation as _builds
+from ansible_collections.screwdriver.kata.plugins.module_utils._rollout import record as _record
+from ansible_collections.screwdriver.kata.plugins.module_utils._rollout.observation import (
+    KATA,
+    LEGACY,
+    EvidenceError,
+    Observation,
+    read_build,
+)
 
 CREATED = "2026-11-23T21:00:00Z"
 EPOCH = 1795467600
@@ -95,7 +103,9 @@ def test_a_build_is_read_from_the_container_that_is_named_like_the_build() -> No
 def test_a_build_of_executor_k8s_vm_is_read_from_its_launcher() -> None:
     seen = pod(kata=False)
     seen["metadata"]["labels"]["app"] = "screwdriver-vm"
-    seen["spec"]["containers"] = [{"name": "vm-launcher", "image": "hyperctl", "args": ["--cpu", "2", "--container", "centos:6", "--api_uri", "x"]}]
+    seen["spec"]["containers"] = [
+        {"name": "vm-launcher", "image": "hyperctl", "args": ["--cpu", "2", "--container", "centos:6", "--api_uri", "x"]}
+    ]
     seen["status"]["containerStatuses"] = [{"name": "vm-launcher", "state": runs(12)}]
     build = read_build(seen, "kata")
     assert (build.image, build.executor, build.setup_seconds) == ("centos:6", LEGACY, 12)
@@ -135,7 +145,9 @@ TROUBLES = [
 ]
 
 
-@pytest.mark.parametrize("seen, trouble", TROUBLES, ids=[f"{number}-{trouble or 'none'}" for number, (_seen, trouble) in enumerate(TROUBLES)])
+@pytest.mark.parametrize(
+    "seen, trouble", TROUBLES, ids=[f"{number}-{trouble or 'none'}" for number, (_seen, trouble) in enumerate(TROUBLES)]
+)
 def test_trouble_that_a_pod_names(seen: dict[str, t.Any], trouble: str) -> None:
     assert read_build(pod(**seen), "kata").trouble == trouble
 
@@ -193,7 +205,12 @@ FINISHED = {"seen": 1, "started": 1, "setup": {"5": 1}}
 
 LIVES = {
     "starts and succeeds": (
-        [("ADDED", {}), ("MODIFIED", {"state": runs(5)}), ("MODIFIED", {"state": ended(0)}), ("DELETED", {"state": ended(0), "deleted": True})],
+        [
+            ("ADDED", {}),
+            ("MODIFIED", {"state": runs(5)}),
+            ("MODIFIED", {"state": ended(0)}),
+            ("DELETED", {"state": ended(0), "deleted": True}),
+        ],
         {**FINISHED, "ended": {"ok": 1}},
     ),
     "is only seen when it has ended": ([("ADDED", {"state": ended(0)})], {**FINISHED, "ended": {"ok": 1}}),
@@ -209,7 +226,10 @@ LIVES = {
         [("ADDED", {"state": runs(5)}), ("DELETED", {"state": ended(134, until=6), "deleted": True})],
         {**FINISHED, "ended": {"stopped": 1}},
     ),
-    "is deleted by force while it runs": ([("ADDED", {"state": runs(5)}), ("DELETED", {"state": runs(5)})], {**FINISHED, "ended": {"stopped": 1}}),
+    "is deleted by force while it runs": (
+        [("ADDED", {"state": runs(5)}), ("DELETED", {"state": runs(5)})],
+        {**FINISHED, "ended": {"stopped": 1}},
+    ),
     "uses too much memory": (
         [("ADDED", {"state": runs(5)}), ("MODIFIED", {"state": ended(137, reason="OOMKilled")})],
         {**FINISHED, "ended": {"oom_killed": 1}},
@@ -224,7 +244,10 @@ LIVES = {
     ),
     "crashes later": ([("ADDED", {"state": ended(139, until=16)})], {**FINISHED, "ended": {"failed": 1}}),
     "loses its node while it runs": (
-        [("ADDED", {"state": runs(5)}), ("MODIFIED", {"state": runs(5), "conditions": [disruption("DeletionByTaintManager")], "deleted": True})],
+        [
+            ("ADDED", {"state": runs(5)}),
+            ("MODIFIED", {"state": runs(5), "conditions": [disruption("DeletionByTaintManager")], "deleted": True}),
+        ],
         {"seen": 1, "setup": {"5": 1}, "failures": {"NodeLost": 1}, "details": {"NodeLost": "build-1"}},
     ),
     "is refused by the kubelet": (
@@ -240,7 +263,12 @@ LIVES = {
         {"seen": 1, "failures": {"RunContainerError": 1}, "details": {"RunContainerError": "build-1"}},
     ),
     "is deleted with a visible cause that it no longer names": (
-        [("ADDED", {}), ("MODIFIED", {"state": waits_for("ImagePullBackOff")}), ("MODIFIED", {"deleted": True}), ("DELETED", {"deleted": True})],
+        [
+            ("ADDED", {}),
+            ("MODIFIED", {"state": waits_for("ImagePullBackOff")}),
+            ("MODIFIED", {"deleted": True}),
+            ("DELETED", {"deleted": True}),
+        ],
         {"seen": 1, "failures": {"ImagePull": 1}, "details": {"ImagePull": "build-1"}},
     ),
     "recovers and is then deleted": (
@@ -253,9 +281,15 @@ LIVES = {
         {"seen": 1, "withdrawn": 1},
     ),
     "is withdrawn before it starts": ([("ADDED", {}), ("DELETED", {"deleted": True})], {"seen": 1, "withdrawn": 1}),
-    "ends by its own deletion before it starts": ([("ADDED", {}), ("MODIFIED", {"phase": "Failed", "deleted": True})], {"seen": 1, "withdrawn": 1}),
+    "ends by its own deletion before it starts": (
+        [("ADDED", {}), ("MODIFIED", {"phase": "Failed", "deleted": True})],
+        {"seen": 1, "withdrawn": 1},
+    ),
     "existed before": ([("MODIFIED", {"state": runs(5)}), ("MODIFIED", {"state": ended(1)}), ("DELETED", {"state": ended(1)})], {}),
-    "is of an excluded image": ([("ADDED", {"image": "reg/RHEL6:1"}), ("MODIFIED", {"image": "reg/RHEL6:1", "state": ended(139, until=6)})], {"excluded": 1}),
+    "is of an excluded image": (
+        [("ADDED", {"image": "reg/RHEL6:1"}), ("MODIFIED", {"image": "reg/RHEL6:1", "state": ended(139, until=6)})],
+        {"excluded": 1},
+    ),
 }
 
 
@@ -272,7 +306,9 @@ def test_lives_of_a_build(life: str, kata: bool) -> None:
 
 
 def test_a_build_that_does_not_start_in_time_has_failed() -> None:
-    watched = Watched().see("ADDED", pod("stuck"), pod("pulling", state=waits_for("ImagePullBackOff")), pod("alone", node=""), now=0).tick(299)
+    watched = (
+        Watched().see("ADDED", pod("stuck"), pod("pulling", state=waits_for("ImagePullBackOff")), pod("alone", node=""), now=0).tick(299)
+    )
     assert watched.kata.failed == 0
     assert watched.observation.waiting_since(KATA) == [EPOCH, EPOCH, EPOCH]
     watched.tick(300)
@@ -299,7 +335,9 @@ def test_builds_of_before_are_no_evidence() -> None:
 
 
 def test_only_an_excluded_image_on_kata_is_held_against_it() -> None:
-    watched = Watched().see("ADDED", pod("a", image="reg/rhel6:1"), pod("b", image="reg/rhel6:1"), pod("c", kata=False, image="reg/rhel6:1"))
+    watched = Watched().see(
+        "ADDED", pod("a", image="reg/rhel6:1"), pod("b", image="reg/rhel6:1"), pod("c", kata=False, image="reg/rhel6:1")
+    )
     assert watched.observation.excluded_on_kata == {"reg/rhel6:1": 2}
     assert (watched.kata.excluded, watched.legacy.excluded, watched.kata.seen) == (2, 1, 0)
 
@@ -329,7 +367,9 @@ def test_images_count_what_says_something_about_them() -> None:
 
 
 def test_a_gap_keeps_what_is_known_and_takes_up_what_is_new() -> None:
-    watched = Watched(pod("before", created=0)).see("ADDED", pod("waits", created=1), pod("runs", created=1, state=runs(5)), pod("gone", created=2))
+    watched = Watched(pod("before", created=0)).see(
+        "ADDED", pod("waits", created=1), pod("runs", created=1, state=runs(5)), pod("gone", created=2)
+    )
     watched.relist(
         pod("before", created=0, state=runs(9)),
         pod("waits", created=1, state=runs(9)),

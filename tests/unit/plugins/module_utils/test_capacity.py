@@ -4,7 +4,7 @@ import typing as t
 from decimal import Decimal
 
 import pytest
-from ansible_collections.screwdriver.kata.plugins.module_utils import _capacity
+from ansible_collections.screwdriver.kata.plugins.module_utils._rollout import capacity as _capacity
 
 
 def node(ready: str = "True", unschedulable: bool = False) -> dict[str, t.Any]:
@@ -21,7 +21,13 @@ def pod(phase: str = "Running", **resources: t.Any) -> dict[str, t.Any]:
 
 @pytest.mark.parametrize(
     ("given", "expected"),
-    [(node(), True), (node("False"), False), (node("Unknown"), False), (node(unschedulable=True), False), ({"metadata": {}, "spec": {}}, False)],
+    [
+        (node(), True),
+        (node("False"), False),
+        (node("Unknown"), False),
+        (node(unschedulable=True), False),
+        ({"metadata": {}, "spec": {}}, False),
+    ],
 )
 def test_usable(given: dict[str, t.Any], expected: bool) -> None:
     assert _capacity.is_usable(given) is expected

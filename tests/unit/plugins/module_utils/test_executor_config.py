@@ -4,7 +4,7 @@ import pytest
 
 pytest.importorskip("ruamel.yaml")
 
-from ansible_collections.screwdriver.kata.plugins.module_utils._executor_config import Document
+from ansible_collections.screwdriver.kata.plugins.module_utils._executor.document import Document
 
 KEPT = {
     "two spaces": "executor:\n  a:\n    x: 1\n",

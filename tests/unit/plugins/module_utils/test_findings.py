@@ -6,13 +6,16 @@ import pytest
 
 pytest.importorskip("py_mini_racer")
 
-from ansible_collections.screwdriver.kata.plugins.module_utils import _findings, _worker
+from ansible_collections.screwdriver.kata.plugins.module_utils._executor import findings as _findings
+from ansible_collections.screwdriver.kata.plugins.module_utils._executor import worker as _worker
 
 VM: dict[str, t.Any] = {"weightage": 90, "options": {"kubernetes": {"baseImage": "hyperctl"}}}
 KATA = _worker.complete({"weightage": 10, "exclusions": ["rhel6"], "options": {"kubernetes": {"runtimeClass": "kata"}}}, VM)
 
 
-def config(plugin: t.Any = "k8s-vm", vm: dict[str, t.Any] | None = None, kata: dict[str, t.Any] | None = None, **more: t.Any) -> dict[str, t.Any]:
+def config(
+    plugin: t.Any = "k8s-vm", vm: dict[str, t.Any] | None = None, kata: dict[str, t.Any] | None = None, **more: t.Any
+) -> dict[str, t.Any]:
     return {"executor": {"plugin": plugin, "k8s-vm": _worker.merged(VM, vm or {}), "k8s-kata": _worker.merged(KATA, kata or {}), **more}}
 
 
@@ -66,7 +69,11 @@ FOUND: dict[str, tuple[dict[str, t.Any], dict[str, str | None], list[tuple[str, 
     "dead exclusions from the environment": (config(), {"K8S_EXECUTOR_EXCLUSION": "[]"}, [("exclusion_ignored", "K8S_EXECUTOR_EXCLUSION")]),
     "a class for two entries": (config(), {"K8S_RUNTIME_CLASS": "kata"}, [("runtime_class_on_both", "K8S_RUNTIME_CLASS")]),
     "a switch from the environment": (config(), {"DOCKER_FEATURE_ENABLED": "false"}, [("switch_is_a_string", "DOCKER_FEATURE_ENABLED")]),
-    "the retry queue": (config(), {"RABBITMQ_RETRYQUEUE_ENABLED": "true"}, [("retry_queue_fails_slow_starts", "RABBITMQ_RETRYQUEUE_ENABLED")]),
+    "the retry queue": (
+        config(),
+        {"RABBITMQ_RETRYQUEUE_ENABLED": "true"},
+        [("retry_queue_fails_slow_starts", "RABBITMQ_RETRYQUEUE_ENABLED")],
+    ),
 }
 
 
@@ -81,7 +88,9 @@ def test_each_finding(case: str) -> None:
 
 
 def test_a_custom_entry_gets_nothing_from_the_worker() -> None:
-    found = _findings.find(config(**{"k8s-bare": {"pluginName": "k8s", "options": {"kubernetes": {"rootlessBuildkitFeatureEnabled": False}}}}))
+    found = _findings.find(
+        config(**{"k8s-bare": {"pluginName": "k8s", "options": {"kubernetes": {"rootlessBuildkitFeatureEnabled": False}}}})
+    )
     assert found == [
         {
             "code": "custom_entry_incomplete",

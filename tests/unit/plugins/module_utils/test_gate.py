@@ -11,17 +11,30 @@ import typing as t
 from dataclasses import replace
 
 import pytest
-from ansible_collections.screwdriver.kata.plugins.module_utils import _gate
-from ansible_collections.screwdriver.kata.plugins.module_utils._builds import KATA, LEGACY, MAX_IMAGES, Observation, Tally
-from ansible_collections.screwdriver.kata.plugins.module_utils._gate import FAIL, INCONCLUSIVE, PASS, Limits, Names
+from ansible_collections.screwdriver.kata.plugins.module_utils._rollout import gate as _gate
+from ansible_collections.screwdriver.kata.plugins.module_utils._rollout.gate import FAIL, INCONCLUSIVE, PASS, Limits, Names
+from ansible_collections.screwdriver.kata.plugins.module_utils._rollout.observation import KATA, LEGACY, MAX_IMAGES, Observation, Tally
 
-LIMITS = Limits(window=600, min_builds=20, max_failure_ratio=0.02, max_failure_increase=0.02, max_setup_ratio=None, max_setup_seconds=None, confidence=0.95)
+LIMITS = Limits(
+    window=600,
+    min_builds=20,
+    max_failure_ratio=0.02,
+    max_failure_increase=0.02,
+    max_setup_ratio=None,
+    max_setup_seconds=None,
+    confidence=0.95,
+)
 NAMES = Names("k8s-kata", "k8s-vm")
 NOW = 1795467600
 
 
 def tally(
-    started: int, failed: int = 0, seconds: int | dict[int, int] = 5, cause: str = "SandboxFailed", excluded: int = 0, ended: dict[str, int] | None = None
+    started: int,
+    failed: int = 0,
+    seconds: int | dict[int, int] = 5,
+    cause: str = "SandboxFailed",
+    excluded: int = 0,
+    ended: dict[str, int] | None = None,
 ) -> Tally:
     setup = seconds if isinstance(seconds, dict) else {seconds: started} if started else {}
     return Tally(
@@ -116,13 +129,17 @@ VERDICTS: dict[str, tuple[Observation, dict[str, t.Any], str, list[str]]] = {
         observation(tally(32, 8), tally(398, 2)),
         {"max_failure_ratio": 1.0},
         FAIL,
-        ["8 of 40 builds (20.0 %) failed to start on k8s-kata (8 SandboxFailed), on k8s-vm 2 of 400 (0.5 %): more than 0.02 worse with 0.95 confidence."],
+        [
+            "8 of 40 builds (20.0 %) failed to start on k8s-kata (8 SandboxFailed), on k8s-vm 2 of 400 (0.5 %): more than 0.02 worse with 0.95 confidence."
+        ],
     ),
     "worse than the legacy executor but by chance": (
         observation(tally(37, 3), tally(19, 1)),
         {"max_failure_ratio": 1.0},
         INCONCLUSIVE,
-        ["3 of 40 builds (7.5 %) failed to start on k8s-kata (3 SandboxFailed), on k8s-vm 1 of 20 (5.0 %): more than 0.02 worse but not proven yet."],
+        [
+            "3 of 40 builds (7.5 %) failed to start on k8s-kata (3 SandboxFailed), on k8s-vm 1 of 20 (5.0 %): more than 0.02 worse but not proven yet."
+        ],
     ),
     "legacy has only excluded builds left": (
         observation(tally(40), tally(0, excluded=50)),
@@ -134,7 +151,9 @@ VERDICTS: dict[str, tuple[Observation, dict[str, t.Any], str, list[str]]] = {
         observation(tally(32, 8), tally(0, excluded=50), baseline=tally(398, 2)),
         {"max_failure_ratio": 1.0},
         FAIL,
-        ["8 of 40 builds (20.0 %) failed to start on k8s-kata (8 SandboxFailed), on k8s-vm 2 of 400 (0.5 %): more than 0.02 worse with 0.95 confidence."],
+        [
+            "8 of 40 builds (20.0 %) failed to start on k8s-kata (8 SandboxFailed), on k8s-vm 2 of 400 (0.5 %): more than 0.02 worse with 0.95 confidence."
+        ],
     ),
     "legacy's own figures count where they suffice": (
         observation(tally(30, 10), tally(15, 5), baseline=tally(5000)),
@@ -170,7 +189,9 @@ VERDICTS: dict[str, tuple[Observation, dict[str, t.Any], str, list[str]]] = {
         observation(tally(40, ended={"ok": 20, "failed": 18, "oom_killed": 2}), tally(400, ended={"ok": 380, "failed": 20})),
         {},
         FAIL,
-        ["20 of 40 builds (50.0 %) ended with a non-zero exit code on k8s-kata, on k8s-vm 20 of 400 (5.0 %): more than 0.02 worse with 0.95 confidence."],
+        [
+            "20 of 40 builds (50.0 %) ended with a non-zero exit code on k8s-kata, on k8s-vm 20 of 400 (5.0 %): more than 0.02 worse with 0.95 confidence."
+        ],
     ),
     "users' builds fail on both": (
         observation(tally(40, ended={"ok": 20, "failed": 20}), tally(400, ended={"ok": 200, "failed": 200})),
@@ -212,7 +233,9 @@ VERDICTS: dict[str, tuple[Observation, dict[str, t.Any], str, list[str]]] = {
         observation(tally(40, seconds=12), tally(400)),
         {"max_setup_ratio": 2.0},
         FAIL,
-        ["Setup p95 on k8s-kata is 12 s over 40 builds, above 11 s (2 times the 5 s of k8s-vm and 1 s of resolution) with 0.95 confidence."],
+        [
+            "Setup p95 on k8s-kata is 12 s over 40 builds, above 11 s (2 times the 5 s of k8s-vm and 1 s of resolution) with 0.95 confidence."
+        ],
     ),
     "as slow as may be": (
         observation(tally(40, seconds=11), tally(400)),
@@ -291,7 +314,8 @@ def test_percentiles_are_values_that_occurred(setup: dict[int, int], p50: int | 
 
 
 @pytest.mark.parametrize(
-    "kata, legacy, share", [(0, 0, {"percent": None, "builds": 0}), (41, 359, {"percent": 10.25, "builds": 400}), (3, 0, {"percent": 100.0, "builds": 3})]
+    "kata, legacy, share",
+    [(0, 0, {"percent": None, "builds": 0}), (41, 359, {"percent": 10.25, "builds": 400}), (3, 0, {"percent": 100.0, "builds": 3})],
 )
 def test_share_seen(kata: int, legacy: int, share: dict[str, t.Any]) -> None:
     assert _gate.share_seen(observation(tally(kata), tally(legacy, excluded=100))) == share

@@ -10,8 +10,8 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from ansible_collections.screwdriver.kata.plugins.module_utils import _lvm
-from ansible_collections.screwdriver.kata.plugins.module_utils._thin_pool import Pool, ThinPoolError, Volume
+from ansible_collections.screwdriver.kata.plugins.module_utils._lvm import model as _lvm
+from ansible_collections.screwdriver.kata.plugins.module_utils._lvm.plan import Pool, ThinPoolError, Volume
 
 
 class FakeModule:
@@ -75,7 +75,11 @@ def test_failed_command_says_what_it_said() -> None:
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("  LVM version:     2.03.16(2) (2022-05-18)\n", (2, 3, 16)), ("  LVM version:     2.03.11(2)-RHEL8 (2021-01-28)", (2, 3, 11)), ("", (0, 0, 0))],
+    [
+        ("  LVM version:     2.03.16(2) (2022-05-18)\n", (2, 3, 16)),
+        ("  LVM version:     2.03.11(2)-RHEL8 (2021-01-28)", (2, 3, 11)),
+        ("", (0, 0, 0)),
+    ],
 )
 def test_version(text: str, expected: tuple[int, ...]) -> None:
     assert _lvm.parse_version(text) == expected
@@ -88,7 +92,13 @@ def test_signatures() -> None:
 
 
 def test_group() -> None:
-    row = {"vg_name": "kata", "vg_extent_size": "4194304", "vg_extent_count": "1023", "vg_free_count": "173", "vg_tags": "screwdriver.kata,mine"}
+    row = {
+        "vg_name": "kata",
+        "vg_extent_size": "4194304",
+        "vg_extent_count": "1023",
+        "vg_free_count": "173",
+        "vg_tags": "screwdriver.kata,mine",
+    }
     row |= {"vg_missing_pv_count": "0", "vg_exported": "", "vg_autoactivation": "enabled"}
     members = [{"pv_name": "/dev/vdb", "pv_tags": "", "pv_used": "4194304"}]
     empty = dict.fromkeys(_lvm.VOLUME_FIELDS.split(","), "")

@@ -11,8 +11,8 @@ import typing as t
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from ansible_collections.screwdriver.kata.plugins.module_utils import _record
-from ansible_collections.screwdriver.kata.plugins.module_utils._record import RecordError
+from ansible_collections.screwdriver.kata.plugins.module_utils._rollout import record as _record
+from ansible_collections.screwdriver.kata.plugins.module_utils._rollout.record import RecordError
 
 NAME = "sd/kata-rollout"
 T1, T2, T3 = "2026-11-23T20:00:00Z", "2026-11-23T20:10:00Z", "2026-11-23T20:20:00Z"
@@ -73,7 +73,10 @@ def no_step(number: int, step: str) -> str:
         ([[5]], no_step(1, "[5]")),
         ([{"shares": 5}], no_step(1, "{'shares': 5}")),
         ([{"pilot": "yes"}], no_step(1, "{'pilot': 'yes'}")),
-        ([{"share": 5, "pilot": True}], "steps: step 1 is a pilot with the share 5: a pilot takes pinned builds alone, leave its share out."),
+        (
+            [{"share": 5, "pilot": True}],
+            "steps: step 1 is a pilot with the share 5: a pilot takes pinned builds alone, leave its share out.",
+        ),
         ([5, "pilot"], "steps: the pilot is step 2, it must be the first."),
         (["pilot", "pilot"], "steps: the pilot is step 2, it must be the first."),
         ([5, 5], "steps: step 2 (5 %) is not above the step before it (5 %), give the shares in ascending order."),
@@ -113,7 +116,15 @@ def test_a_rollout_from_its_begin_to_its_end() -> None:
     assert record["history"] == [
         {"step": 1, "share": 0, "pilot": True, "began": T1, "ended": T2, "outcome": "passed", "gate": GATE},
         {"step": 2, "share": 5, "pilot": False, "began": T2, "ended": T3, "outcome": "passed", "gate": GATE},
-        {"step": 3, "share": 100, "pilot": False, "began": T3, "ended": T3, "outcome": "passed", "gate": {"verdict": "pass", "reasons": ["All well."]}},
+        {
+            "step": 3,
+            "share": 100,
+            "pilot": False,
+            "began": T3,
+            "ended": T3,
+            "outcome": "passed",
+            "gate": {"verdict": "pass", "reasons": ["All well."]},
+        },
     ]
 
 
@@ -189,14 +200,23 @@ REFUSALS: list[tuple[t.Callable[[], t.Any], str]] = [
         lambda: _record.observe(at_step(2), NAME, 1, {}, {}),
         "Rollout sd/kata-rollout is at step 2 of 3 (5 %), not at step 1: begin again to go on from where it is.",
     ),
-    (lambda: _record.advance(paused(), NAME, 2, {}, None, T3), "Cannot advance rollout sd/kata-rollout: it is paused (lunch), resume it first."),
+    (
+        lambda: _record.advance(paused(), NAME, 2, {}, None, T3),
+        "Cannot advance rollout sd/kata-rollout: it is paused (lunch), resume it first.",
+    ),
     (
         lambda: _record.advance(at_step(1), NAME, 2, {}, None, T3),
         "Rollout sd/kata-rollout is at step 1 of 3 (pilot), not at step 2: begin again to go on from where it is.",
     ),
-    (lambda: _record.advance(at_step(3), NAME, 3, {}, None, T3), "Rollout sd/kata-rollout is at its last step, step 3 of 3 (100 %): finish it."),
+    (
+        lambda: _record.advance(at_step(3), NAME, 3, {}, None, T3),
+        "Rollout sd/kata-rollout is at its last step, step 3 of 3 (100 %): finish it.",
+    ),
     (lambda: _record.finish(paused(), NAME, {}, T3), "Cannot finish rollout sd/kata-rollout: it is paused (lunch), resume it first."),
-    (lambda: _record.finish(at_step(2), NAME, {}, T3), "Rollout sd/kata-rollout is at step 2 of 3 (5 %): advance to the last step before it finishes."),
+    (
+        lambda: _record.finish(at_step(2), NAME, {}, T3),
+        "Rollout sd/kata-rollout is at step 2 of 3 (5 %): advance to the last step before it finishes.",
+    ),
     (lambda: _record.pause(finished(), NAME, "x"), "Cannot pause rollout sd/kata-rollout: it is finished, begin a new one."),
     (lambda: _record.resume(rolled_back(), NAME), "Cannot resume rollout sd/kata-rollout: it is rolled_back, begin a new one."),
 ]

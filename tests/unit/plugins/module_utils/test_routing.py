@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("py_mini_racer")
 
-from ansible_collections.screwdriver.kata.plugins.module_utils import _routing
+from ansible_collections.screwdriver.kata.plugins.module_utils._executor import routing as _routing
 
 TWO = {"plugin": "k8s-vm", "k8s-vm": {"weightage": 100}, "k8s-kata": {"pluginName": "k8s", "weightage": 0, "exclusions": ["rhel6"]}}
 
@@ -21,7 +21,9 @@ def test_every_share_of_two_decimals_is_written_as_integers_that_give_it() -> No
         assert Fraction(weights["k8s-kata"], sum(weights.values())) == Fraction(share) / 100
 
 
-@pytest.mark.parametrize(("share", "expected"), [("0", (0, 100)), ("10", (10, 90)), ("2.5", (25, 975)), ("33.33", (3333, 6667)), ("100", (100, 0))])
+@pytest.mark.parametrize(
+    ("share", "expected"), [("0", (0, 100)), ("10", (10, 90)), ("2.5", (25, 975)), ("33.33", (3333, 6667)), ("100", (100, 0))]
+)
 def test_the_smallest_scale_is_taken(share: str, expected: tuple[int, int]) -> None:
     weights = _routing.weights_for(TWO, "k8s-kata", "k8s-vm", Decimal(share))
     assert (weights["k8s-kata"], weights["k8s-vm"]) == expected
@@ -94,5 +96,9 @@ def test_shares(case: str) -> None:
     ],
 )
 def test_exclusions_are_javascripts(exclusions: t.Any, image: str, kata: int) -> None:
-    section = {"plugin": "k8s-vm", "k8s-vm": {"weightage": 0}, "k8s-kata": {"pluginName": "k8s", "weightage": 100, "exclusions": exclusions}}
+    section = {
+        "plugin": "k8s-vm",
+        "k8s-vm": {"weightage": 0},
+        "k8s-kata": {"pluginName": "k8s", "weightage": 100, "exclusions": exclusions},
+    }
     assert _routing.shares(section, image) == {"k8s-vm": 1 - kata, "k8s-kata": kata}

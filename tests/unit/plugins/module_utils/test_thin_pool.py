@@ -10,8 +10,8 @@ import typing as t
 from dataclasses import replace
 
 import pytest
-from ansible_collections.screwdriver.kata.plugins.module_utils import _thin_pool
-from ansible_collections.screwdriver.kata.plugins.module_utils._thin_pool import (
+from ansible_collections.screwdriver.kata.plugins.module_utils._lvm import plan as _thin_pool
+from ansible_collections.screwdriver.kata.plugins.module_utils._lvm.plan import (
     GIB,
     KIB,
     MIB,
@@ -122,7 +122,16 @@ def test_bad_parameters(params: dict[str, t.Any], message: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("512", 512 * KIB), ("512KiB", 512 * KIB), ("512k", 512 * KIB), ("1M", MIB), ("1.5 GiB", 1536 * MIB), ("1GB", None), ("-1", None), ("", None)],
+    [
+        ("512", 512 * KIB),
+        ("512KiB", 512 * KIB),
+        ("512k", 512 * KIB),
+        ("1M", MIB),
+        ("1.5 GiB", 1536 * MIB),
+        ("1GB", None),
+        ("-1", None),
+        ("", None),
+    ],
 )
 def test_parse_bytes(text: str, expected: int | None) -> None:
     assert _thin_pool.parse_bytes(text, KIB) == expected
@@ -170,7 +179,10 @@ def test_device_that_wipe_does_not_free(device: Device, message: str) -> None:
         (replace(EMPTY, signatures=("a gpt partition table", "1 partition")), "a gpt partition table and 1 partition"),
         (replace(EMPTY, signatures=("an LVM physical volume",), group="data"), "an LVM physical volume of volume group data"),
         (replace(EMPTY, signatures=("an LVM physical volume",), group=""), "an LVM physical volume of no volume group"),
-        (replace(EMPTY, signatures=("an LVM physical volume",), group="[unknown]"), "an LVM physical volume of a volume group that is not there"),
+        (
+            replace(EMPTY, signatures=("an LVM physical volume",), group="[unknown]"),
+            "an LVM physical volume of a volume group that is not there",
+        ),
         (replace(EMPTY, signatures=("an LVM physical volume",)), "an LVM physical volume"),
     ],
 )
@@ -247,7 +259,9 @@ def test_added_device_grows_a_percentage() -> None:
 
 
 def test_never_shrinks() -> None:
-    assert refusal(wanted(size="1GiB"), made()) == ("size: thin pool kata/pool has 3.2 GiB and is never shrunk, 1GiB is 1 GiB: ask for at least what it has.")
+    assert refusal(wanted(size="1GiB"), made()) == (
+        "size: thin pool kata/pool has 3.2 GiB and is never shrunk, 1GiB is 1 GiB: ask for at least what it has."
+    )
     asked = found(group=group(pool(metadata=32, tags=OURS | {f"{TAG}.size=80VG", f"{TAG}.metadata={128 * MIB}"})))
     assert refusal(wanted(metadata_size="64MiB"), asked) == (
         "metadata_size: thin pool kata/pool has 128 MiB of metadata and is never shrunk to 64 MiB: ask for at least what it has."
@@ -285,7 +299,10 @@ def test_one_step_for_one_difference(change: dict[str, t.Any], step: str) -> Non
     ("there", "message"),
     [
         (Group(4 * MIB, 1, 1, exported=True), "Volume group kata is exported: import it with `vgimport kata`, or name another one."),
-        (Group(4 * MIB, 1, 1, missing=1), "Volume group kata lacks 1 of its physical volumes: bring them back, or name another volume group."),
+        (
+            Group(4 * MIB, 1, 1, missing=1),
+            "Volume group kata lacks 1 of its physical volumes: bring them back, or name another volume group.",
+        ),
         (
             group(volumes=(volume("pool"),)),
             "Logical volume kata/pool is there and is no thin pool but linear: choose another name.",
@@ -350,7 +367,9 @@ def test_removal_leaves_what_somebody_else_made() -> None:
     assert (reduced.pool, reduced.group, reduced.reduce, reduced.forget) == (False, False, ("/dev/vdb",), ("/dev/vdb",))
     with pytest.raises(ThinPoolError) as caught:
         _thin_pool.make_removal(wanted(), replace(made(), group=group(pool(tags=frozenset()))))
-    assert str(caught.value) == ("Thin pool kata/pool was made by somebody else, and is not removed: remove it with `lvremove`, or name another one.")
+    assert str(caught.value) == (
+        "Thin pool kata/pool was made by somebody else, and is not removed: remove it with `lvremove`, or name another one."
+    )
 
 
 def test_removal_is_finished_after_a_kill() -> None:

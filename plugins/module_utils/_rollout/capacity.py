@@ -46,7 +46,11 @@ def need(pods: list[dict[str, t.Any]], overhead: dict[str, t.Any], share: Decima
 
 def shown(amounts: Amounts) -> dict[str, float]:
     """For people: cores, GiB and pods, rounded."""
-    return {"cpu": round(float(amounts["cpu"]), 1), "memory_gib": round(float(amounts["memory"]) / 2**30, 1), "pods": round(float(amounts["pods"]))}
+    return {
+        "cpu": round(float(amounts["cpu"]), 1),
+        "memory_gib": round(float(amounts["memory"]) / 2**30, 1),
+        "pods": round(float(amounts["pods"])),
+    }
 
 
 def _requests(pod: dict[str, t.Any]) -> dict[str, t.Any]:

@@ -52,11 +52,15 @@ def parse_steps(steps: list[t.Any]) -> list[dict[str, t.Any]]:
 
 
 def _parse_step(number: int, step: t.Any) -> dict[str, t.Any]:
-    wrong = RecordError(f"steps: step {number} ({step!r}) is not a step: give a percent above 0 up to 100 with at most two decimals, or pilot.")
+    wrong = RecordError(
+        f"steps: step {number} ({step!r}) is not a step: give a percent above 0 up to 100 with at most two decimals, or pilot."
+    )
     share, pilot = (step.get("share", 0), step.get("pilot", False)) if isinstance(step, dict) else (step, False)
     if share == "pilot" or pilot is True:
         if share not in ("pilot", 0):
-            raise RecordError(f"steps: step {number} is a pilot with the share {share}: a pilot takes pinned builds alone, leave its share out.")
+            raise RecordError(
+                f"steps: step {number} is a pilot with the share {share}: a pilot takes pinned builds alone, leave its share out."
+            )
         return {"share": 0, "pilot": True}
     try:
         exact = Decimal(str(share))

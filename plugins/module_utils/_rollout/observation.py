@@ -253,7 +253,9 @@ class Observation:
         baseline: The legacy executor's figures of an earlier observation, fixed at the beginning so that none of its own are added to it.
     """
 
-    def __init__(self, scope: dict[str, str], start_timeout: int, is_excluded: Callable[[str], bool], explain: Callable[[str], str]) -> None:
+    def __init__(
+        self, scope: dict[str, str], start_timeout: int, is_excluded: Callable[[str], bool], explain: Callable[[str], str]
+    ) -> None:
         """scope: what evidence must agree in. explain: the message of a pod's FailedCreatePodSandBox event by the pod's uid, or ''."""
         self.scope = scope
         self.resource_version = ""
@@ -279,7 +281,9 @@ class Observation:
         for key, value in self.scope.items():
             if evidence["scope"].get(key) != value:
                 taken = evidence["scope"].get(key)
-                raise EvidenceError(f"evidence was taken with {key} {taken!r}, not {value!r}: leave evidence out to begin the observation anew.")
+                raise EvidenceError(
+                    f"evidence was taken with {key} {taken!r}, not {value!r}: leave evidence out to begin the observation anew."
+                )
         self.resource_version = evidence["resource_version"]
         self.observed_seconds = evidence["observed_seconds"]
         self.gaps = evidence["gaps"]

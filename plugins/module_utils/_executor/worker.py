@@ -133,7 +133,9 @@ def complete(entry: t.Mapping[str, t.Any], legacy: t.Mapping[str, t.Any]) -> dic
     inherited = _pick(t.cast("t.Mapping[str, t.Any]", legacy.get("options") or {}), DEFAULTS)
     kubernetes = lookup(legacy, "options.kubernetes") or {}
     secrets = {key: kubernetes[key] for key in CREDENTIALS if key in kubernetes}
-    options = merged(merged({**DEFAULTS, "kubernetes": {**DEFAULTS["kubernetes"], **SAFE}}, inherited), {"kubernetes": secrets} if secrets else {})
+    options = merged(
+        merged({**DEFAULTS, "kubernetes": {**DEFAULTS["kubernetes"], **SAFE}}, inherited), {"kubernetes": secrets} if secrets else {}
+    )
     return merged({"pluginName": "k8s", "weightage": 0, "options": options}, entry)
 
 

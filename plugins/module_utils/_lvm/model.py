@@ -17,7 +17,7 @@ import stat
 import typing as t
 from pathlib import Path
 
-from ansible_collections.screwdriver.kata.plugins.module_utils._thin_pool import (
+from ansible_collections.screwdriver.kata.plugins.module_utils._lvm.plan import (
     Device,
     Group,
     Member,
@@ -184,7 +184,9 @@ class Lvm:
         return {os.path.realpath(row["pv_name"]): row["vg_name"] for row in self._report("pvs", "pv_name,vg_name")}
 
     def group(self, name: str, pool: str) -> Group | None:
-        fields = self._with_autoactivation("vg_name,vg_extent_size,vg_extent_count,vg_free_count,vg_tags,vg_missing_pv_count,vg_exported", "vg")
+        fields = self._with_autoactivation(
+            "vg_name,vg_extent_size,vg_extent_count,vg_free_count,vg_tags,vg_missing_pv_count,vg_exported", "vg"
+        )
         rows = self._report("vgs", fields, "--select", f"vg_name={name}")
         if not rows:
             return None
@@ -212,7 +214,9 @@ class Lvm:
             return Device(path, real, block=False)
         if member or groups is None:
             return Device(path, real, group=(groups or {}).get(real))
-        tree = json.loads(self.run("lsblk", "--json", "--bytes", "--paths", "--output", "NAME,TYPE,SIZE,RO,MOUNTPOINT", real))["blockdevices"]
+        tree = json.loads(self.run("lsblk", "--json", "--bytes", "--paths", "--output", "NAME,TYPE,SIZE,RO,MOUNTPOINT", real))[
+            "blockdevices"
+        ]
         children = list(self._below(tree[0]))
         return Device(
             path,

@@ -17,7 +17,7 @@ import traceback
 import typing as t
 from dataclasses import dataclass
 
-from ansible_collections.screwdriver.kata.plugins.module_utils._builds import (
+from ansible_collections.screwdriver.kata.plugins.module_utils._rollout.observation import (
     KATA,
     LEGACY,
     MAX_IMAGES,

@@ -31,7 +31,9 @@ PHYSICAL_VOLUME = "an LVM physical volume"
 # LVM's own word in pvs for the volume group of a physical volume that is marked as used and that no volume group has.
 UNKNOWN_GROUP = "[unknown]"
 NAME = re.compile(r"[A-Za-z0-9_+.][A-Za-z0-9_+.-]*")
-RESERVED = re.compile(r"^(snapshot|pvmove|\.\.?$)|_(cdata|cmeta|corig|cpool|cvol|mimage|mlog|pmspare|rimage|rmeta|tdata|tmeta|vdata|vorigin|wcorig)\b")
+RESERVED = re.compile(
+    r"^(snapshot|pvmove|\.\.?$)|_(cdata|cmeta|corig|cpool|cvol|mimage|mlog|pmspare|rimage|rmeta|tdata|tmeta|vdata|vorigin|wcorig)\b"
+)
 PARTITION_TABLES = ("atari", "bsd", "dos", "gpt", "mac", "minix", "PMBR", "sgi", "sun")
 
 
@@ -245,7 +247,9 @@ def parse_size(text: str) -> Size:
 
 def check_name(option: str, name: str) -> None:
     if not NAME.fullmatch(name) or RESERVED.search(name) or len(name) > 100:
-        raise ThinPoolError(f"{option}: LVM takes no {name!r} as a name: write letters, digits and _ + . - and none of LVM's own endings such as _tmeta.")
+        raise ThinPoolError(
+            f"{option}: LVM takes no {name!r} as a name: write letters, digits and _ + . - and none of LVM's own endings such as _tmeta."
+        )
 
 
 def parse(params: dict[str, t.Any]) -> Wanted:
@@ -265,7 +269,9 @@ def parse(params: dict[str, t.Any]) -> Wanted:
         if metadata is None or not MIN_METADATA <= metadata <= MAX_METADATA:
             raise ThinPoolError(f"metadata_size: {params['metadata_size']} is no size from 2 MiB to 15 GiB: write one such as 128MiB.")
     if not 50 <= params["autoextend_threshold"] <= 100:
-        raise ThinPoolError(f"autoextend_threshold: {params['autoextend_threshold']} is no percentage from 50 to 100: write one such as 75.")
+        raise ThinPoolError(
+            f"autoextend_threshold: {params['autoextend_threshold']} is no percentage from 50 to 100: write one such as 75."
+        )
     if not 1 <= params["autoextend_percent"] <= 100:
         raise ThinPoolError(f"autoextend_percent: {params['autoextend_percent']} is no percentage from 1 to 100: write one such as 20.")
     return Wanted(
@@ -405,10 +411,14 @@ def check_group(wanted: Wanted, group: Group) -> None:
     if group.exported:
         raise ThinPoolError(f"Volume group {vg} is exported: import it with `vgimport {vg}`, or name another one.")
     if group.missing:
-        raise ThinPoolError(f"Volume group {vg} lacks {group.missing} of its physical volumes: bring them back, or name another volume group.")
+        raise ThinPoolError(
+            f"Volume group {vg} lacks {group.missing} of its physical volumes: bring them back, or name another volume group."
+        )
     for volume in group.volumes:
         if volume.name == wanted.name and volume.segtype != "thin-pool":
-            raise ThinPoolError(f"Logical volume {wanted.full_name} is there and is no thin pool but {volume.segtype}: choose another name.")
+            raise ThinPoolError(
+                f"Logical volume {wanted.full_name} is there and is no thin pool but {volume.segtype}: choose another name."
+            )
     thin = [volume.name for volume in group.volumes if volume.pool == wanted.name]
     if thin and group.pool:
         raise ThinPoolError(
@@ -485,12 +495,18 @@ def make_plan(wanted: Wanted, found: Found) -> Plan:
     erase = {}
     for device in new:
         # A physical volume that no volume group has is what a killed run leaves, and LVM may not list it yet.
-        begun = device.real in found.journal.devices and device.group in (None, "", UNKNOWN_GROUP) and set(device.signatures) <= {PHYSICAL_VOLUME}
+        begun = (
+            device.real in found.journal.devices
+            and device.group in (None, "", UNKNOWN_GROUP)
+            and set(device.signatures) <= {PHYSICAL_VOLUME}
+        )
         if content := check_new_device(device, wanted.wipe or begun):
             erase[device.real] = content
     if group is None and not new:
         raise ThinPoolError(f"Volume group {wanted.volume_group} is not there, and no device is given to make it from: set devices.")
-    own = tuple(member.device for member in (group.members if group else ()) if member.device in found.journal.devices and TAG not in member.tags)
+    own = tuple(
+        member.device for member in (group.members if group else ()) if member.device in found.journal.devices and TAG not in member.tags
+    )
     after = with_devices(group, new, own)
     data, metadata = sizes(wanted, after)
     check_fit(wanted, after, data, metadata)
@@ -513,8 +529,12 @@ def make_plan(wanted: Wanted, found: Found) -> Plan:
         autoactivate=pool is not None and not pool.autoactivation,
         monitor=pool is not None and not pool.monitored,
     )
-    base = pool or Pool(extents=0, metadata_extents=0, chunk_size=wanted.chunk_size, tags=frozenset({TAG}), data_percent=0.0, metadata_percent=0.0)
-    kept = {tag for tag in base.tags if not tag.startswith((f"{TAG}.size=", f"{TAG}.metadata=" if wanted.metadata_size else f"{TAG}.size="))}
+    base = pool or Pool(
+        extents=0, metadata_extents=0, chunk_size=wanted.chunk_size, tags=frozenset({TAG}), data_percent=0.0, metadata_percent=0.0
+    )
+    kept = {
+        tag for tag in base.tags if not tag.startswith((f"{TAG}.size=", f"{TAG}.metadata=" if wanted.metadata_size else f"{TAG}.size="))
+    }
     final = replace(
         base,
         extents=max(data, base.extents),
@@ -564,7 +584,16 @@ def shown(wanted: Wanted, group: Group | None, profile: str | None, erase: dict[
         if not group.autoactivation:
             side["volume_group"]["autoactivation"] = False
     if group and group.pool and (pool := describe(wanted, group, profile)):
-        keys = ("name", "size_bytes", "metadata_size_bytes", "chunk_size_bytes", "active", "monitored", "autoextend_threshold", "autoextend_percent")
+        keys = (
+            "name",
+            "size_bytes",
+            "metadata_size_bytes",
+            "chunk_size_bytes",
+            "active",
+            "monitored",
+            "autoextend_threshold",
+            "autoextend_percent",
+        )
         side["pool"] = {key: pool[key] for key in keys}
         side["pool"]["asked"] = group.pool.recorded("size")
         side["pool"]["profile"] = group.pool.profile
@@ -612,7 +641,9 @@ def make_removal(wanted: Wanted, found: Found) -> Removal:
     if any(volume.name == wanted.name and volume.segtype != "thin-pool" for volume in group.volumes):
         raise ThinPoolError(f"Logical volume {wanted.full_name} is no thin pool, and is not removed: name the pool that was made.")
     if pool and TAG not in pool.tags:
-        raise ThinPoolError(f"Thin pool {wanted.full_name} was made by somebody else, and is not removed: remove it with `lvremove`, or name another one.")
+        raise ThinPoolError(
+            f"Thin pool {wanted.full_name} was made by somebody else, and is not removed: remove it with `lvremove`, or name another one."
+        )
     thin = [volume.name for volume in group.volumes if volume.pool == wanted.name]
     if thin and pool:
         raise ThinPoolError(f"Thin pool {wanted.full_name} holds LVM thin volumes ({listed(thin)}), and is not removed: remove them first.")

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.screwdriver.kata.plugins.module_utils import _routing, _worker
+from ansible_collections.screwdriver.kata.plugins.module_utils._executor import routing as _routing
+from ansible_collections.screwdriver.kata.plugins.module_utils._executor import worker as _worker
 from ansible_collections.screwdriver.kata.plugins.module_utils._javascript import PatternError, integer, matches, number
 
 # Methods of the router's class: a build that is pinned to such a name by annotation crashes.
@@ -133,7 +134,9 @@ def _exclusions(path: str, name: str, exclusions: t.Any) -> t.Iterator[Finding]:
     for number_, item in enumerate(exclusions):
         try:
             if all(matches(item, probe) for probe in PROBES):
-                yield _error("exclusion_matches_all", f"{path}[{number_}]", f"The pattern {item!r} of {name} matches every image: name the images.")
+                yield _error(
+                    "exclusion_matches_all", f"{path}[{number_}]", f"The pattern {item!r} of {name} matches every image: name the images."
+                )
         except PatternError as exc:
             yield _error(
                 "exclusion_invalid",
@@ -147,7 +150,9 @@ def _weightage(path: str, name: str, entry: t.Mapping[str, t.Any]) -> t.Iterator
         return
     weight, path = entry["weightage"], f"{path}.weightage"
     if number(weight) == 0 and weight not in (0, "0", None, "", False):
-        yield _error("weightage_not_a_number", path, f"The weightage {weight!r} of {name} counts as 0: write a whole number without a unit.")
+        yield _error(
+            "weightage_not_a_number", path, f"The weightage {weight!r} of {name} counts as 0: write a whole number without a unit."
+        )
     elif number(weight) != integer(weight):
         yield _error(
             "weightage_fraction",
@@ -156,7 +161,9 @@ def _weightage(path: str, name: str, entry: t.Mapping[str, t.Any]) -> t.Iterator
             "they look: write a whole number.",
         )
     elif number(weight) < 0:
-        yield _error("weightage_negative", path, f"The weightage {weight!r} of {name} is negative and bends every other share: write 0 or more.")
+        yield _error(
+            "weightage_negative", path, f"The weightage {weight!r} of {name} is negative and bends every other share: write 0 or more."
+        )
 
 
 def _options(path: str, name: str, plugin: str, entry: t.Mapping[str, t.Any]) -> t.Iterator[Finding]:
@@ -188,7 +195,9 @@ def _options(path: str, name: str, plugin: str, entry: t.Mapping[str, t.Any]) ->
             f"baseImage of {name} is not set here: unless K8S_BASE_IMAGE is, every start throws \"'base_image' not found\".",
         )
     if "buildSecretFile" in kubernetes:
-        yield _warning("build_secret_file_ignored", f"{here}.buildSecretFile", f"buildSecretFile of {name} is ignored: write buildSecretsFile.")
+        yield _warning(
+            "build_secret_file_ignored", f"{here}.buildSecretFile", f"buildSecretFile of {name} is ignored: write buildSecretsFile."
+        )
     if name not in _routing.SHIPPED and plugin in _routing.PLUGINS:
         wanted = (
             "options.kubernetes.host",

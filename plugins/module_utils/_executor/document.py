@@ -21,7 +21,9 @@ import typing as t
 from contextlib import contextmanager
 
 from ansible.module_utils.basic import missing_required_lib
-from ansible_collections.screwdriver.kata.plugins.module_utils import _javascript, _routing, _worker
+from ansible_collections.screwdriver.kata.plugins.module_utils import _javascript
+from ansible_collections.screwdriver.kata.plugins.module_utils._executor import routing as _routing
+from ansible_collections.screwdriver.kata.plugins.module_utils._executor import worker as _worker
 from ansible_collections.screwdriver.kata.plugins.module_utils._k8s import Cluster, ClusterError
 
 try:
@@ -68,7 +70,9 @@ class Document:
         if self.root is None:
             self.root = CommentedMap()
         if not isinstance(self.root, dict):
-            raise ConfigError(f"{where} holds a {type(_plain(self.root)).__name__} and not a map with the key executor. Nothing was changed.")
+            raise ConfigError(
+                f"{where} holds a {type(_plain(self.root)).__name__} and not a map with the key executor. Nothing was changed."
+            )
 
     def text(self) -> str:
         stream = io.StringIO()
@@ -256,13 +260,17 @@ class ConfigMapSource:
     def _data(self, config_map: dict[str, t.Any]) -> str:
         data = config_map.get("data") or {}
         if self._key not in data:
-            raise ConfigError(f"ConfigMap {self._namespace}/{self._name} has no key {self._key}: it has {', '.join(sorted(data)) or 'none'}.")
+            raise ConfigError(
+                f"ConfigMap {self._namespace}/{self._name} has no key {self._key}: it has {', '.join(sorted(data)) or 'none'}."
+            )
         return data[self._key]
 
     def _worker(self) -> dict[str, t.Any]:
         found = self._cluster.get("Deployment", self._deployment or "", self._namespace, "apps/v1")
         if found is None:
-            raise ConfigError(f"Deployment {self._namespace}/{self._deployment} does not exist: name the worker's, or leave deployment out.")
+            raise ConfigError(
+                f"Deployment {self._namespace}/{self._deployment} does not exist: name the worker's, or leave deployment out."
+            )
         return found
 
     def _roll(self, content: str, config_map: dict[str, t.Any], write: bool) -> bool:
