@@ -14,6 +14,7 @@ import typing as t
 
 from ansible_collections.screwdriver.kata.plugins.module_utils._rollout.capacity import is_live
 from ansible_collections.screwdriver.kata.plugins.module_utils._rollout.observation import seconds_of
+from ansible_collections.screwdriver.kata.plugins.module_utils._values import join_names
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,7 +23,6 @@ Node = dict[str, t.Any]
 Pod = dict[str, t.Any]
 
 ANNOTATION = "kata.screwdriver.cd/cordoned"
-MAX_NODES_NAMED = 3
 MAX_BUILDS_NAMED = 10
 DEFAULT_GRACE_SECONDS = 30
 # A pod of these owners is never a build, whatever its labels: it would be made anew, or is the kubelet's own.
@@ -57,7 +57,7 @@ def uncordon_patch(node: Node) -> dict[str, t.Any]:
     return {} if _annotation(node) is None else _patch(node, None, None)
 
 
-def shown(node: Node) -> dict[str, t.Any]:
+def diff_view(node: Node) -> dict[str, t.Any]:
     """What of a node the module manages, for the diff."""
     annotation = _annotation(node)
     return {"unschedulable": is_cordoned(node), "annotations": {} if annotation is None else {ANNOTATION: annotation}}
@@ -146,13 +146,6 @@ def age(seconds: int) -> str:
     return f"{minutes} min" if minutes else f"{seconds} s"
 
 
-def some(names: list[str]) -> str:
-    """node-1, node-2, node-3 and 4 more."""
-    if len(names) > MAX_NODES_NAMED:
-        return f"{', '.join(names[:MAX_NODES_NAMED])} and {len(names) - MAX_NODES_NAMED} more"
-    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
-
-
 def stays(nodes: int) -> str:
     return "The node stays cordoned" if nodes == 1 else "The nodes stay cordoned"
 
@@ -161,11 +154,8 @@ def deadline_sentence(left: list[dict[str, t.Any]], nodes: list[str], timeout: i
     """Who is left. nodes: all that were asked for. refusal: why a build could not be evicted, as a sentence."""
     on = [name for name in nodes if any(build["node"] == name for build in left)]
     place = {name: f" on {name}" if len(on) > 1 else "" for name in on}
-    named = [
-        f"{build['namespace']}/{build['name']}{place[build['node']]} ({age(build['age_seconds'])})" for build in left[:MAX_BUILDS_NAMED]
-    ]
-    more = f" and {len(left) - MAX_BUILDS_NAMED} more" if len(left) > MAX_BUILDS_NAMED else ""
+    named = [f"{build['namespace']}/{build['name']}{place[build['node']]} ({age(build['age_seconds'])})" for build in left]
     still = "build still runs" if len(left) == 1 else "builds still run"
     todo = "run again or raise timeout" if forced else "run again, raise timeout, or set force"
     why = f" {refusal}" if refusal else ""
-    return f"{len(left)} {still} on {some(on)} after {timeout} s: {', '.join(named)}{more}.{why} {stays(len(nodes))}; {todo}."
+    return f"{len(left)} {still} on {join_names(on)} after {timeout} s: {join_names(named, MAX_BUILDS_NAMED)}.{why} {stays(len(nodes))}; {todo}."

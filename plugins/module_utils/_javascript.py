@@ -14,6 +14,8 @@ import traceback
 import typing as t
 from functools import cache
 
+from ansible_collections.screwdriver.kata.plugins.module_utils._errors import UserError
+
 try:
     from py_mini_racer import JSEvalException, JSTimeoutException, MiniRacer
 
@@ -25,7 +27,7 @@ except ImportError:
 MATCH_SECONDS = 2.0
 
 
-class PatternError(Exception):
+class PatternError(UserError):
     """Why an exclusion cannot be used, in V8's words."""
 
 

@@ -21,6 +21,7 @@ from ansible_collections.kubernetes.core.plugins.module_utils.args_common import
 from ansible_collections.kubernetes.core.plugins.module_utils.k8s.client import get_api_client
 from ansible_collections.kubernetes.core.plugins.module_utils.k8s.core import AnsibleK8SModule
 from ansible_collections.kubernetes.core.plugins.module_utils.k8s.exceptions import CoreException
+from ansible_collections.screwdriver.kata.plugins.module_utils._errors import UserError
 
 try:
     import urllib3.exceptions
@@ -36,13 +37,17 @@ if t.TYPE_CHECKING:
 # Answers that a healthy API server gives while it is busy, restarting or losing its etcd.
 RETRIABLE_STATUS = frozenset({429, 500, 502, 503, 504})
 RETRY_SECONDS = 30.0
-CONFLICT_SECONDS = 30.0
+CONFLICT_SECONDS = 60.0
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 60.0
 PAGE = 500
+# Change.kind of a list of all objects.
+LIST = "LIST"
+
+T = t.TypeVar("T")
 
 
-class ClusterError(Exception):
+class ClusterError(UserError):
     """What the API server refused or could not do, as one sentence.
 
     Attributes:
@@ -52,6 +57,20 @@ class ClusterError(Exception):
     def __init__(self, message: str, status: int = 0) -> None:
         super().__init__(message)
         self.status = status
+
+
+class Change(t.NamedTuple):
+    """What a watch reports.
+
+    Attributes:
+        kind: ADDED, MODIFIED, DELETED; BOOKMARK, which has no object; or LIST, whose objects are all that exist.
+        objects: The object of the event, or all of the list.
+        resource_version: Where the next watch continues.
+    """
+
+    kind: str
+    objects: list[dict[str, t.Any]]
+    resource_version: str
 
 
 def argument_spec(**own: dict[str, t.Any]) -> dict[str, t.Any]:
@@ -118,25 +137,62 @@ class Cluster:
         """JSON merge patch: None deletes a key; a metadata.resourceVersion in it makes a lost race a ClusterError 409."""
         return self._call("patch", kind, api_version, body=patch, name=name, namespace=namespace)
 
-    def settle(
-        self, kind: str, body: dict[str, t.Any], patch_for: Callable[[dict[str, t.Any]], dict[str, t.Any]], api_version: str = "v1"
-    ) -> dict[str, t.Any]:
-        """Patches an object that was read until it is as asked. patch_for: the merge patch that one version of it needs, empty where none.
+    def update(self, attempt: Callable[[], T]) -> T:
+        """Reads, decides and writes until no other writer is in between: the one retry after a conflict (409).
 
-        Returns the object afterwards, or ``body`` itself where nothing was written.
+        Args:
+            attempt: Reads what it decides on, and writes with the resourceVersion that it read. Called again after each conflict.
+
+        Returns:
+            What the last attempt returned.
+
+        Raises:
+            ClusterError: Any other error, or a conflict after ``CONFLICT_SECONDS``.
         """
-        name, namespace = body["metadata"]["name"], body["metadata"].get("namespace")
         deadline = time.monotonic() + CONFLICT_SECONDS
-        current = body
-        while patch := patch_for(current):
+        while True:
             try:
-                return self.patch(kind, name, patch, namespace, api_version)
+                return attempt()
             except ClusterError as exc:
                 if exc.status != 409 or time.monotonic() > deadline:
                     raise
-            # Somebody else wrote it since it was read.
-            current = self.get(kind, name, namespace, api_version) or body
-        return body
+            time.sleep(random.uniform(0.05, 0.5))
+
+    def reconcile(
+        self, kind: str, body: dict[str, t.Any], patch_for: Callable[[dict[str, t.Any]], dict[str, t.Any]], api_version: str = "v1"
+    ) -> dict[str, t.Any] | None:
+        """Patches an object unless it is as wanted.
+
+        Args:
+            kind: The object's kind.
+            body: The object as it was read.
+            patch_for: The merge patch that one version of the object needs, empty where none.
+            api_version: The kind's API version.
+
+        Returns:
+            The object afterwards, ``body`` itself where nothing was written, or None where it no longer exists.
+
+        Raises:
+            ClusterError: It could not be written.
+        """
+        name, namespace = body["metadata"]["name"], body["metadata"].get("namespace")
+        current: dict[str, t.Any] | None = body
+
+        def attempt() -> dict[str, t.Any] | None:
+            nonlocal current
+            # The first attempt trusts what was read, so that nothing is read twice without a conflict.
+            found, current = current or self.get(kind, name, namespace, api_version), None
+            if not found:
+                return None
+            patch = patch_for(found)
+            return self.patch(kind, name, patch, namespace, api_version) if patch else body
+
+        try:
+            return self.update(attempt)
+        except ClusterError as exc:
+            if exc.status == 404:
+                return None
+            raise
 
     def evict(self, pod: dict[str, t.Any]) -> None:
         """Asks the Eviction API for the end of this very pod. One that is gone already is no error."""
@@ -161,13 +217,42 @@ class Cluster:
             if exc.status != 404:
                 raise
 
-    def watch(
-        self, kind: str, resource_version: str, seconds: int, api_version: str = "v1", **params: t.Any
-    ) -> Generator[tuple[str, dict[str, t.Any]]]:
-        """(type, object) for this many seconds. Raises ClusterError 410 where resource_version is too old.
+    def follow(self, kind: str, resource_version: str, seconds: int, api_version: str = "v1", **params: t.Any) -> Generator[Change]:
+        """Watches for this many seconds, and lists where the API server no longer knows the resourceVersion (410).
 
-        One that the API server leaves unanswered goes on until it has caught up, for at most ``RETRY_SECONDS``.
+        Args:
+            kind: The kind of the objects.
+            resource_version: Of the list or change that was read last.
+            seconds: How long. A watch that the API server leaves unanswered continues until it has caught up, for at most ``RETRY_SECONDS``.
+            api_version: The kind's API version.
+            params: namespace, label_selector, field_selector.
+
+        Yields:
+            The changes in order.
+
+        Raises:
+            ClusterError: The API server refuses, or stays away.
         """
+        deadline = time.monotonic() + seconds
+        while True:
+            left = max(1, math.ceil(deadline - time.monotonic()))
+            try:
+                for event, body in self._watch(kind, resource_version, left, api_version, allow_watch_bookmarks=True, **params):
+                    resource_version = body["metadata"]["resourceVersion"]
+                    yield Change(event, [] if event == "BOOKMARK" else [body], resource_version)
+                return
+            except ClusterError as exc:
+                if exc.status != 410:
+                    raise
+            objects, resource_version = self.list(kind, api_version, **params)
+            yield Change(LIST, objects, resource_version)
+            if time.monotonic() >= deadline:
+                return
+
+    def _watch(
+        self, kind: str, resource_version: str, seconds: int, api_version: str, **params: t.Any
+    ) -> Generator[tuple[str, dict[str, t.Any]]]:
+        """(type, object) for this many seconds. Raises ClusterError 410 where resource_version is too old."""
         from kubernetes.watch import Watch
 
         deadline = time.monotonic() + seconds

@@ -70,7 +70,7 @@ def _patch(node: Node, metadata: dict[str, dict[str, t.Any]], before: list[t.Any
     return patch
 
 
-def shown(node: Node, labels: dict[str, str], annotations: dict[str, str], taints: list[dict[str, str]]) -> dict[str, t.Any]:
+def diff_view(node: Node, labels: dict[str, str], annotations: dict[str, str], taints: list[dict[str, str]]) -> dict[str, t.Any]:
     """The labels, annotations and taints of a node that the parameters name, for the diff."""
     named = {"labels": labels, "annotations": annotations}
     keys = {(taint["key"], taint["effect"]) for taint in taints}

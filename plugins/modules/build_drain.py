@@ -176,7 +176,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 from ansible_collections.screwdriver.kata.plugins.module_utils import _build_drain
-from ansible_collections.screwdriver.kata.plugins.module_utils._k8s import Cluster, ClusterError, create_module
+from ansible_collections.screwdriver.kata.plugins.module_utils._errors import UserError
+from ansible_collections.screwdriver.kata.plugins.module_utils._k8s import LIST, Cluster, ClusterError, create_module
+from ansible_collections.screwdriver.kata.plugins.module_utils._values import join_names
 
 CONCURRENCY = 10
 # A watch that lost its connection without a word is noticed within this time.
@@ -186,10 +188,6 @@ SETTLE_SECONDS = 2
 # How long pods may take to go once their own grace is over.
 EVICTION_SECONDS = 30
 FOREIGN = "Somebody else cordoned it, so this module does not uncordon it."
-
-
-class DrainError(Exception):
-    """What is wrong with the nodes, as one sentence."""
 
 
 class BuildDrain:
@@ -210,7 +208,7 @@ class BuildDrain:
         self.resource_version = ""
 
     def run(self) -> None:
-        """Raises DrainError or ClusterError where the nodes are not as asked; ``result`` tells how they are."""
+        """Raises UserError where the nodes are not as asked; ``result`` tells how they are."""
         with ThreadPoolExecutor(min(CONCURRENCY, self.cluster.connections)) as threads:
             found = list(threads.map(lambda name: self.cluster.get("Node", name), self.names))
             self._refuse_unknown(found)
@@ -225,7 +223,7 @@ class BuildDrain:
             try:
                 self._drain()
             except ClusterError as exc:
-                raise DrainError(f"{exc} {_build_drain.stays(len(self.names))}; run again.") from exc
+                raise UserError(f"{exc} {_build_drain.stays(len(self.names))}; run again.") from exc
 
     def result(self) -> dict[str, t.Any]:
         if not self.after:
@@ -246,8 +244,8 @@ class BuildDrain:
             ],
             "builds": left,
             "diff": {
-                "before": {node["metadata"]["name"]: _build_drain.shown(node) for node, after, unused in pairs if after is not node},
-                "after": {node["metadata"]["name"]: _build_drain.shown(node) for before, node, unused in pairs if node is not before},
+                "before": {node["metadata"]["name"]: _build_drain.diff_view(node) for node, after, unused in pairs if after is not node},
+                "after": {node["metadata"]["name"]: _build_drain.diff_view(node) for before, node, unused in pairs if node is not before},
             },
         }
 
@@ -260,25 +258,26 @@ class BuildDrain:
         missing = [name for name, node in zip(self.names, found, strict=True) if not node or node["metadata"].get("name") != name]
         if missing:
             no = "is no node" if len(missing) == 1 else "are no nodes"
-            raise DrainError(f"{_build_drain.some(missing)} {no} of this cluster: correct nodes. Nothing was changed.")
+            raise UserError(f"{join_names(missing)} {no} of this cluster: correct nodes. Nothing was changed.")
 
     def _refuse_unknown_namespace(self) -> None:
         namespace = self.params["namespace"]
         if namespace and not self.builds and self.cluster.get("Namespace", namespace) is None:
-            raise DrainError(f"Namespace {namespace} does not exist: namespace must be the one that builds run in. Nothing was changed.")
+            raise UserError(f"Namespace {namespace} does not exist: namespace must be the one that builds run in. Nothing was changed.")
 
     def _refuse_unwritten(self) -> None:
         if failed := [(name, failure) for name, failure in zip(self.names, self.failures, strict=True) if failure]:
             done = "cordoned" if self.drained else "uncordoned"
-            names = _build_drain.some([name for name, unused in failed])
-            raise DrainError(
+            names = join_names([name for name, unused in failed])
+            raise UserError(
                 f"{len(failed)} of {len(self.names)} nodes could not be {done}: {names}. {failed[0][1]} Run it again for these."
             )
 
     def _settle(self, node: dict[str, t.Any]) -> tuple[dict[str, t.Any], str]:
         """(the node afterwards, why it could not be written)."""
         try:
-            return self.cluster.settle("Node", node, self._patch_for), ""
+            # A node that was deleted meanwhile takes no builds, which is what was asked for.
+            return self.cluster.reconcile("Node", node, self._patch_for) or node, ""
         except ClusterError as exc:
             return node, str(exc)
 
@@ -301,7 +300,7 @@ class BuildDrain:
             refusal = self._evict()
         if self.builds:
             left = self.builds.left(int(time.time()))
-            raise DrainError(_build_drain.deadline_sentence(left, self.names, timeout, force, refusal))
+            raise UserError(_build_drain.deadline_sentence(left, self.names, timeout, force, refusal))
 
     def _evict(self) -> str:
         """Why the first build that could not be evicted could not be, or an empty string."""
@@ -329,18 +328,15 @@ class BuildDrain:
     def _watch(self, seconds: int) -> None:
         """Ends early once the last build has ended."""
         had_builds = bool(self.builds)
-        try:
-            with closing(self.cluster.watch("Pod", self.resource_version, seconds, allow_watch_bookmarks=True, **self.pods)) as events:
-                for kind, pod in events:
-                    self.resource_version = pod["metadata"]["resourceVersion"]
-                    if kind != "BOOKMARK":
-                        self.builds.event(kind, pod)
-                    if had_builds and not self.builds:
-                        return
-        except ClusterError as exc:
-            if exc.status != 410:
-                raise
-            self._list()
+        with closing(self.cluster.follow("Pod", self.resource_version, seconds, **self.pods)) as changes:
+            for change in changes:
+                self.resource_version = change.resource_version
+                if change.kind == LIST:
+                    self.builds.replace(change.objects)
+                for pod in change.objects if change.kind != LIST else ():
+                    self.builds.event(change.kind, pod)
+                if had_builds and not self.builds:
+                    return
 
     def _list(self) -> None:
         pods, self.resource_version = self.cluster.list("Pod", **self.pods)
@@ -391,7 +387,7 @@ def main() -> None:
         module.fail_json(msg=str(exc))
     try:
         drain.run()
-    except (ClusterError, DrainError) as exc:
+    except UserError as exc:
         module.fail_json(msg=str(exc), **drain.result())
     module.exit_json(**drain.result())
 

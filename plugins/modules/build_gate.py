@@ -296,14 +296,14 @@ import typing as t
 
 from ansible.module_utils.basic import missing_required_lib
 from ansible_collections.screwdriver.kata.plugins.module_utils import _javascript
+from ansible_collections.screwdriver.kata.plugins.module_utils._errors import UserError
 from ansible_collections.screwdriver.kata.plugins.module_utils._javascript import PatternError
-from ansible_collections.screwdriver.kata.plugins.module_utils._k8s import Cluster, ClusterError, create_module
+from ansible_collections.screwdriver.kata.plugins.module_utils._k8s import LIST, Cluster, create_module
 from ansible_collections.screwdriver.kata.plugins.module_utils._rollout import gate as _gate
 from ansible_collections.screwdriver.kata.plugins.module_utils._rollout.observation import (
     KATA,
     LEGACY,
     Build,
-    EvidenceError,
     Observation,
     read_build,
 )
@@ -344,24 +344,20 @@ class BuildGate:
             self.observation.observed_seconds = before + time.monotonic() - began
 
     def _watch(self, seconds: int) -> None:
-        try:
-            events = self.cluster.watch("Pod", self.observation.resource_version, seconds, allow_watch_bookmarks=True, **self.pods)
-            for kind, pod in events:
-                if kind != "BOOKMARK":
-                    self.observation.event(kind, self._read(pod), int(time.time()))
-                self.observation.resource_version = pod["metadata"]["resourceVersion"]
-        except ClusterError as exc:
-            if exc.status != 410:
-                raise
-            builds, resource_version = self._list()
-            self.observation.relist(builds, resource_version, int(time.time()))
+        for change in self.cluster.follow("Pod", self.observation.resource_version, seconds, **self.pods):
+            builds, now = [self._read(pod) for pod in change.objects], int(time.time())
+            if change.kind == LIST:
+                self.observation.relist(builds, change.resource_version, now)
+            elif builds:
+                self.observation.event(change.kind, builds[0], now)
+            self.observation.resource_version = change.resource_version
         self.observation.tick(int(time.time()))
 
     def _list(self) -> tuple[list[Build], str]:
         pods, resource_version = self.cluster.list("Pod", **self.pods)
         namespace = self.params["namespace"]
         if not pods and self.cluster.get("Namespace", namespace) is None:
-            raise ClusterError(f"Namespace {namespace} does not exist: namespace must be the one that builds run in.")
+            raise UserError(f"Namespace {namespace} does not exist: namespace must be the one that builds run in.")
         return [self._read(pod) for pod in pods], resource_version
 
     def _read(self, pod: dict[str, t.Any]) -> Build:
@@ -455,7 +451,7 @@ def main() -> None:
         module.fail_json(msg=problem)
     try:
         module.exit_json(changed=False, **BuildGate(module.params, Cluster(module)).run())
-    except (ClusterError, EvidenceError, PatternError) as exc:
+    except UserError as exc:
         module.fail_json(msg=str(exc))
 
 

@@ -138,14 +138,15 @@ backup_file:
 import typing as t
 
 from ansible_collections.screwdriver.kata.plugins.module_utils import _javascript
+from ansible_collections.screwdriver.kata.plugins.module_utils._errors import UserError
 from ansible_collections.screwdriver.kata.plugins.module_utils._executor import document as _executor_config
 from ansible_collections.screwdriver.kata.plugins.module_utils._executor import findings as _findings
 from ansible_collections.screwdriver.kata.plugins.module_utils._executor import routing as _routing
 from ansible_collections.screwdriver.kata.plugins.module_utils._executor import worker as _worker
-from ansible_collections.screwdriver.kata.plugins.module_utils._executor.document import ConfigError, Document
-from ansible_collections.screwdriver.kata.plugins.module_utils._executor.routing import RoutingError
+from ansible_collections.screwdriver.kata.plugins.module_utils._executor.document import Document
 from ansible_collections.screwdriver.kata.plugins.module_utils._javascript import PatternError
-from ansible_collections.screwdriver.kata.plugins.module_utils._k8s import ClusterError, create_module
+from ansible_collections.screwdriver.kata.plugins.module_utils._k8s import create_module
+from ansible_collections.screwdriver.kata.plugins.module_utils._values import parse_share
 
 
 class ExecutorConfig:
@@ -154,7 +155,7 @@ class ExecutorConfig:
         self.kata: str = module.params["kata_executor"]
         self.legacy: str = module.params["legacy_executor"]
         asked = module.params["kata_share"]
-        self.share = None if asked is None else _routing.percent(asked)
+        self.share = None if asked is None else parse_share(asked, "kata_share")
         self._check_exclusions()
         self.source = _executor_config.source_of(module)
 
@@ -180,14 +181,14 @@ class ExecutorConfig:
         try:
             _javascript.matches_any(self.module.params["exclusions"] or [], "")
         except PatternError as exc:
-            raise RoutingError(f"{exc} Nothing was changed.") from exc
+            raise UserError(f"{exc} Nothing was changed.") from exc
 
     def _edit(self, text: str) -> str:
         document = Document(text, self.source.where)
         before = document.plain()
         section = before.get("executor") or {}
         if not isinstance(section, dict):
-            raise ConfigError(f"executor in {self.source.where} is not a map. Nothing was changed.")
+            raise UserError(f"executor in {self.source.where} is not a map. Nothing was changed.")
         changes = self._entries(section)
         wanted = _worker.merged(section, changes)
         self._check_names(wanted)
@@ -210,7 +211,7 @@ class ExecutorConfig:
         legacy = _worker.effective(self.legacy, section.get(self.legacy) or {}, self.source.environment)
         for name, entry in (self.module.params["executors"] or {}).items():
             if not isinstance(entry, dict):
-                raise ConfigError(f"executors: {name} is {entry!r} and not a map of the entry's keys.")
+                raise UserError(f"executors: {name} is {entry!r} and not a map of the entry's keys.")
             changes[name] = entry if name in section or name in _routing.SHIPPED else _worker.complete(entry, legacy)
         return changes
 
@@ -218,26 +219,24 @@ class ExecutorConfig:
         for option, name in (("kata_executor", self.kata), ("legacy_executor", self.legacy)):
             if name not in _routing.entries(section) and name not in _routing.SHIPPED:
                 known = ", ".join(_routing.entries(section)) or "no executor"
-                raise RoutingError(
-                    f"{option} {name} is not configured in {self.source.where}, which has {known}: add it through executors."
-                )
+                raise UserError(f"{option} {name} is not configured in {self.source.where}, which has {known}: add it through executors.")
         if self.kata == self.legacy:
-            raise RoutingError(f"kata_executor and legacy_executor are both {self.kata}: name two executors.")
+            raise UserError(f"kata_executor and legacy_executor are both {self.kata}: name two executors.")
 
     def _check_result(self, document: dict[str, t.Any]) -> None:
         section = document["executor"]
         if self.share is None:
             return
         if _routing.plugin_name(self.kata, section[self.kata]) not in _routing.PLUGINS:
-            raise RoutingError(
+            raise UserError(
                 f"kata_executor {self.kata} has no pluginName that the worker knows: write one of {', '.join(_routing.PLUGINS)}."
             )
         routed = _routing.shares(section).get(self.kata, 0) * 100
         if routed != self.share and not (self.share == 0 and routed == 0):
-            raise RoutingError(f"The router would send {float(routed):g} % to {self.kata} and not {self.share} %. Nothing was changed.")
+            raise UserError(f"The router would send {float(routed):g} % to {self.kata} and not {self.share} %. Nothing was changed.")
         for variable, key in _findings.overridden(section, self.source.environment):
             if key in ("plugin", f"{self.kata}.weightage", f"{self.legacy}.weightage"):
-                raise RoutingError(
+                raise UserError(
                     f"kata_share would have no effect: {variable} in the Deployment beats executor.{key} in the file: remove the variable."
                 )
 
@@ -257,7 +256,7 @@ def main() -> None:
     _executor_config.check_requirements(module)
     try:
         module.exit_json(**ExecutorConfig(module).run())
-    except (ConfigError, RoutingError, ClusterError) as exc:
+    except UserError as exc:
         module.fail_json(msg=str(exc))
 
 

@@ -103,11 +103,12 @@ findings:
       message: "The key exclusion of k8s is ignored by every version of the router, so ['rhel6'] excludes nothing: write exclusions."
 """
 
+from ansible_collections.screwdriver.kata.plugins.module_utils._errors import UserError
 from ansible_collections.screwdriver.kata.plugins.module_utils._executor import document as _executor_config
 from ansible_collections.screwdriver.kata.plugins.module_utils._executor import findings as _findings
 from ansible_collections.screwdriver.kata.plugins.module_utils._executor import routing as _routing
-from ansible_collections.screwdriver.kata.plugins.module_utils._executor.document import ConfigError, Document
-from ansible_collections.screwdriver.kata.plugins.module_utils._k8s import ClusterError, create_module
+from ansible_collections.screwdriver.kata.plugins.module_utils._executor.document import Document
+from ansible_collections.screwdriver.kata.plugins.module_utils._k8s import create_module
 
 
 def main() -> None:
@@ -116,7 +117,7 @@ def main() -> None:
     try:
         source = _executor_config.source_of(module)
         document = Document(source.read(), source.where).plain()
-    except (ConfigError, ClusterError) as exc:
+    except UserError as exc:
         module.fail_json(msg=str(exc))
     section = document.get("executor")
     section = section if isinstance(section, dict) else {}

@@ -133,13 +133,11 @@ import typing as t
 from concurrent.futures import ThreadPoolExecutor
 
 from ansible_collections.screwdriver.kata.plugins.module_utils import _node_pool
+from ansible_collections.screwdriver.kata.plugins.module_utils._errors import UserError
 from ansible_collections.screwdriver.kata.plugins.module_utils._k8s import Cluster, ClusterError, create_module
+from ansible_collections.screwdriver.kata.plugins.module_utils._values import join_names
 
-MAX_NAMED = 3
-
-
-class NodePoolError(Exception):
-    """What is wrong with the nodes named, as one sentence."""
+GONE = "It was deleted meanwhile."
 
 
 class NodePool:
@@ -173,8 +171,8 @@ class NodePool:
             return found
         by_name = {node["metadata"]["name"]: node for node in found}
         if missing := [name for name in self.params["nodes"] if name not in by_name]:
-            raise NodePoolError(
-                f"{_some(missing)} {'is no node' if len(missing) == 1 else 'are no nodes'} of this cluster: correct nodes. Nothing was changed."
+            raise UserError(
+                f"{join_names(missing)} {'is no node' if len(missing) == 1 else 'are no nodes'} of this cluster: correct nodes. Nothing was changed."
             )
         return [by_name[name] for name in dict.fromkeys(self.params["nodes"])]
 
@@ -184,21 +182,15 @@ class NodePool:
         if handler and (reason := _node_pool.missing_handler(node, handler)):
             return node, reason, False
         try:
-            return (
-                self.cluster.settle("Node", node, lambda current: self.patch_for(current, self.labels, self.annotations, self.taints)),
-                "",
-                False,
+            after = self.cluster.reconcile(
+                "Node", node, lambda current: self.patch_for(current, self.labels, self.annotations, self.taints)
             )
+            return (after, "", False) if after else (node, GONE, False)
         except ClusterError as exc:
             return node, str(exc), True
 
     def _shown(self, nodes: t.Iterable[dict[str, t.Any]]) -> dict[str, t.Any]:
-        return {node["metadata"]["name"]: _node_pool.shown(node, self.labels, self.annotations, self.taints) for node in nodes}
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
-    return f"{', '.join(names[:MAX_NAMED])}{more}"
+        return {node["metadata"]["name"]: _node_pool.diff_view(node, self.labels, self.annotations, self.taints) for node in nodes}
 
 
 def main() -> None:
@@ -229,10 +221,10 @@ def main() -> None:
         module.fail_json(msg=f"concurrency is {module.params['concurrency']}: give at least 1.")
     try:
         result = NodePool(module).run()
-    except (ClusterError, NodePoolError) as exc:
+    except UserError as exc:
         module.fail_json(msg=str(exc))
     if failed := result.pop("failed_nodes"):
-        names = _some([node["name"] for node in failed])
+        names = join_names([node["name"] for node in failed])
         msg = f"{len(failed)} of {len(result['nodes'])} nodes could not be written: {names}. {failed[0]['reason']} Run it again for these."
         module.fail_json(msg=msg, **result)
     module.exit_json(**result)

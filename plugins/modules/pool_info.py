@@ -90,10 +90,11 @@ problems:
 """
 
 import typing as t
-from decimal import Decimal
 
+from ansible_collections.screwdriver.kata.plugins.module_utils._errors import UserError
 from ansible_collections.screwdriver.kata.plugins.module_utils._k8s import Cluster, ClusterError, create_module
 from ansible_collections.screwdriver.kata.plugins.module_utils._rollout import capacity as _capacity
+from ansible_collections.screwdriver.kata.plugins.module_utils._values import parse_share
 
 NODE_API = "node.k8s.io/v1"
 
@@ -112,7 +113,7 @@ class PoolInfo:
         live = [pod for pod in pods if _capacity.is_live(pod)]
         room = _capacity.room(nodes)
         overhead = ((runtime_class or {}).get("overhead") or {}).get("podFixed") or {}
-        need = _capacity.need(live, overhead, Decimal(str(self.params["share"])))
+        need = _capacity.need(live, overhead, parse_share(self.params["share"], "share"))
         problems = [
             *self._about_nodes(selector, len(labelled), len(nodes)),
             *(self._about_room(room, need, len(nodes), len(live)) if nodes else ()),
@@ -120,8 +121,8 @@ class PoolInfo:
         ]
         return {
             "nodes": [node["metadata"]["name"] for node in nodes],
-            "room": _capacity.shown(room),
-            "need": _capacity.shown(need),
+            "room": _capacity.rounded(room),
+            "need": _capacity.rounded(need),
             "problems": problems,
         }
 
@@ -132,7 +133,7 @@ class PoolInfo:
             yield f"None of the {labelled} nodes with the labels {selector} is ready and not cordoned: mend or uncordon one."
 
     def _about_room(self, room: _capacity.Amounts, need: _capacity.Amounts, nodes: int, builds: int) -> t.Iterator[str]:
-        has, wants = _capacity.shown(room), _capacity.shown(need)
+        has, wants = _capacity.rounded(room), _capacity.rounded(need)
         for key, unit in (("cpu", "cores"), ("memory", "GiB of memory"), ("pods", "pods")):
             if need[key] > room[key]:
                 shown = "memory_gib" if key == "memory" else key
@@ -166,7 +167,7 @@ def main() -> None:
     )
     try:
         module.exit_json(changed=False, **PoolInfo(module.params, Cluster(module, dry_run=True)).run())
-    except ClusterError as exc:
+    except UserError as exc:
         module.fail_json(msg=str(exc))
 
 

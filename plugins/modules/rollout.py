@@ -268,12 +268,11 @@ baseline:
 import typing as t
 from datetime import UTC, datetime
 
-from ansible_collections.screwdriver.kata.plugins.module_utils._k8s import Cluster, ClusterError, create_module
+from ansible_collections.screwdriver.kata.plugins.module_utils._errors import UserError
+from ansible_collections.screwdriver.kata.plugins.module_utils._k8s import Cluster, create_module
 from ansible_collections.screwdriver.kata.plugins.module_utils._rollout import record as _record
 
 LEASES = "coordination.k8s.io/v1"
-# How often a write may lose a race against another one.
-ATTEMPTS = 10
 WITH_LOCK = ("begin", "observe", "advance", "resume", "finish", "release")
 WITHOUT_LOCK = ("pause", "roll_back")
 
@@ -288,7 +287,7 @@ class State(t.NamedTuple):
     def holder(self) -> str | None:
         return self.lock.holder if self.lock else None
 
-    def shown(self) -> dict[str, t.Any]:
+    def diff_view(self) -> dict[str, t.Any]:
         return {**(_record.view(self.record) or {}), "lock": self.holder}
 
 
@@ -305,7 +304,8 @@ class Rollout:
         self.steps = _record.parse_steps(params["steps"])
 
     def run(self) -> dict[str, t.Any]:
-        before, after = self._settle()
+        # A write that lost a race is decided again on what is in the cluster now.
+        before, after = self.cluster.update(self._act)
         record, lock = after.record or {}, after.lock
         result: dict[str, t.Any] = {
             "changed": (before.record, before.holder) != (after.record, after.holder),
@@ -313,22 +313,11 @@ class Rollout:
             "lock": {"holder": lock.holder, "expires": _record.stamp(lock.expires)} if lock else None,
             "evidence": record.get("evidence", {}),
             "baseline": record.get("baseline", {}),
-            "diff": {"before": before.shown(), "after": after.shown()},
+            "diff": {"before": before.diff_view(), "after": after.diff_view()},
         }
         if self.action == "begin":
             result["resumed"] = before.record is not None and before.record["phase"] in (_record.RUNNING, _record.PAUSED)
         return result
-
-    def _settle(self) -> tuple[State, State]:
-        """Before and after. A write that lost a race is decided anew on what is there now."""
-        attempt = 1
-        while True:
-            try:
-                return self._act()
-            except ClusterError as exc:
-                if exc.status != 409 or attempt == ATTEMPTS:
-                    raise
-            attempt += 1
 
     def _act(self) -> tuple[State, State]:
         stored = self.cluster.get("ConfigMap", self.name, self.namespace)
@@ -351,7 +340,7 @@ class Rollout:
         if self.action == "release" or (self.action == "roll_back" and record is None):
             return record
         if record is None:
-            raise _record.RecordError(f"Cannot {self.action} rollout {self.title}: there is no such record, begin one first.")
+            raise UserError(f"Cannot {self.action} rollout {self.title}: there is no such record, begin one first.")
         if self.action == "observe":
             return _record.observe(record, self.title, params["step"], params["evidence"], params["baseline"])
         if self.action == "advance":
@@ -386,7 +375,7 @@ class Rollout:
         elif self.action == "begin" or state.holder == holder:
             spec = _record.lease_spec(lease, holder, self.params["ttl"], now)
         else:
-            raise _record.RecordError(f"{holder} does not hold the lock of rollout {self.title}: begin to take it.")
+            raise UserError(f"{holder} does not hold the lock of rollout {self.title}: begin to take it.")
         if lease is None:
             meta = {"name": self.name, "namespace": self.namespace}
             return self.cluster.create({"apiVersion": LEASES, "kind": "Lease", "metadata": meta, "spec": spec})
@@ -434,7 +423,7 @@ def main() -> None:
         module.fail_json(msg=problem)
     try:
         module.exit_json(**Rollout(module.params, Cluster(module)).run())
-    except (ClusterError, _record.RecordError) as exc:
+    except UserError as exc:
         module.fail_json(msg=str(exc))
 
 

@@ -113,18 +113,15 @@ runtime_class:
 import typing as t
 from contextlib import suppress
 
-from ansible_collections.screwdriver.kata.plugins.module_utils._k8s import Cluster, ClusterError, create_module
+from ansible_collections.screwdriver.kata.plugins.module_utils._errors import UserError
+from ansible_collections.screwdriver.kata.plugins.module_utils._k8s import Cluster, create_module
+from ansible_collections.screwdriver.kata.plugins.module_utils._values import join_names
 
 # AnsibleK8SModule reports the missing library.
 with suppress(ImportError):
     from kubernetes.utils.quantity import parse_quantity
 
 API = "node.k8s.io/v1"
-MAX_NAMED = 3
-
-
-class RuntimeClassError(Exception):
-    """What cannot be done, as one sentence."""
 
 
 def check_quantities(overhead: dict[str, t.Any]) -> None:
@@ -132,7 +129,7 @@ def check_quantities(overhead: dict[str, t.Any]) -> None:
         try:
             parse_quantity(amount)
         except ValueError as exc:
-            raise RuntimeClassError(f"overhead: {amount!r} is no quantity of {resource}: write one such as 250m, 2 or 160Mi.") from exc
+            raise UserError(f"overhead: {amount!r} is no quantity of {resource}: write one such as 250m, 2 or 160Mi.") from exc
 
 
 def same_quantities(one: dict[str, t.Any], two: dict[str, t.Any]) -> bool:
@@ -173,7 +170,7 @@ def patch_for(current: dict[str, t.Any], params: dict[str, t.Any]) -> dict[str, 
     return patch
 
 
-def shown(body: dict[str, t.Any] | None) -> dict[str, t.Any]:
+def diff_view(body: dict[str, t.Any] | None) -> dict[str, t.Any]:
     """What the module manages of a RuntimeClass."""
     return {key: body[key] for key in ("handler", "overhead", "scheduling") if key in body} if body else {}
 
@@ -204,7 +201,7 @@ class RuntimeClass:
     def run(self) -> dict[str, t.Any]:
         before = self.cluster.get("RuntimeClass", self.name, api_version=API)
         after = self._absent(before) if self.params["state"] == "absent" else self._present(before)
-        diff = {"before": shown(before), "after": shown(after)}
+        diff = {"before": diff_view(before), "after": diff_view(after)}
         return {"changed": diff["before"] != diff["after"], "runtime_class": after, "diff": diff}
 
     def _present(self, current: dict[str, t.Any] | None) -> dict[str, t.Any]:
@@ -217,7 +214,7 @@ class RuntimeClass:
 
     def _recreate(self, current: dict[str, t.Any]) -> dict[str, t.Any]:
         if self.params["recreate"] == "never":
-            raise RuntimeClassError(
+            raise UserError(
                 f"RuntimeClass {self.name} has the handler {current['handler']}, which cannot be changed to {self.params['handler']}: "
                 "set recreate to handler_changed, while no build uses it."
             )
@@ -250,9 +247,8 @@ class RuntimeClass:
             f"{pod['metadata']['namespace']}/{pod['metadata']['name']}" for pod in pods if pod["spec"].get("runtimeClassName") == self.name
         ]
         if using:
-            more = f" and {len(using) - MAX_NAMED} more" if len(using) > MAX_NAMED else ""
-            raise RuntimeClassError(
-                f"RuntimeClass {self.name} cannot be {what} while pods use it ({', '.join(using[:MAX_NAMED])}{more}): wait until they have ended, or set force."
+            raise UserError(
+                f"RuntimeClass {self.name} cannot be {what} while pods use it ({join_names(using)}): wait until they have ended, or set force."
             )
 
 
@@ -272,7 +268,7 @@ def main() -> None:
     )
     try:
         module.exit_json(**RuntimeClass(module).run())
-    except (ClusterError, RuntimeClassError) as exc:
+    except UserError as exc:
         module.fail_json(msg=str(exc))
 
 

@@ -212,10 +212,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.screwdriver.kata.plugins.module_utils._errors import UserError
 from ansible_collections.screwdriver.kata.plugins.module_utils._lvm import loop as _loop
 from ansible_collections.screwdriver.kata.plugins.module_utils._lvm import model as _lvm
 from ansible_collections.screwdriver.kata.plugins.module_utils._lvm import plan as _thin_pool
-from ansible_collections.screwdriver.kata.plugins.module_utils._lvm.plan import TAG, Found, Journal, Plan, ThinPoolError, listed, there
+from ansible_collections.screwdriver.kata.plugins.module_utils._lvm.plan import TAG, Found, Journal, Plan, require
+from ansible_collections.screwdriver.kata.plugins.module_utils._values import join_names
 
 STATE = Path("/var/lib/screwdriver.kata")
 
@@ -304,7 +306,7 @@ class ThinPool:
         found = self._found()
         plan = _thin_pool.make_plan(self.wanted, found)
         profile = _thin_pool.profile_text(self.wanted.threshold, self.wanted.percent)
-        before = _thin_pool.shown(self.wanted, found.group, found.profile, plan.erase)
+        before = _thin_pool.diff_view(self.wanted, found.group, found.profile, plan.erase)
         if plan.resume:
             before["suspended"] = list(plan.resume)
         if plan.leftovers:
@@ -319,7 +321,7 @@ class ThinPool:
             else:
                 group = found.group
             self._end_journal()
-        after = _thin_pool.shown(self.wanted, group, profile, {})
+        after = _thin_pool.diff_view(self.wanted, group, profile, {})
         return {
             "changed": plan.changed,
             "pool": _thin_pool.describe(self.wanted, group, profile),
@@ -346,8 +348,8 @@ class ThinPool:
         # The devices are in the volume group now, so that its size is known to the extent.
         found = self._found()
         plan = _thin_pool.make_plan(self.wanted, found)
-        group = there(found.group)
-        pool, record = there(there(plan.after).pool), self._record_arguments(plan, found)
+        group = require(found.group)
+        pool, record = require(require(plan.after).pool), self._record_arguments(plan, found)
         self._remove_leftovers(plan.leftovers)
         if plan.write_profile:
             self._write(self.profile, _thin_pool.profile_text(self.wanted.threshold, self.wanted.percent), 0o644)
@@ -363,7 +365,7 @@ class ThinPool:
         if plan.set_profile:
             self.lvm.lvm("lvchange", "--metadataprofile", self.wanted.profile, self.full_name)
         if plan.extend_metadata:
-            more = (pool.metadata_extents - there(group.pool).metadata_extents) * group.extent_size
+            more = (pool.metadata_extents - require(group.pool).metadata_extents) * group.extent_size
             self.lvm.lvm("lvextend", "--poolmetadatasize", f"+{more}b", self.full_name)
         if plan.extend:
             self.lvm.lvm("lvextend", "--extents", str(pool.extents), self.full_name)
@@ -380,12 +382,12 @@ class ThinPool:
             self.lvm.lvm("lvremove", "--yes", *(f"{self.vg}/{name}" for name in names))
 
     def _volumes_before(self, found: Found, plan: Plan) -> tuple[str, ...]:
-        return tuple(volume.uuid for volume in there(found.group).volumes if volume.name not in plan.leftovers)
+        return tuple(volume.uuid for volume in require(found.group).volumes if volume.name not in plan.leftovers)
 
     def _record_arguments(self, plan: Plan, found: Found) -> list[str]:
         """What was asked for last is kept as tags, so that a pool that has extended itself is not mistaken for one that is to shrink."""
         old = found.group.pool.tags if found.group and found.group.pool else frozenset()
-        new = there(there(plan.after).pool).tags
+        new = require(require(plan.after).pool).tags
         return [part for tag in sorted(old - new) for part in ("--deltag", tag)] + [
             part for tag in sorted(new - old) for part in ("--addtag", tag)
         ]
@@ -404,15 +406,15 @@ class ThinPool:
         found = self._found()
         removal = _thin_pool.make_removal(self.wanted, found)
         devices = self._thin_devices(found) if removal.pool else []
-        before = _thin_pool.shown(self.wanted, found.group, found.profile, {})
+        before = _thin_pool.diff_view(self.wanted, found.group, found.profile, {})
         if devices:
             before["thin_devices"] = sorted(name for name, _open in devices)
         if removal.leftovers:
             before["unfinished"] = list(removal.leftovers)
-        loop = bool(self.loop and self.loop.is_there())
+        loop = bool(self.loop and self.loop.is_require())
         after: dict[str, t.Any] = {}
         if found.group and not removal.group:
-            after = _thin_pool.shown(self.wanted, _thin_pool.without_pool(found.group), None, {})
+            after = _thin_pool.diff_view(self.wanted, _thin_pool.without_pool(found.group), None, {})
         if loop:
             before["loop_file"] = self.params["loop_file"]
         result = {"changed": removal.changed or loop, "pool": None, "diff": {"before": before, "after": after}}
@@ -421,7 +423,7 @@ class ThinPool:
         return result
 
     def _thin_devices(self, found: Found) -> list[tuple[str, bool]]:
-        if not there(there(found.group).pool).active:
+        if not require(require(found.group).pool).active:
             if self.check_mode:
                 return []
             self.lvm.lvm("lvchange", "--activate", "y", self.full_name)
@@ -430,12 +432,12 @@ class ThinPool:
                 self.lvm.resume(name)
         devices = self.lvm.thin_devices(self.vg, self.wanted.name)
         if opened := [name for name, is_open in devices if is_open]:
-            raise ThinPoolError(
-                f"Thin pool {self.full_name} is not removed while thin devices in it are in use ({listed(opened)}): end what uses them first."
+            raise UserError(
+                f"Thin pool {self.full_name} is not removed while thin devices in it are in use ({join_names(opened)}): end what uses them first."
             )
         if devices and not self.params["discard"]:
-            names = listed([name for name, _open in devices])
-            raise ThinPoolError(
+            names = join_names([name for name, _open in devices])
+            raise UserError(
                 f"Thin pool {self.full_name} is not removed while there are thin devices in it ({names}): have containerd delete its images and snapshots, "
                 "or set discard to lose them."
             )
@@ -470,13 +472,13 @@ class ThinPool:
         self._end_journal()
 
     def _remove_files(self, found: Found) -> dict[str, t.Any]:
-        loop = bool(self.loop and self.loop.is_there())
+        loop = bool(self.loop and self.loop.is_require())
         if not self.check_mode:
             if self.loop:
                 self.loop.remove()
             self.profile.unlink(missing_ok=True)
             self._end_journal()
-        before = _thin_pool.shown(self.wanted, None, found.profile, {}) | ({"loop_file": self.params["loop_file"]} if loop else {})
+        before = _thin_pool.diff_view(self.wanted, None, found.profile, {}) | ({"loop_file": self.params["loop_file"]} if loop else {})
         return {"changed": found.profile is not None or loop, "pool": None, "diff": {"before": before, "after": {}}}
 
 
@@ -501,7 +503,7 @@ def main() -> None:
     )
     try:
         module.exit_json(**ThinPool(module).run())
-    except ThinPoolError as exc:
+    except UserError as exc:
         module.fail_json(msg=str(exc))
 
 

@@ -12,19 +12,18 @@ import fcntl
 import hashlib
 import io
 import os
-import random
 import re
 import tempfile
-import time
 import traceback
 import typing as t
 from contextlib import contextmanager
 
 from ansible.module_utils.basic import missing_required_lib
 from ansible_collections.screwdriver.kata.plugins.module_utils import _javascript
+from ansible_collections.screwdriver.kata.plugins.module_utils._errors import UserError
 from ansible_collections.screwdriver.kata.plugins.module_utils._executor import routing as _routing
 from ansible_collections.screwdriver.kata.plugins.module_utils._executor import worker as _worker
-from ansible_collections.screwdriver.kata.plugins.module_utils._k8s import Cluster, ClusterError
+from ansible_collections.screwdriver.kata.plugins.module_utils._k8s import Cluster
 
 try:
     from ruamel.yaml import YAML
@@ -42,11 +41,6 @@ if t.TYPE_CHECKING:
     from ansible_collections.kubernetes.core.plugins.module_utils.k8s.core import AnsibleK8SModule
 
 DIGEST_ANNOTATION = "kata.screwdriver.cd/config-digest"
-CONFLICT_SECONDS = 60.0
-
-
-class ConfigError(Exception):
-    """What is wrong with a config or its place, as one sentence."""
 
 
 class Document:
@@ -64,15 +58,13 @@ class Document:
         except MarkedYAMLError as exc:
             mark = exc.problem_mark or exc.context_mark
             place = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "unknown place"
-            raise ConfigError(f"{where} is not valid YAML: {exc.problem} ({place}). Nothing was changed.") from exc
+            raise UserError(f"{where} is not valid YAML: {exc.problem} ({place}). Nothing was changed.") from exc
         # A text of comments alone has nothing that they could be tied to.
         self._head = text if self.root is None else ""
         if self.root is None:
             self.root = CommentedMap()
         if not isinstance(self.root, dict):
-            raise ConfigError(
-                f"{where} holds a {type(_plain(self.root)).__name__} and not a map with the key executor. Nothing was changed."
-            )
+            raise UserError(f"{where} holds a {type(_plain(self.root)).__name__} and not a map with the key executor. Nothing was changed.")
 
     def text(self) -> str:
         stream = io.StringIO()
@@ -179,7 +171,7 @@ class FileSource:
         self.where = f"path {path}"
         self.backup_file: str | None = None
         if not os.path.isfile(self._path):
-            raise ConfigError(f"path {path} is not a file: name the worker's YAML file, for example its local.yaml.")
+            raise UserError(f"path {path} is not a file: name the worker's YAML file, for example its local.yaml.")
 
     def read(self) -> str:
         with open(self._path, encoding="utf-8") as stream:
@@ -230,76 +222,70 @@ class ConfigMapSource:
 
     def update(self, edit: Callable[[str], str], write: bool) -> tuple[str, str, bool]:
         """(before, after, rolled): a write that lost a race is read and edited again; in check mode it is a server-side dry run."""
-        deadline = time.monotonic() + CONFLICT_SECONDS
-        while True:
-            current = self._map()
-            before = self._data(current)
-            after = edit(before)
-            if after == before:
-                return before, after, self._roll(before, current, write)
-            patch = {
-                "metadata": {"resourceVersion": current["metadata"]["resourceVersion"], "annotations": {DIGEST_ANNOTATION: _digest(after)}},
-                "data": {self._key: after},
-            }
-            try:
-                # Sent in check mode too, as a dry run: a refusal shows before it matters.
-                changed = self._cluster.patch("ConfigMap", self._name, patch, self._namespace)
-            except ClusterError as exc:
-                if exc.status != 409 or time.monotonic() > deadline:
-                    raise
-                time.sleep(random.uniform(0.05, 0.5))
-                continue
-            return before, after, self._roll(after, changed, write)
+        return self._cluster.update(lambda: self._edit_map(edit, write))
+
+    def _edit_map(self, edit: Callable[[str], str], write: bool) -> tuple[str, str, bool]:
+        current = self._map()
+        before = self._data(current)
+        after = edit(before)
+        if after == before:
+            return before, after, self._roll(before, current, write)
+        patch = {
+            "metadata": {"resourceVersion": current["metadata"]["resourceVersion"], "annotations": {DIGEST_ANNOTATION: _digest(after)}},
+            "data": {self._key: after},
+        }
+        # Sent in check mode too, as a dry run: a refusal shows before it matters.
+        changed = self._cluster.patch("ConfigMap", self._name, patch, self._namespace)
+        return before, after, self._roll(after, changed, write)
 
     def _map(self) -> dict[str, t.Any]:
         found = self._cluster.get("ConfigMap", self._name, self._namespace)
         if found is None:
-            raise ConfigError(f"ConfigMap {self._namespace}/{self._name} does not exist: name the one that the worker mounts.")
+            raise UserError(f"ConfigMap {self._namespace}/{self._name} does not exist: name the one that the worker mounts.")
         return found
 
     def _data(self, config_map: dict[str, t.Any]) -> str:
         data = config_map.get("data") or {}
         if self._key not in data:
-            raise ConfigError(
-                f"ConfigMap {self._namespace}/{self._name} has no key {self._key}: it has {', '.join(sorted(data)) or 'none'}."
-            )
+            raise UserError(f"ConfigMap {self._namespace}/{self._name} has no key {self._key}: it has {', '.join(sorted(data)) or 'none'}.")
         return data[self._key]
 
     def _worker(self) -> dict[str, t.Any]:
         found = self._cluster.get("Deployment", self._deployment or "", self._namespace, "apps/v1")
         if found is None:
-            raise ConfigError(
-                f"Deployment {self._namespace}/{self._deployment} does not exist: name the worker's, or leave deployment out."
-            )
+            raise UserError(f"Deployment {self._namespace}/{self._deployment} does not exist: name the worker's, or leave deployment out.")
         return found
 
     def _roll(self, content: str, config_map: dict[str, t.Any], write: bool) -> bool:
         """Writes the content's digest into the pod template, where a write of this module has not arrived there yet."""
         if not self._deployment:
             return False
-        while True:
-            digest = _digest(content)
-            if (config_map["metadata"].get("annotations") or {}).get(DIGEST_ANNOTATION) != digest:
-                return False
-            worker = self._worker()
-            template = worker["spec"]["template"]["metadata"].get("annotations") or {}
-            if template.get(DIGEST_ANNOTATION) == digest:
-                return False
-            patch = {
-                "metadata": {"resourceVersion": worker["metadata"]["resourceVersion"]},
-                "spec": {"template": {"metadata": {"annotations": {DIGEST_ANNOTATION: digest}}}},
-            }
-            try:
-                self._cluster.patch("Deployment", self._deployment, patch, self._namespace, "apps/v1")
-                return True
-            except ClusterError as exc:
-                if exc.status != 409:
-                    raise
-            if write:
-                # Another writer was faster: what counts is the content that is there now.
+        lost_race = False
+
+        def roll() -> bool:
+            nonlocal content, config_map, lost_race
+            if lost_race and write:
+                # What counts is the content that the other writer left.
                 config_map = self._map()
                 content = self._data(config_map)
-            time.sleep(random.uniform(0.05, 0.5))
+            lost_race = True
+            return self._roll_once(_digest(content), config_map)
+
+        return self._cluster.update(roll)
+
+    def _roll_once(self, digest: str, config_map: dict[str, t.Any]) -> bool:
+        if (config_map["metadata"].get("annotations") or {}).get(DIGEST_ANNOTATION) != digest:
+            return False
+        worker = self._worker()
+        template = worker["spec"]["template"]["metadata"].get("annotations") or {}
+        if template.get(DIGEST_ANNOTATION) == digest:
+            return False
+        patch = {
+            "metadata": {"resourceVersion": worker["metadata"]["resourceVersion"]},
+            "spec": {"template": {"metadata": {"annotations": {DIGEST_ANNOTATION: digest}}}},
+        }
+        self._cluster.patch("Deployment", self._deployment or "", patch, self._namespace, "apps/v1")
+        return True
 
 
 def _digest(text: str) -> str:
@@ -347,11 +333,11 @@ def source_of(module: AnsibleK8SModule) -> FileSource | ConfigMapSource:
     """The one source that the module was given.
 
     Raises:
-        ConfigError: both or neither, or it is not there.
+        UserError: both or neither, or it is not there.
     """
     path, config_map = module.params["path"], module.params["config_map"]
     if bool(path) == bool(config_map):
-        raise ConfigError(f"Give exactly one of path and config_map: {'both are' if path else 'neither is'} given.")
+        raise UserError(f"Give exactly one of path and config_map: {'both are' if path else 'neither is'} given.")
     if path:
         return FileSource(module, path, module.params.get("backup") or False)
     return ConfigMapSource(module, config_map["namespace"], config_map["name"], config_map["key"], config_map["deployment"])

@@ -18,6 +18,7 @@ import typing as t
 from decimal import Decimal
 from fractions import Fraction
 
+from ansible_collections.screwdriver.kata.plugins.module_utils._errors import UserError
 from ansible_collections.screwdriver.kata.plugins.module_utils._javascript import PatternError, integer, matches, number
 
 # npm modules screwdriver-executor-<name> that buildcluster-queue-worker 5 depends on; an entry of another name is dropped at load.
@@ -28,10 +29,6 @@ SHIPPED = ("k8s", "k8s-sandbox", "k8s-vm")
 SCALES = (100, 1000, 10000)
 
 Entries = dict[str, dict[str, t.Any]]
-
-
-class RoutingError(Exception):
-    """What cannot be routed as asked, as one sentence."""
 
 
 def entries(section: t.Mapping[str, t.Any]) -> Entries:
@@ -109,28 +106,13 @@ def _draw(weights: dict[str, t.Any]) -> dict[str, Fraction]:
     return result
 
 
-def percent(value: t.Any) -> Decimal:
-    """A share in percent.
-
-    Raises:
-        RoutingError: it is no number from 0 to 100 with at most two decimals.
-    """
-    try:
-        share = Decimal(str(value))
-        if Decimal(0) <= share <= Decimal(100) and share == round(share, 2):
-            return share
-    except ArithmeticError:
-        pass
-    raise RoutingError(f"kata_share must be a percentage from 0 to 100 with at most two decimals, not {value!r}.")
-
-
 def weights_for(section: t.Mapping[str, t.Any], kata: str, legacy: str, share: Decimal) -> dict[str, int]:
     """The weightages of the two executors that send ``share`` percent of the builds that no exclusion names to Kata.
 
     Other executors that have a weightage keep it, and so does the sum of all.
 
     Raises:
-        RoutingError: integers cannot express the share beside those other weightages.
+        UserError: integers cannot express the share beside those other weightages.
     """
     others = {name: entry.get("weightage") for name, entry in loaded(section).items() if name not in (kata, legacy)}
     others = {name: weight for name, weight in others.items() if number(weight)}
@@ -140,12 +122,12 @@ def weights_for(section: t.Mapping[str, t.Any], kata: str, legacy: str, share: D
         return {kata: part, legacy: total - part}
     standing = ", ".join(f"{name} has {weight}" for name, weight in others.items())
     if any(number(weight) != integer(weight) or number(weight) < 0 for weight in others.values()):
-        raise RoutingError(f"kata_share {share} cannot be expressed while {standing}: make that weightage a positive integer or 0.")
+        raise UserError(f"kata_share {share} cannot be expressed while {standing}: make that weightage a positive integer or 0.")
     rest = sum(integer(weight) for weight in others.values())
     total = rest + sum(integer(entries(section).get(name, {}).get("weightage")) for name in (kata, legacy))
     asked = share * total / 100
     if asked != int(asked) or asked + rest > total:
-        raise RoutingError(
+        raise UserError(
             f"kata_share {share} cannot be expressed: of weightages that sum to {total}, {standing}. "
             f"Set that weightage to 0, or give {legacy} a weightage that makes the share a whole number."
         )

@@ -12,7 +12,8 @@ from __future__ import annotations
 import typing as t
 from pathlib import Path
 
-from ansible_collections.screwdriver.kata.plugins.module_utils._lvm.plan import ThinPoolError, parse_bytes
+from ansible_collections.screwdriver.kata.plugins.module_utils._errors import UserError
+from ansible_collections.screwdriver.kata.plugins.module_utils._lvm.plan import parse_bytes
 
 if t.TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule
@@ -45,18 +46,16 @@ class Loop:
 
     def check(self) -> None:
         """
-        :raises ThinPoolError: the file is somebody else's, or its size is none.
+        :raises UserError: the file is somebody else's, or its size is none.
         """
         if not parse_bytes(self._module.params["loop_size"]):
-            raise ThinPoolError(f"loop_size: {self._module.params['loop_size']} is no size: write one such as 10GiB.")
+            raise UserError(f"loop_size: {self._module.params['loop_size']} is no size: write one such as 10GiB.")
         if any(character.isspace() or character == "%" for character in str(self._file)):
-            raise ThinPoolError(
+            raise UserError(
                 f"loop_file: {self._file} has a character that a unit of systemd takes as its own: name a path without spaces and %."
             )
         if self._file.exists() and not self._is_ours():
-            raise ThinPoolError(
-                f"loop_file: {self._file} is there and was not made for volume group {self._group}: name a path that is free."
-            )
+            raise UserError(f"loop_file: {self._file} is there and was not made for volume group {self._group}: name a path that is free.")
 
     def _is_ours(self) -> bool:
         return self._unit.exists() and f"RequiresMountsFor={self._file}\n" in self._unit.read_text()

@@ -17,12 +17,12 @@ import stat
 import typing as t
 from pathlib import Path
 
+from ansible_collections.screwdriver.kata.plugins.module_utils._errors import UserError
 from ansible_collections.screwdriver.kata.plugins.module_utils._lvm.plan import (
     Device,
     Group,
     Member,
     Pool,
-    ThinPoolError,
     Volume,
     describe_signature,
     device_mapper_name,
@@ -137,17 +137,17 @@ class Lvm:
 
     def check_host(self) -> None:
         """
-        :raises ThinPoolError: a tool or the kernel module is missing.
+        :raises UserError: a tool or the kernel module is missing.
         """
         modprobe = self._path("modprobe")
         loaded = Path("/sys/module/dm_thin_pool").exists()
         if not loaded and (modprobe is None or self._module.run_command([modprobe, "--dry-run", "--quiet", "dm_thin_pool"])[0]):
-            raise ThinPoolError(
+            raise UserError(
                 f"The kernel {os.uname().release} has no module dm_thin_pool: install the package linux-image-ARCH (Debian family) or "
                 "kernel-modules (RedHat family) of the running kernel."
             )
         if tool := self.missing():
-            raise ThinPoolError(f"The tool {tool} is missing: install the package {TOOLS[tool]}.")
+            raise UserError(f"The tool {tool} is missing: install the package {TOOLS[tool]}.")
 
     def _path(self, tool: str) -> str | None:
         if tool not in self._paths and (path := self._module.get_bin_path(tool)):
@@ -158,12 +158,12 @@ class Lvm:
         """
         Runs a tool without an answer to any question that it may ask.
 
-        :raises ThinPoolError: it failed; the sentence has what it said.
+        :raises UserError: it failed; the sentence has what it said.
         """
         code, out, err = self._module.run_command([self._path(tool) or tool, *arguments], data="")
         if code:
             said = " ".join(line.strip() for line in (err or out).splitlines() if "WARNING" not in line) or err.strip()
-            raise ThinPoolError(f"`{tool} {' '.join(arguments)}` failed with exit code {code}: {said}")
+            raise UserError(f"`{tool} {' '.join(arguments)}` failed with exit code {code}: {said}")
         return out
 
     def lvm(self, *arguments: str) -> str:

@@ -13,6 +13,9 @@ import re
 import typing as t
 from dataclasses import dataclass, field, replace
 
+from ansible_collections.screwdriver.kata.plugins.module_utils._errors import UserError
+from ansible_collections.screwdriver.kata.plugins.module_utils._values import ceil_div, format_bytes, join_names
+
 KIB = 2**10
 MIB = 2**20
 GIB = 2**30
@@ -26,7 +29,6 @@ DEFAULT_METADATA = 64 * MIB
 PV_HEAD = MIB
 NEW_EXTENT = 4 * MIB
 TAG = "screwdriver.kata"
-MAX_NAMED = 3
 PHYSICAL_VOLUME = "an LVM physical volume"
 # LVM's own word in pvs for the volume group of a physical volume that is marked as used and that no volume group has.
 UNKNOWN_GROUP = "[unknown]"
@@ -35,10 +37,6 @@ RESERVED = re.compile(
     r"^(snapshot|pvmove|\.\.?$)|_(cdata|cmeta|corig|cpool|cvol|mimage|mlog|pmspare|rimage|rmeta|tdata|tmeta|vdata|vorigin|wcorig)\b"
 )
 PARTITION_TABLES = ("atari", "bsd", "dos", "gpt", "mac", "minix", "PMBR", "sgi", "sun")
-
-
-class ThinPoolError(Exception):
-    """What cannot be done, as one sentence."""
 
 
 @dataclass(frozen=True)
@@ -200,24 +198,11 @@ class Plan:
 T = t.TypeVar("T")
 
 
-def there(value: T | None) -> T:
+def require(value: T | None) -> T:
     """What cannot be missing where it is asked for."""
     if value is None:
         raise AssertionError("a pool that was just looked at is not there")
     return value
-
-
-def human(count: int) -> str:
-    """Bytes for a sentence."""
-    for unit, factor in (("GiB", GIB), ("MiB", MIB), ("KiB", KIB)):
-        if count >= factor:
-            return f"{count / factor:.2f}".rstrip("0").rstrip(".") + f" {unit}"
-    return f"{count} B"
-
-
-def listed(names: t.Sequence[str]) -> str:
-    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
-    return ", ".join(names[:MAX_NAMED]) + more
 
 
 def device_mapper_name(volume_group: str, name: str) -> str:
@@ -237,17 +222,17 @@ def parse_size(text: str) -> Size:
     if match := re.fullmatch(r"\s*(\d+)\s*%\s*(VG|FREE)\s*", text, re.IGNORECASE):
         percent = int(match[1])
         if not 1 <= percent <= 100:
-            raise ThinPoolError(f"size: {text} is no percentage from 1 to 100: write one such as 80%VG.")
+            raise UserError(f"size: {text} is no percentage from 1 to 100: write one such as 80%VG.")
         return Size(text, percent=percent, base=match[2].upper())
     count = parse_bytes(text)
     if not count:
-        raise ThinPoolError(f"size: {text} is no size: write one such as 80%VG, 80%FREE or 40GiB.")
+        raise UserError(f"size: {text} is no size: write one such as 80%VG, 80%FREE or 40GiB.")
     return Size(text, bytes=count)
 
 
 def check_name(option: str, name: str) -> None:
     if not NAME.fullmatch(name) or RESERVED.search(name) or len(name) > 100:
-        raise ThinPoolError(
+        raise UserError(
             f"{option}: LVM takes no {name!r} as a name: write letters, digits and _ + . - and none of LVM's own endings such as _tmeta."
         )
 
@@ -256,24 +241,22 @@ def parse(params: dict[str, t.Any]) -> Wanted:
     """
     The module's parameters, checked as far as they can be without a look at the host.
 
-    :raises ThinPoolError: one is out of range.
+    :raises UserError: one is out of range.
     """
     check_name("volume_group", params["volume_group"])
     check_name("name", params["name"])
     chunk = parse_bytes(params["chunk_size"], KIB)
     if not chunk or chunk % CHUNK_STEP or chunk > MAX_CHUNK:
-        raise ThinPoolError(f"chunk_size: {params['chunk_size']} is no multiple of 64 KiB up to 1 GiB: write one such as 512KiB.")
+        raise UserError(f"chunk_size: {params['chunk_size']} is no multiple of 64 KiB up to 1 GiB: write one such as 512KiB.")
     metadata = None
     if params["metadata_size"]:
         metadata = parse_bytes(params["metadata_size"])
         if metadata is None or not MIN_METADATA <= metadata <= MAX_METADATA:
-            raise ThinPoolError(f"metadata_size: {params['metadata_size']} is no size from 2 MiB to 15 GiB: write one such as 128MiB.")
+            raise UserError(f"metadata_size: {params['metadata_size']} is no size from 2 MiB to 15 GiB: write one such as 128MiB.")
     if not 50 <= params["autoextend_threshold"] <= 100:
-        raise ThinPoolError(
-            f"autoextend_threshold: {params['autoextend_threshold']} is no percentage from 50 to 100: write one such as 75."
-        )
+        raise UserError(f"autoextend_threshold: {params['autoextend_threshold']} is no percentage from 50 to 100: write one such as 75.")
     if not 1 <= params["autoextend_percent"] <= 100:
-        raise ThinPoolError(f"autoextend_percent: {params['autoextend_percent']} is no percentage from 1 to 100: write one such as 20.")
+        raise UserError(f"autoextend_percent: {params['autoextend_percent']} is no percentage from 1 to 100: write one such as 20.")
     return Wanted(
         volume_group=params["volume_group"],
         name=params["name"],
@@ -319,9 +302,9 @@ def describe_signature(kind: str, label: str = "") -> str:
 
 def refuse_unusable(device: Device) -> None:
     if not device.exists:
-        raise ThinPoolError(f"devices: there is no device {device.path}: name a block device that `lsblk --paths` lists.")
+        raise UserError(f"devices: there is no device {device.path}: name a block device that `lsblk --paths` lists.")
     if not device.block:
-        raise ThinPoolError(f"devices: {device.path} is no block device: name one that `lsblk --paths` lists.")
+        raise UserError(f"devices: {device.path} is no block device: name one that `lsblk --paths` lists.")
 
 
 def held_content(device: Device) -> str:
@@ -339,31 +322,27 @@ def check_new_device(device: Device, wipe: bool) -> str:
     """
     What has to be erased from a device before the volume group gets it.
 
-    :raises ThinPoolError: it must not be touched.
+    :raises UserError: it must not be touched.
     """
     never = "and is not touched, not even with wipe"
     if device.mounts:
-        raise ThinPoolError(f"Device {device.path} is mounted at {listed(device.mounts)} {never}: unmount it, or name another device.")
+        raise UserError(f"Device {device.path} is mounted at {join_names(device.mounts)} {never}: unmount it, or name another device.")
     if device.holders or device.busy:
-        by = f" by {listed(device.holders)}" if device.holders else " by the kernel"
-        raise ThinPoolError(f"Device {device.path} is in use{by} {never}: free it, or name another device.")
+        by = f" by {join_names(device.holders)}" if device.holders else " by the kernel"
+        raise UserError(f"Device {device.path} is in use{by} {never}: free it, or name another device.")
     if device.read_only:
-        raise ThinPoolError(f"Device {device.path} is read-only: make it writable, or name another device.")
+        raise UserError(f"Device {device.path} is read-only: make it writable, or name another device.")
     if device.size < PV_HEAD + NEW_EXTENT:
-        raise ThinPoolError(f"Device {device.path} has only {human(device.size)}: name a larger one.")
+        raise UserError(f"Device {device.path} has only {format_bytes(device.size)}: name a larger one.")
     content = held_content(device)
     if content and not wipe:
-        raise ThinPoolError(f"Device {device.path} holds {content}: name an empty device, or set wipe to erase it.")
+        raise UserError(f"Device {device.path} holds {content}: name an empty device, or set wipe to erase it.")
     return content
 
 
 def default_metadata(data: int) -> int:
     """Bytes of metadata for that many of data: a thousandth, since many snapshots map the same data."""
     return min(max(data // 1000, DEFAULT_METADATA), MAX_METADATA)
-
-
-def up(count: int, unit: int) -> int:
-    return -(-count // unit)
 
 
 def sizes(wanted: Wanted, group: Group) -> tuple[int, int]:
@@ -375,18 +354,18 @@ def sizes(wanted: Wanted, group: Group) -> tuple[int, int]:
     size, extent = wanted.size, group.extent_size
     room = group.free + (group.pool.extents if group.pool else 0)
     if wanted.metadata_size:
-        metadata = up(wanted.metadata_size, extent)
+        metadata = ceil_div(wanted.metadata_size, extent)
     elif group.pool:
         metadata = group.pool.metadata_extents
     else:
         share = {"VG": group.extents * size.percent // 100, "FREE": room * size.percent // 100}.get(size.base)
-        metadata = up(default_metadata(size.bytes if share is None else share * extent), extent)
+        metadata = ceil_div(default_metadata(size.bytes if share is None else share * extent), extent)
     if size.base == "VG":
         data = group.extents * size.percent // 100
     elif size.base == "FREE":
         data = (room - growth(group, metadata)) * size.percent // 100
     else:
-        data = up(size.bytes, extent)
+        data = ceil_div(size.bytes, extent)
     return max(data, 1), metadata
 
 
@@ -409,51 +388,47 @@ def with_devices(group: Group | None, devices: t.Sequence[Device], own: t.Sequen
 def check_group(wanted: Wanted, group: Group) -> None:
     vg = wanted.volume_group
     if group.exported:
-        raise ThinPoolError(f"Volume group {vg} is exported: import it with `vgimport {vg}`, or name another one.")
+        raise UserError(f"Volume group {vg} is exported: import it with `vgimport {vg}`, or name another one.")
     if group.missing:
-        raise ThinPoolError(
-            f"Volume group {vg} lacks {group.missing} of its physical volumes: bring them back, or name another volume group."
-        )
+        raise UserError(f"Volume group {vg} lacks {group.missing} of its physical volumes: bring them back, or name another volume group.")
     for volume in group.volumes:
         if volume.name == wanted.name and volume.segtype != "thin-pool":
-            raise ThinPoolError(
-                f"Logical volume {wanted.full_name} is there and is no thin pool but {volume.segtype}: choose another name."
-            )
+            raise UserError(f"Logical volume {wanted.full_name} is there and is no thin pool but {volume.segtype}: choose another name.")
     thin = [volume.name for volume in group.volumes if volume.pool == wanted.name]
     if thin and group.pool:
-        raise ThinPoolError(
-            f"Thin pool {wanted.full_name} holds LVM thin volumes ({listed(thin)}), and containerd needs a pool that is its own: choose another name."
+        raise UserError(
+            f"Thin pool {wanted.full_name} holds LVM thin volumes ({join_names(thin)}), and containerd needs a pool that is its own: choose another name."
         )
     if group.pool and group.pool.chunk_size != wanted.chunk_size:
-        raise ThinPoolError(
-            f"chunk_size: thin pool {wanted.full_name} was made with {human(group.pool.chunk_size)}, which cannot be changed to "
-            f"{human(wanted.chunk_size)}: leave it, or remove the pool first."
+        raise UserError(
+            f"chunk_size: thin pool {wanted.full_name} was made with {format_bytes(group.pool.chunk_size)}, which cannot be changed to "
+            f"{format_bytes(wanted.chunk_size)}: leave it, or remove the pool first."
         )
 
 
 def check_fit(wanted: Wanted, group: Group, data: int, metadata: int) -> None:
     """
-    :raises ThinPoolError: the pool would shrink, or there is no room for it.
+    :raises UserError: the pool would shrink, or there is no room for it.
     """
     pool, extent = group.pool, group.extent_size
     if pool:
         # A pool that has extended itself is larger than what was asked for, and stays so.
         if data < pool.extents and pool.recorded("size") != wanted.size.record:
-            raise ThinPoolError(
-                f"size: thin pool {wanted.full_name} has {human(pool.extents * extent)} and is never shrunk, {wanted.size.text} is {human(data * extent)}: "
-                "ask for at least what it has."
+            raise UserError(
+                f"size: thin pool {wanted.full_name} has {format_bytes(pool.extents * extent)} and is never shrunk, "
+                f"{wanted.size.text} is {format_bytes(data * extent)}: ask for at least what it has."
             )
         if wanted.metadata_size and metadata < pool.metadata_extents and pool.recorded("metadata") != str(wanted.metadata_size):
-            raise ThinPoolError(
-                f"metadata_size: thin pool {wanted.full_name} has {human(pool.metadata_extents * extent)} of metadata and is never shrunk to "
-                f"{human(wanted.metadata_size)}: ask for at least what it has."
+            raise UserError(
+                f"metadata_size: thin pool {wanted.full_name} has {format_bytes(pool.metadata_extents * extent)} of metadata and is never shrunk to "
+                f"{format_bytes(wanted.metadata_size)}: ask for at least what it has."
             )
     had = pool.extents if pool else 0
     if max(data - had, 0) + growth(group, metadata) > group.free:
         most = max(group.free - growth(group, metadata) + had, 0) * extent
-        raise ThinPoolError(
-            f"size: {wanted.size.text} does not fit into volume group {wanted.volume_group}: besides metadata and its spare there is room for {human(most)}, "
-            f"and {human(data * extent)} are asked for; ask for less, or add a device."
+        raise UserError(
+            f"size: {wanted.size.text} does not fit into volume group {wanted.volume_group}: besides metadata and its spare "
+            f"there is room for {format_bytes(most)}, and {format_bytes(data * extent)} are asked for; ask for less, or add a device."
         )
 
 
@@ -482,7 +457,7 @@ def make_plan(wanted: Wanted, found: Found) -> Plan:
     """
     The steps from what was found to what is wanted.
 
-    :raises ThinPoolError: something stands against it; nothing was touched.
+    :raises UserError: something stands against it; nothing was touched.
     """
     leftovers = find_leftovers(wanted, found)
     group = without(found.group, leftovers)
@@ -503,7 +478,7 @@ def make_plan(wanted: Wanted, found: Found) -> Plan:
         if content := check_new_device(device, wanted.wipe or begun):
             erase[device.real] = content
     if group is None and not new:
-        raise ThinPoolError(f"Volume group {wanted.volume_group} is not there, and no device is given to make it from: set devices.")
+        raise UserError(f"Volume group {wanted.volume_group} is not there, and no device is given to make it from: set devices.")
     own = tuple(
         member.device for member in (group.members if group else ()) if member.device in found.journal.devices and TAG not in member.tags
     )
@@ -576,7 +551,7 @@ def describe(wanted: Wanted, group: Group | None, profile: str | None) -> dict[s
     }
 
 
-def shown(wanted: Wanted, group: Group | None, profile: str | None, erase: dict[str, str]) -> dict[str, t.Any]:
+def diff_view(wanted: Wanted, group: Group | None, profile: str | None, erase: dict[str, str]) -> dict[str, t.Any]:
     """One side of the diff: what the module manages, without what changes by itself."""
     side: dict[str, t.Any] = {"content": erase} if erase else {}
     if group:
@@ -628,7 +603,7 @@ def without_pool(group: Group) -> Group:
 
 def make_removal(wanted: Wanted, found: Found) -> Removal:
     """
-    :raises ThinPoolError: the pool is there and somebody else made it.
+    :raises UserError: the pool is there and somebody else made it.
     """
     begun = [device for device in found.devices if device.real in found.journal.devices]
     orphans = tuple(device.real for device in begun if device.group == "")
@@ -639,14 +614,14 @@ def make_removal(wanted: Wanted, found: Found) -> Removal:
         return Removal(forget=orphans, erase=erase, profile=profile)
     pool = group.pool
     if any(volume.name == wanted.name and volume.segtype != "thin-pool" for volume in group.volumes):
-        raise ThinPoolError(f"Logical volume {wanted.full_name} is no thin pool, and is not removed: name the pool that was made.")
+        raise UserError(f"Logical volume {wanted.full_name} is no thin pool, and is not removed: name the pool that was made.")
     if pool and TAG not in pool.tags:
-        raise ThinPoolError(
+        raise UserError(
             f"Thin pool {wanted.full_name} was made by somebody else, and is not removed: remove it with `lvremove`, or name another one."
         )
     thin = [volume.name for volume in group.volumes if volume.pool == wanted.name]
     if thin and pool:
-        raise ThinPoolError(f"Thin pool {wanted.full_name} holds LVM thin volumes ({listed(thin)}), and is not removed: remove them first.")
+        raise UserError(f"Thin pool {wanted.full_name} holds LVM thin volumes ({join_names(thin)}), and is not removed: remove them first.")
     hidden = {wanted.name, f"{wanted.name}_tdata", f"{wanted.name}_tmeta"}
     others = [volume for volume in group.volumes if volume.name not in hidden and not volume.name.endswith("_pmspare")]
     ours = tuple(member.device for member in group.members if TAG in member.tags or member.device in found.journal.devices)

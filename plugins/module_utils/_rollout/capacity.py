@@ -44,7 +44,7 @@ def need(pods: list[dict[str, t.Any]], overhead: dict[str, t.Any], share: Decima
     return {key: (whole[key] + per_pod[key] * len(pods)) * share / 100 for key in RESOURCES}
 
 
-def shown(amounts: Amounts) -> dict[str, float]:
+def rounded(amounts: Amounts) -> dict[str, float]:
     """For people: cores, GiB and pods, rounded."""
     return {
         "cpu": round(float(amounts["cpu"]), 1),

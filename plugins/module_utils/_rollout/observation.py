@@ -14,6 +14,8 @@ import typing as t
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 
+from ansible_collections.screwdriver.kata.plugins.module_utils._errors import UserError
+
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -238,10 +240,6 @@ class Tally:
         )
 
 
-class EvidenceError(ValueError):
-    """Evidence that this observation cannot go on from, as one sentence."""
-
-
 class Observation:
     """Everything known about the builds of one observation. ``dump`` and ``load`` carry it from one call to the next.
 
@@ -274,14 +272,14 @@ class Observation:
 
     def load(self, evidence: dict[str, t.Any]) -> None:
         if evidence.get("version") != EVIDENCE_VERSION:
-            raise EvidenceError(
+            raise UserError(
                 f"evidence has version {evidence.get('version')!r}, this module reads version {EVIDENCE_VERSION}:"
                 " leave evidence out to begin the observation anew."
             )
         for key, value in self.scope.items():
             if evidence["scope"].get(key) != value:
                 taken = evidence["scope"].get(key)
-                raise EvidenceError(
+                raise UserError(
                     f"evidence was taken with {key} {taken!r}, not {value!r}: leave evidence out to begin the observation anew."
                 )
         self.resource_version = evidence["resource_version"]

@@ -14,7 +14,9 @@ import json
 import typing as t
 import zlib
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal, InvalidOperation
+
+from ansible_collections.screwdriver.kata.plugins.module_utils._errors import UserError
+from ansible_collections.screwdriver.kata.plugins.module_utils._values import parse_share
 
 RUNNING, PAUSED, ROLLED_BACK, FINISHED = "running", "paused", "rolled_back", "finished"
 RECORD_VERSION = 1
@@ -33,18 +35,14 @@ class Lock(t.NamedTuple):
     expires: datetime
 
 
-class RecordError(ValueError):
-    """What cannot be done with the record as it is, as one sentence."""
-
-
 def parse_steps(steps: list[t.Any]) -> list[dict[str, t.Any]]:
-    """Steps as the user may write them (5, "2.5", "pilot", {share: 5}) to [{share, pilot}]. Raises RecordError."""
+    """Steps as the user may write them (5, "2.5", "pilot", {share: 5}) to [{share, pilot}]. Raises UserError."""
     parsed = [_parse_step(number, step) for number, step in enumerate(steps, 1)]
     for number, (previous, step) in enumerate(zip(parsed, parsed[1:], strict=False), 2):
         if step["pilot"]:
-            raise RecordError(f"steps: the pilot is step {number}, it must be the first.")
+            raise UserError(f"steps: the pilot is step {number}, it must be the first.")
         if step["share"] <= previous["share"]:
-            raise RecordError(
+            raise UserError(
                 f"steps: step {number} ({_percent(step['share'])}) is not above the step before it ({_percent(previous['share'])}),"
                 " give the shares in ascending order."
             )
@@ -52,21 +50,21 @@ def parse_steps(steps: list[t.Any]) -> list[dict[str, t.Any]]:
 
 
 def _parse_step(number: int, step: t.Any) -> dict[str, t.Any]:
-    wrong = RecordError(
+    wrong = UserError(
         f"steps: step {number} ({step!r}) is not a step: give a percent above 0 up to 100 with at most two decimals, or pilot."
     )
     share, pilot = (step.get("share", 0), step.get("pilot", False)) if isinstance(step, dict) else (step, False)
     if share == "pilot" or pilot is True:
         if share not in ("pilot", 0):
-            raise RecordError(
+            raise UserError(
                 f"steps: step {number} is a pilot with the share {share}: a pilot takes pinned builds alone, leave its share out."
             )
         return {"share": 0, "pilot": True}
     try:
-        exact = Decimal(str(share))
-    except InvalidOperation as exc:
+        exact = parse_share(share, "share")
+    except UserError as exc:
         raise wrong from exc
-    if isinstance(share, bool) or not exact.is_finite() or not 0 < exact <= 100 or exact != round(exact, 2):
+    if not exact:
         raise wrong
     return {"share": int(exact) if exact == int(exact) else float(exact), "pilot": False}
 
@@ -75,18 +73,18 @@ def begin(record: Record | None, name: str, steps: list[dict[str, t.Any]], holde
     """A new rollout at its first step; or the present one, where it is running, paused, or has finished with the same steps."""
     if record and record["phase"] in (RUNNING, PAUSED):
         if steps and steps != record["steps"]:
-            raise RecordError(
+            raise UserError(
                 f"Rollout {name} is {record['phase']} at {_place(record)} of {_steps(record['steps'])}:"
                 f" go on with the same steps, or roll it back before it begins with {_steps(steps)}."
             )
         return {**record, "holder": holder}
     if not steps:
-        raise RecordError(f"There is no rollout {name} to resume: give the steps to begin one.")
+        raise UserError(f"There is no rollout {name} to resume: give the steps to begin one.")
     if record and record["phase"] == FINISHED:
         if steps == record["steps"]:
             return record
         if steps[0]["share"] < share_of(record):
-            raise RecordError(
+            raise UserError(
                 f"Rollout {name} has finished at {_percent(share_of(record))}, and the first of {_steps(steps)} would take builds back:"
                 " leave out the steps below, or roll it back before it begins anew."
             )
@@ -121,7 +119,7 @@ def advance(record: Record, name: str, step: int | None, gate: dict[str, t.Any],
         return record
     _require_step(record, name, step)
     if record["step"] == len(record["steps"]):
-        raise RecordError(f"Rollout {name} is at its last step, {_place(record)}: finish it.")
+        raise UserError(f"Rollout {name} is at its last step, {_place(record)}: finish it.")
     closed = _close(record, "passed", gate, now)
     return {
         **closed,
@@ -155,7 +153,7 @@ def finish(record: Record, name: str, gate: dict[str, t.Any], now: str) -> Recor
         return record
     _require_running(record, name, "finish")
     if record["step"] < len(record["steps"]):
-        raise RecordError(f"Rollout {name} is at {_place(record)}: advance to the last step before it finishes.")
+        raise UserError(f"Rollout {name} is at {_place(record)}: advance to the last step before it finishes.")
     return {**_close(record, "passed", gate, now), "phase": FINISHED, "reason": "", "ended": now, "evidence": {}}
 
 
@@ -191,11 +189,11 @@ def from_data(data: dict[str, str], name: str) -> Record:
         if record["version"] == RECORD_VERSION:
             return {**record, **json.loads(zlib.decompress(base64.b64decode(data["evidence"])))}
     except (KeyError, TypeError, ValueError, zlib.error) as exc:
-        raise RecordError(
+        raise UserError(
             f"ConfigMap {name} is not a rollout record: its keys record and evidence are not what this module writes."
             " Use another name, or delete it if nothing needs it."
         ) from exc
-    raise RecordError(
+    raise UserError(
         f"The rollout record {name} has version {record['version']!r}, this module reads version {RECORD_VERSION}:"
         " use the release of the collection that wrote it."
     )
@@ -218,7 +216,7 @@ def lock_of(lease: dict[str, t.Any] | None) -> Lock | None:
 def require_free(lock: Lock | None, name: str, holder: str, now: datetime) -> None:
     """Refuses a holder while the lock is another one's and has not run out."""
     if lock and lock.holder != holder and now < lock.expires + CLOCK_SKEW:
-        raise RecordError(
+        raise UserError(
             f"Rollout {name} is locked by {lock.holder} until {stamp(lock.expires)} unless renewed:"
             f" wait, or let {lock.holder} release it. A way back needs no lock."
         )
@@ -237,19 +235,19 @@ def lease_spec(lease: dict[str, t.Any] | None, holder: str, ttl: int, now: datet
 
 def _require_open(record: Record, name: str, action: str) -> None:
     if record["phase"] not in (RUNNING, PAUSED):
-        raise RecordError(f"Cannot {action} rollout {name}: it is {record['phase']}, begin a new one.")
+        raise UserError(f"Cannot {action} rollout {name}: it is {record['phase']}, begin a new one.")
 
 
 def _require_running(record: Record, name: str, action: str) -> None:
     if record["phase"] != RUNNING:
         reason = f" ({record['reason']})" if record["reason"] else ""
         advice = "resume it first" if record["phase"] == PAUSED else "begin a new one"
-        raise RecordError(f"Cannot {action} rollout {name}: it is {record['phase']}{reason}, {advice}.")
+        raise UserError(f"Cannot {action} rollout {name}: it is {record['phase']}{reason}, {advice}.")
 
 
 def _require_step(record: Record, name: str, step: int | None) -> None:
     if step is not None and step != record["step"]:
-        raise RecordError(f"Rollout {name} is at {_place(record)}, not at step {step}: begin again to go on from where it is.")
+        raise UserError(f"Rollout {name} is at {_place(record)}, not at step {step}: begin again to go on from where it is.")
 
 
 def _close(record: Record, outcome: str, gate: dict[str, t.Any], now: str) -> Record:

@@ -89,8 +89,8 @@ def test_uncordoning_takes_our_own_alone() -> None:
 
 
 def test_shown_leaves_out_what_is_not_ours() -> None:
-    assert _build_drain.shown(node()) == {"unschedulable": False, "annotations": {}}
-    assert _build_drain.shown(node(True, OURS)) == {"unschedulable": True, "annotations": {_build_drain.ANNOTATION: OURS}}
+    assert _build_drain.diff_view(node()) == {"unschedulable": False, "annotations": {}}
+    assert _build_drain.diff_view(node(True, OURS)) == {"unschedulable": True, "annotations": {_build_drain.ANNOTATION: OURS}}
 
 
 def test_builds_that_count() -> None:
@@ -155,16 +155,6 @@ def test_age(seconds: int, expected: str) -> None:
     assert _build_drain.age(seconds) == expected
 
 
-def test_some() -> None:
-    assert [_build_drain.some(["a", "b", "c", "d", "e"][:count]) for count in range(1, 6)] == [
-        "a",
-        "a and b",
-        "a, b and c",
-        "a, b, c and 1 more",
-        "a, b, c and 2 more",
-    ]
-
-
 def build(name: str, on: str, age_seconds: int) -> dict[str, t.Any]:
     return {"name": name, "namespace": "sd-builds", "node": on, "age_seconds": age_seconds, "phase": "Running"}
 
@@ -172,14 +162,14 @@ def build(name: str, on: str, age_seconds: int) -> dict[str, t.Any]:
 def test_the_sentence_about_the_deadline() -> None:
     two = [build("build-17", "node-3", 10921), build("build-18", "node-3", 725)]
     assert _build_drain.deadline_sentence(two, ["node-3"], 600, forced=False) == (
-        "2 builds still run on node-3 after 600 s: sd-builds/build-17 (3 h 2 min), sd-builds/build-18 (12 min)."
+        "2 builds still run on node-3 after 600 s: sd-builds/build-17 (3 h 2 min) and sd-builds/build-18 (12 min)."
         " The node stays cordoned; run again, raise timeout, or set force."
     )
     assert _build_drain.deadline_sentence(two[:1], ["node-3", "node-4"], 5, forced=True, refusal="Cannot evict it.") == (
         "1 build still runs on node-3 after 5 s: sd-builds/build-17 (3 h 2 min). Cannot evict it. The nodes stay cordoned; run again or raise timeout."
     )
     assert _build_drain.deadline_sentence([two[0], build("build-20", "node-4", 3)], ["node-4", "node-3"], 5, forced=False) == (
-        "2 builds still run on node-4 and node-3 after 5 s: sd-builds/build-17 on node-3 (3 h 2 min), sd-builds/build-20 on node-4 (3 s)."
+        "2 builds still run on node-4 and node-3 after 5 s: sd-builds/build-17 on node-3 (3 h 2 min) and sd-builds/build-20 on node-4 (3 s)."
         " The nodes stay cordoned; run again, raise timeout, or set force."
     )
 

@@ -12,12 +12,12 @@ import typing as t
 
 import pytest
 from ansible_collections.screwdriver.kata.plugins.module_utils import _javascript
+from ansible_collections.screwdriver.kata.plugins.module_utils._errors import UserError
 from ansible_collections.screwdriver.kata.plugins.module_utils._rollout import observation as _builds
 from ansible_collections.screwdriver.kata.plugins.module_utils._rollout import record as _record
 from ansible_collections.screwdriver.kata.plugins.module_utils._rollout.observation import (
     KATA,
     LEGACY,
-    EvidenceError,
     Observation,
     read_build,
 )
@@ -419,7 +419,7 @@ def test_evidence_goes_on_where_it_was_left() -> None:
     ],
 )
 def test_evidence_of_another_observation_is_refused(change: dict[str, t.Any], message: str) -> None:
-    with pytest.raises(EvidenceError) as refused:
+    with pytest.raises(UserError) as refused:
         Watched().observation.load({**Watched().observation.dump(), **change})
     assert str(refused.value) == message
 

@@ -53,4 +53,4 @@ def test_need_of_builds_that_ask_for_nothing() -> None:
 
 
 def test_shown_is_in_cores_and_gib() -> None:
-    assert _capacity.shown(_capacity.room([node()])) == {"cpu": 63.5, "memory_gib": 2.0, "pods": 110}
+    assert _capacity.rounded(_capacity.room([node()])) == {"cpu": 63.5, "memory_gib": 2.0, "pods": 110}

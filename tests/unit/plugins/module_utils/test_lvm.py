@@ -10,8 +10,9 @@ import typing as t
 from pathlib import Path
 
 import pytest
+from ansible_collections.screwdriver.kata.plugins.module_utils._errors import UserError
 from ansible_collections.screwdriver.kata.plugins.module_utils._lvm import model as _lvm
-from ansible_collections.screwdriver.kata.plugins.module_utils._lvm.plan import Pool, ThinPoolError, Volume
+from ansible_collections.screwdriver.kata.plugins.module_utils._lvm.plan import Pool, Volume
 
 
 class FakeModule:
@@ -48,7 +49,7 @@ def make(tools: set[str], modprobe: int = 0) -> tuple[_lvm.Lvm, FakeModule]:
 )
 def test_missing_tool(tool: str, message: str) -> None:
     lvm, _module = make({"modprobe", *_lvm.TOOLS} - {tool})
-    with pytest.raises(ThinPoolError) as caught:
+    with pytest.raises(UserError) as caught:
         lvm.check_host()
     assert str(caught.value) == message
 
@@ -57,7 +58,7 @@ def test_missing_kernel_module(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "exists", lambda path: False)
     monkeypatch.setattr(_lvm.os, "uname", lambda: type("Uname", (), {"release": "6.1.0-test"}))
     lvm, _module = make({"modprobe", *_lvm.TOOLS}, modprobe=1)
-    with pytest.raises(ThinPoolError) as caught:
+    with pytest.raises(UserError) as caught:
         lvm.check_host()
     assert str(caught.value) == (
         "The kernel 6.1.0-test has no module dm_thin_pool: install the package linux-image-ARCH (Debian family) or kernel-modules (RedHat family) "
@@ -68,7 +69,7 @@ def test_missing_kernel_module(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_failed_command_says_what_it_said() -> None:
     lvm, module = make(set(_lvm.TOOLS))
     module.answer = (5, "", "  WARNING: noise\n  Volume group is full.\n")
-    with pytest.raises(ThinPoolError) as caught:
+    with pytest.raises(UserError) as caught:
         lvm.lvm("vgs", "kata")
     assert str(caught.value) == "`lvm vgs kata` failed with exit code 5: Volume group is full."
 

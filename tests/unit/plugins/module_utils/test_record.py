@@ -11,8 +11,8 @@ import typing as t
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from ansible_collections.screwdriver.kata.plugins.module_utils._errors import UserError
 from ansible_collections.screwdriver.kata.plugins.module_utils._rollout import record as _record
-from ansible_collections.screwdriver.kata.plugins.module_utils._rollout.record import RecordError
 
 NAME = "sd/kata-rollout"
 T1, T2, T3 = "2026-11-23T20:00:00Z", "2026-11-23T20:10:00Z", "2026-11-23T20:20:00Z"
@@ -84,7 +84,7 @@ def no_step(number: int, step: str) -> str:
     ],
 )
 def test_steps_that_make_no_sense(steps: list[t.Any], message: str) -> None:
-    with pytest.raises(RecordError) as refused:
+    with pytest.raises(UserError) as refused:
         _record.parse_steps(steps)
     assert str(refused.value) == message
 
@@ -224,7 +224,7 @@ REFUSALS: list[tuple[t.Callable[[], t.Any], str]] = [
 
 @pytest.mark.parametrize("act, message", REFUSALS, ids=[str(number) for number in range(len(REFUSALS))])
 def test_what_the_record_refuses(act: t.Callable[[], t.Any], message: str) -> None:
-    with pytest.raises(RecordError) as refused:
+    with pytest.raises(UserError) as refused:
         act()
     assert str(refused.value) == message
 
@@ -266,7 +266,7 @@ NOT_A_RECORD = (
 )
 def test_a_config_map_that_is_no_record(change: dict[str, t.Any], message: str) -> None:
     data = {key: value for key, value in {**_record.to_data(at_step(1)), **change}.items() if value is not None}
-    with pytest.raises(RecordError) as refused:
+    with pytest.raises(UserError) as refused:
         _record.from_data(data, NAME)
     assert str(refused.value) == message
 
@@ -302,7 +302,7 @@ def test_a_lock_that_may_be_taken(found: dict[str, t.Any] | None) -> None:
 
 @pytest.mark.parametrize("age, until", [(0, "21:05:00"), (300, "21:00:00"), (314, "20:59:46")])
 def test_a_lock_of_another_holder_and_the_skew_of_clocks(age: float, until: str) -> None:
-    with pytest.raises(RecordError) as refused:
+    with pytest.raises(UserError) as refused:
         _record.require_free(_record.lock_of(lease(age)), NAME, "bob", NOW)
     assert (
         str(refused.value) == f"Rollout sd/kata-rollout is locked by ada until 2026-11-23T{until}Z unless renewed:"
@@ -334,7 +334,7 @@ def test_a_stamp_is_in_utc() -> None:
 def test_a_finished_rollout_is_not_begun_anew_by_accident() -> None:
     record = finished()
     assert _record.begin(record, NAME, record["steps"], "eve", T3) is record
-    with pytest.raises(_record.RecordError) as refused:
+    with pytest.raises(UserError) as refused:
         _record.begin(record, NAME, _record.parse_steps(["pilot", 50]), "eve", T3)
     assert str(refused.value) == (
         "Rollout sd/kata-rollout has finished at 100 %, and the first of [pilot, 50] would take builds back:"

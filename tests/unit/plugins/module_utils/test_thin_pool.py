@@ -10,6 +10,7 @@ import typing as t
 from dataclasses import replace
 
 import pytest
+from ansible_collections.screwdriver.kata.plugins.module_utils._errors import UserError
 from ansible_collections.screwdriver.kata.plugins.module_utils._lvm import plan as _thin_pool
 from ansible_collections.screwdriver.kata.plugins.module_utils._lvm.plan import (
     GIB,
@@ -22,7 +23,6 @@ from ansible_collections.screwdriver.kata.plugins.module_utils._lvm.plan import 
     Journal,
     Member,
     Pool,
-    ThinPoolError,
     Volume,
     Wanted,
 )
@@ -79,7 +79,7 @@ def made() -> Found:
 
 
 def refusal(want: Wanted, there: Found) -> str:
-    with pytest.raises(ThinPoolError) as caught:
+    with pytest.raises(UserError) as caught:
         _thin_pool.make_plan(want, there)
     return str(caught.value)
 
@@ -115,7 +115,7 @@ def refusal(want: Wanted, there: Found) -> str:
     ],
 )
 def test_bad_parameters(params: dict[str, t.Any], message: str) -> None:
-    with pytest.raises(ThinPoolError) as caught:
+    with pytest.raises(UserError) as caught:
         wanted(**params)
     assert str(caught.value) == message
 
@@ -346,7 +346,7 @@ def test_leftover_that_has_the_name_of_the_pool() -> None:
     assert (removal.leftovers, removal.pool, removal.group) == (("pool",), False, True)
     for foreign in (replace(half, group=group(volumes=(volume("pool"),))), replace(half, journal=Journal(volumes=("uuid-pool",)))):
         assert refusal(wanted(), foreign) == "Logical volume kata/pool is there and is no thin pool but linear: choose another name."
-        with pytest.raises(ThinPoolError) as caught:
+        with pytest.raises(UserError) as caught:
             _thin_pool.make_removal(wanted(), foreign)
         assert str(caught.value) == "Logical volume kata/pool is no thin pool, and is not removed: name the pool that was made."
 
@@ -365,7 +365,7 @@ def test_removal_leaves_what_somebody_else_made() -> None:
     foreign = replace(made(), group=group(tags=frozenset(), members=members))
     reduced = _thin_pool.make_removal(wanted(), foreign)
     assert (reduced.pool, reduced.group, reduced.reduce, reduced.forget) == (False, False, ("/dev/vdb",), ("/dev/vdb",))
-    with pytest.raises(ThinPoolError) as caught:
+    with pytest.raises(UserError) as caught:
         _thin_pool.make_removal(wanted(), replace(made(), group=group(pool(tags=frozenset()))))
     assert str(caught.value) == (
         "Thin pool kata/pool was made by somebody else, and is not removed: remove it with `lvremove`, or name another one."
@@ -383,8 +383,8 @@ def test_removal_is_finished_after_a_kill() -> None:
 
 def test_diff_shows_what_is_lost_and_not_how_full_it_is() -> None:
     plan = _thin_pool.make_plan(wanted(wipe=True), found(devices=(replace(EMPTY, signatures=("a signature of xfs",)),), profile=None))
-    assert _thin_pool.shown(wanted(), None, None, plan.erase) == {"content": {"/dev/vdb": "a signature of xfs"}}
-    side = _thin_pool.shown(wanted(), plan.after, _thin_pool.profile_text(75, 20), {})
+    assert _thin_pool.diff_view(wanted(), None, None, plan.erase) == {"content": {"/dev/vdb": "a signature of xfs"}}
+    side = _thin_pool.diff_view(wanted(), plan.after, _thin_pool.profile_text(75, 20), {})
     assert side["volume_group"] == {"name": "kata", "devices": ["/dev/vdb"]}
     assert side["pool"]["asked"] == "80VG"
     assert "data_percent" not in side["pool"]
