@@ -1,4 +1,4 @@
-"""thin_pool on a real machine; the pool is looked at with LVM's, device mapper's and systemd's own tools."""
+"""thin_pool on a real machine; the pool is inspected with LVM's, device mapper's and systemd's own tools."""
 
 from __future__ import annotations
 
@@ -98,18 +98,15 @@ def test_life(node: Node, disks: list[str]) -> None:
     assert (grown["changed"], grown["diff"], again["changed"]) == (True, predicted["diff"], False)
     assert grown["pool"]["size_bytes"] > 1.9 * made["pool"]["size_bytes"]
     assert float(seen(node)["lv_metadata_size"]) == 96
-    assert shrunk["msg"].startswith("size: thin pool kata/pool has ") and shrunk["msg"].endswith(
-        " and is never shrunk, 1GiB is 1 GiB: ask for at least what it has."
-    )
+    assert shrunk["msg"].startswith("size: thin pool kata/pool has ")
+    assert shrunk["msg"].endswith(" and is never shrunk, but 1GiB is 1 GiB; ask for at least its size.")
     assert metadata["msg"] == (
-        "metadata_size: thin pool kata/pool has 96 MiB of metadata and is never shrunk to 64 MiB: ask for at least what it has."
+        "metadata_size: thin pool kata/pool has 96 MiB of metadata and is never shrunk to 64 MiB; ask for at least its size."
     )
     assert chunk["msg"] == (
-        "chunk_size: thin pool kata/pool was made with 512 KiB, which cannot be changed to 128 KiB: leave it, or remove the pool first."
+        "chunk_size: thin pool kata/pool has chunks of 512 KiB, which cannot be changed to 128 KiB; keep it, or remove the pool first."
     )
-    assert too_large["msg"].startswith(
-        "size: 100GiB does not fit into volume group kata: besides metadata and its spare there is room for "
-    )
+    assert too_large["msg"].startswith("size: 100GiB (100 GiB) does not fit into volume group kata, which has room for ")
 
     # A pool on a loop file beside it, and then a reboot.
     looped = {"volume_group": "test-other", "loop_file": "/var/tmp/test-pool.img", "loop_size": "1GiB"}
@@ -130,12 +127,9 @@ def test_life(node: Node, disks: list[str]) -> None:
     mapped = node.module("thin_pool", state="absent")
     node.run("mkfs.ext4 -q /dev/mapper/test-thin && mkdir -p /mnt/test-thin && mount /dev/mapper/test-thin /mnt/test-thin")
     opened = node.module("thin_pool", state="absent", discard=True)
-    sentence = (
-        "Thin pool kata/pool is not removed while there are thin devices in it ({}): "
-        "have containerd delete its images and snapshots, or set discard to lose them."
-    )
+    sentence = "Thin pool kata/pool has thin devices ({}) and is not removed; delete containerd's images and snapshots, or set discard to lose them."
     assert [known["msg"], mapped["msg"]] == [sentence.format("7"), sentence.format("test-thin")]
-    assert opened["msg"] == "Thin pool kata/pool is not removed while thin devices in it are in use (test-thin): end what uses them first."
+    assert opened["msg"] == "Thin pool kata/pool has thin devices that are in use (test-thin) and is not removed; end what uses them first."
     node.run("umount /mnt/test-thin")
     tried = node.module("thin_pool", check=True, state="absent", discard=True)
     assert (tried["changed"], tried["diff"]["after"], seen(node)["lv_active"]) == (True, {}, "active")
@@ -145,7 +139,7 @@ def test_life(node: Node, disks: list[str]) -> None:
     assert node.run(f"wipefs --no-act {one} {two}") == ""
 
 
-def test_device_that_holds_anything_is_refused(node: Node, disks: list[str]) -> None:
+def test_device_with_content_is_refused(node: Node, disks: list[str]) -> None:
     one, two, three = disks
     node.run(
         f"mkfs.ext4 -q -L precious {one}; printf 'label: gpt\n,64M\n,64M\n' | sfdisk --quiet {two}; vgcreate -q test-other {three}; "
@@ -163,28 +157,28 @@ def test_device_that_holds_anything_is_refused(node: Node, disks: list[str]) -> 
     ]
     messages = [result.get("msg") for result in node.modules("thin_pool", *refused)]
     assert messages[:3] == [
-        f"Device {one} holds a signature of ext4 labelled precious: name an empty device, or set wipe to erase it.",
-        f"Device {two} holds a gpt partition table and a PMBR partition table and 2 partitions: name an empty device, or set wipe to erase it.",
-        f"Device {three} holds an LVM physical volume of volume group test-other: name an empty device, or set wipe to erase it.",
+        f"Device {one} contains a signature of ext4 labelled precious; name an empty device, or set wipe to erase it.",
+        f"Device {two} contains a gpt partition table and a PMBR partition table and 2 partitions; name an empty device, or set wipe to erase it.",
+        f"Device {three} contains an LVM physical volume of volume group test-other; name an empty device, or set wipe to erase it.",
     ]
     assert messages[3:8] == [
-        "devices: there is no device /dev/no-such: name a block device that `lsblk --paths` lists.",
-        "devices: /tmp/test-pipe is no block device: name one that `lsblk --paths` lists.",
-        "chunk_size: 100KiB is no multiple of 64 KiB up to 1 GiB: write one such as 512KiB.",
-        "autoextend_threshold: 120 is no percentage from 50 to 100: write one such as 75.",
-        "size: 120%VG is no percentage from 1 to 100: write one such as 80%VG.",
+        "devices: /dev/no-such does not exist; name a block device that `lsblk --paths` lists.",
+        "devices: /tmp/test-pipe is not a block device; name one that `lsblk --paths` lists.",
+        "chunk_size: '100KiB' is not a multiple of 64 KiB up to 1 GiB; use for example 512KiB.",
+        "autoextend_threshold: 120 is not a percentage from 50 to 100; use for example 75.",
+        "size: '120%VG' is not a percentage from 1 to 100; use for example 80%VG.",
     ]
-    assert messages[8].startswith("size: 100GiB does not fit into volume group kata: besides metadata and its spare there is room for ")
-    assert messages[9] == "Volume group kata is not there, and no device is given to make it from: set devices."
+    assert messages[8].startswith("size: 100GiB (100 GiB) does not fit into volume group kata, which has room for ")
+    assert messages[9] == "devices: volume group kata does not exist; name at least one device to create it on."
     assert untouched(node, disks) == before
 
-    # In use: not even with wipe.
+    # In use: refused even with wipe.
     node.run(
         f"mkdir -p /mnt/test-disk; mount {one} /mnt/test-disk; dmsetup create test-held --table '0 1024 linear {two} 2048'; "
         "lvcreate -q -n held -l 1 -Wn -Zn test-other"
     )
     messages = [result.get("msg") for result in node.modules("thin_pool", *({"devices": [disk], "wipe": True} for disk in disks))]
-    end = "and is not touched, not even with wipe: "
+    end = "and is refused, even with wipe; "
     assert messages == [
         f"Device {one} is mounted at /mnt/test-disk {end}unmount it, or name another device.",
         f"Device {two} is in use by /dev/mapper/test-held {end}free it, or name another device.",
@@ -192,7 +186,7 @@ def test_device_that_holds_anything_is_refused(node: Node, disks: list[str]) -> 
     ]
     assert "precious" in node.run(f"umount /mnt/test-disk; dmsetup remove test-held; vgchange -q -an test-other >/dev/null; blkid -p {one}")
 
-    # Free: with wipe all three are taken, and what is lost is in the diff.
+    # Free: with wipe all three are accepted, and what is lost is in the diff.
     tried = node.module("thin_pool", check=True, devices=disks, wipe=True)
     made, again = node.modules("thin_pool", {"devices": disks, "wipe": True}, {"devices": disks, "wipe": True})
     assert (made["changed"], again["changed"], made["diff"]) == (True, False, tried["diff"])
@@ -203,9 +197,9 @@ def test_device_that_holds_anything_is_refused(node: Node, disks: list[str]) -> 
     node.run("lvcreate -q -V 64M -T kata/pool -n foreign")
     present, absent = node.modules("thin_pool", {}, {"state": "absent"})
     assert present["msg"] == (
-        "Thin pool kata/pool holds LVM thin volumes (foreign), and containerd needs a pool that is its own: choose another name."
+        "Thin pool kata/pool has LVM thin volumes (foreign), and containerd needs a pool of its own; choose another name."
     )
-    assert absent["msg"] == "Thin pool kata/pool holds LVM thin volumes (foreign), and is not removed: remove them first."
+    assert absent["msg"] == "Thin pool kata/pool has LVM thin volumes (foreign) and is not removed; remove them first."
 
 
 def test_pool_that_fills_up(node: Node, disks: list[str]) -> None:
@@ -345,7 +339,7 @@ def test_killed_between_two_writes_of_lvm(node: Node, disks: list[str]) -> None:
 
     lose_group()
     assert node.module("thin_pool", **asked)["msg"] == (
-        f"Device {two} holds an LVM physical volume of a volume group that is not there: name an empty device, or set wipe to erase it."
+        f"Device {two} contains an LVM physical volume of an unknown volume group; name an empty device, or set wipe to erase it."
     )
     node.run(f"wipefs -q --all {two}")
     killed(node, "lvm", "vgextend", 0, **asked)
@@ -408,7 +402,7 @@ def test_role(node: Node, disks: list[str]) -> None:
         assert role(entry, thin_pool_discard_snapshots=True)[-1]["msg"] == (
             "The service containerd is active, and the snapshots of a running containerd are not deleted: stop it first."
         )
-    assert "not removed while there are thin devices in it (1)" in role("absent")[-1]["msg"]
+    assert "has thin devices (1) and is not removed" in role("absent")[-1]["msg"]
     node.run(f"ls {database}/metadata.db; systemctl stop containerd")
     changes(role("reset", thin_pool_discard_snapshots=True))
     assert node.run(f"ls -A {database}", check=False) == ""

@@ -5,292 +5,283 @@
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
 # Do not use this from other collections or standalone plugins/modules!
 
-"""The one seam to LVM, device mapper and what util-linux says of a device: nothing else in this collection calls their tools."""
+"""The state of a host's disks, volume group and thin pool, and what is asked of them. Pure."""
 
 from __future__ import annotations
 
-import errno
-import json
-import os
 import re
-import stat
 import typing as t
-from pathlib import Path
+from dataclasses import dataclass
 
-from ansible_collections.screwdriver.kata.plugins.module_utils._errors import UserError
-from ansible_collections.screwdriver.kata.plugins.module_utils._lvm.plan import (
-    Device,
-    Group,
-    Member,
-    Pool,
-    Volume,
-    describe_signature,
-    device_mapper_name,
+KIB = 2**10
+MIB = 2**20
+GIB = 2**30
+TIB = 2**40
+TAG = "screwdriver.kata"
+PHYSICAL_VOLUME = "an LVM physical volume"
+# LVM's own word in pvs for the volume group of a physical volume that is marked as used and that no volume group has.
+UNKNOWN_GROUP = "[unknown]"
+PARTITION_TABLES = ("atari", "bsd", "dos", "gpt", "mac", "minix", "PMBR", "sgi", "sun")
+
+
+@dataclass(frozen=True)
+class Size:
+    """Bytes, or a percentage of the volume group (``VG``) or of its free space (``FREE``)."""
+
+    text: str
+    bytes: int = 0
+    percent: int = 0
+    base: str = ""
+
+    @property
+    def record(self) -> str:
+        """The size as a tag's value: LVM accepts no percent sign there."""
+        return f"{self.percent}{self.base}" if self.base else str(self.bytes)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The checked parameters of the module."""
+
+    volume_group: str
+    name: str
+    size: Size
+    chunk_size: int
+    metadata_size: int | None
+    threshold: int
+    percent: int
+    wipe: bool
+
+    @property
+    def full_name(self) -> str:
+        return f"{self.volume_group}/{self.name}"
+
+    @property
+    def profile(self) -> str:
+        """The name of the pool's LVM metadata profile."""
+        return f"screwdriver-kata-{self.volume_group}-{self.name}"
+
+
+@dataclass(frozen=True)
+class Device:
+    """A block device as named by the user (``path``) and by the kernel (``real``)."""
+
+    path: str
+    real: str
+    exists: bool = True
+    block: bool = True
+    size: int = 0
+    read_only: bool = False
+    signatures: tuple[str, ...] = ()
+    mounts: tuple[str, ...] = ()
+    holders: tuple[str, ...] = ()
+    busy: bool = False
+    # None: not a physical volume. Empty: one of no volume group. UNKNOWN_GROUP: one whose volume group is gone.
+    group: str | None = None
+
+
+@dataclass(frozen=True)
+class Member:
+    """A physical volume of the volume group."""
+
+    device: str
+    tags: frozenset[str] = frozenset()
+    used: int = 0
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A logical volume, hidden ones too."""
+
+    name: str
+    uuid: str
+    segtype: str
+    size: int
+    pool: str = ""
+    tags: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Pool:
+    """A thin pool."""
+
+    extents: int
+    metadata_extents: int
+    chunk_size: int
+    tags: frozenset[str] = frozenset()
+    profile: str = ""
+    active: bool = False
+    monitored: bool = False
+    autoactivation: bool = True
+    zero: bool = False
+    data_percent: float | None = None
+    metadata_percent: float | None = None
+    when_full: str = "queue"
+    health: str = ""
+
+    def recorded(self, what: str) -> str | None:
+        """The ``size`` or ``metadata`` that was asked for last."""
+        return next((tag.partition("=")[2] for tag in sorted(self.tags) if tag.startswith(f"{TAG}.{what}=")), None)
+
+
+@dataclass(frozen=True)
+class Group:
+    """A volume group, and the pool in it."""
+
+    extent_size: int
+    extents: int
+    free: int
+    tags: frozenset[str] = frozenset()
+    missing: int = 0
+    exported: bool = False
+    autoactivation: bool = True
+    members: tuple[Member, ...] = ()
+    volumes: tuple[Volume, ...] = ()
+    pool: Pool | None = None
+
+    @property
+    def spare(self) -> int:
+        """Extents of the spare for pool metadata that LVM keeps once in a volume group."""
+        return sum(volume.size // self.extent_size for volume in self.volumes if volume.name.endswith("_pmspare"))
+
+
+@dataclass(frozen=True)
+class Journal:
+    """What an interrupted run has begun: devices that it found empty or owns, and the volumes that existed before its own."""
+
+    devices: tuple[str, ...] = ()
+    volumes: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class HostState:
+    """The host as it is."""
+
+    devices: tuple[Device, ...] = ()
+    group: Group | None = None
+    profile: str | None = None
+    journal: Journal = Journal()
+    suspended: tuple[str, ...] = ()
+
+
+def require_group(group: Group | None) -> Group:
+    """Returns a volume group that was just created or found.
+
+    Raises:
+        AssertionError: There is none, which is an error of this collection.
+    """
+    if group is None:
+        raise AssertionError("a volume group that was just created is missing")
+    return group
+
+
+def require_pool(group: Group | None) -> Pool:
+    """Returns the pool of a volume group, where both were just created or found.
+
+    Raises:
+        AssertionError: There is none, which is an error of this collection.
+    """
+    pool = require_group(group).pool
+    if pool is None:
+        raise AssertionError("a thin pool that was just created is missing")
+    return pool
+
+
+def device_mapper_name(volume_group: str, name: str) -> str:
+    """Returns the device mapper name of a volume: hyphens of either name are doubled."""
+    return f"{volume_group.replace('-', '--')}-{name.replace('-', '--')}"
+
+
+def describe_signature(kind: str, label: str = "") -> str:
+    """Describes a signature that wipefs found, for a message."""
+    if kind == "LVM2_member":
+        return PHYSICAL_VOLUME
+    if kind in PARTITION_TABLES:
+        return f"a {kind} partition table"
+    return f"a signature of {kind}" + (f" labelled {label}" if label else "")
+
+
+def profile_text(threshold: int, percent: int) -> str:
+    """Returns the text of an LVM metadata profile. LVM's own threshold, 100, is off."""
+    return (
+        "# Managed by Ansible, screwdriver.kata.thin_pool.\n"
+        "activation {\n"
+        f"\tthin_pool_autoextend_threshold={threshold}\n"
+        f"\tthin_pool_autoextend_percent={percent}\n"
+        "}\n"
+    )
+
+
+def profile_values(text: str | None) -> tuple[int | None, int | None]:
+    """Returns threshold and percent of a profile; None where it sets none."""
+
+    def value(setting: str) -> int | None:
+        match = re.search(rf"^\s*thin_pool_autoextend_{setting}\s*=\s*(\d+)", text or "", re.MULTILINE)
+        return int(match[1]) if match else None
+
+    return value("threshold"), value("percent")
+
+
+def describe(wanted: Wanted, group: Group | None, profile: str | None) -> dict[str, t.Any] | None:
+    """Returns the pool as the module returns it; None where there is none."""
+    if group is None or group.pool is None:
+        return None
+    pool = group.pool
+    threshold, percent = profile_values(profile)
+    return {
+        "name": wanted.name,
+        "volume_group": wanted.volume_group,
+        "device": device_mapper_name(wanted.volume_group, wanted.name),
+        "devices": sorted(member.device for member in group.members),
+        "size_bytes": pool.extents * group.extent_size,
+        "volume_group_size_bytes": group.extents * group.extent_size,
+        "volume_group_free_bytes": group.free * group.extent_size,
+        "metadata_size_bytes": pool.metadata_extents * group.extent_size,
+        "chunk_size_bytes": pool.chunk_size,
+        "data_percent": pool.data_percent,
+        "metadata_percent": pool.metadata_percent,
+        "active": pool.active,
+        "monitored": pool.monitored,
+        "autoextend_threshold": threshold,
+        "autoextend_percent": percent,
+        "when_full": pool.when_full,
+        "health": pool.health or "ok",
+    }
+
+
+# What the diff shows of a pool: what the module manages, not what changes by itself.
+DIFF_KEYS = (
+    "name",
+    "size_bytes",
+    "metadata_size_bytes",
+    "chunk_size_bytes",
+    "active",
+    "monitored",
+    "autoextend_threshold",
+    "autoextend_percent",
 )
 
-if t.TYPE_CHECKING:
-    from ansible.module_utils.basic import AnsibleModule
 
-PROFILES = Path("/etc/lvm/profile")
-TOOLS = {
-    "lvm": "lvm2",
-    "dmsetup": "dmsetup (Debian family) or device-mapper (RedHat family)",
-    "wipefs": "util-linux",
-    "lsblk": "util-linux",
-    "thin_check": "thin-provisioning-tools (Debian family) or device-mapper-persistent-data (RedHat family)",
-    "thin_ls": "thin-provisioning-tools (Debian family) or device-mapper-persistent-data (RedHat family)",
-}
-VOLUME_FIELDS = (
-    "lv_name,lv_uuid,segtype,lv_size,lv_metadata_size,chunk_size,pool_lv,lv_tags,lv_profile,seg_monitor,lv_active,data_percent,metadata_percent,"
-    "lv_when_full,lv_health_status,zero"
-)
-# The first release that can be told per volume whether it is activated at boot.
-AUTOACTIVATION = (2, 3, 12)
+def diff_view(wanted: Wanted, group: Group | None, profile: str | None, erase: dict[str, str]) -> dict[str, t.Any]:
+    """Returns one side of the diff.
 
-
-def number(text: str) -> int:
-    return int(text) if text else 0
-
-
-def percentage(text: str) -> float | None:
-    return float(text) if text else None
-
-
-def words(text: str) -> frozenset[str]:
-    return frozenset(word for word in text.split(",") if word)
-
-
-def parse_version(text: str) -> tuple[int, ...]:
-    """The version in the output of ``lvm version``."""
-    match = re.search(r"LVM version:\s*(\d+)\.(\d+)\.(\d+)", text)
-    return tuple(int(part) for part in match.groups()) if match else (0, 0, 0)
-
-
-def parse_signatures(text: str) -> tuple[str, ...]:
-    """What ``wipefs --parsable`` found: lines of offset, uuid, label, type."""
-    found = []
-    for line in text.splitlines():
-        if line and not line.startswith("#"):
-            parts = line.split(",")
-            found.append(describe_signature(parts[3] if len(parts) > 3 else parts[-1], parts[2] if len(parts) > 3 else ""))
-    return tuple(found)
-
-
-def parse_group(group: dict[str, str], members: list[dict[str, str]], volumes: list[dict[str, str]], name: str) -> Group:
-    """A volume group from the rows of LVM's reports; ``name`` is the pool's."""
-    extent = number(group["vg_extent_size"])
-    rows = {row["lv_uuid"]: {**row, "lv_name": row["lv_name"].strip("[]")} for row in volumes}
-    pool = next((row for row in rows.values() if row["lv_name"] == name and row["segtype"] == "thin-pool"), None)
-    return Group(
-        extent_size=extent,
-        extents=number(group["vg_extent_count"]),
-        free=number(group["vg_free_count"]),
-        tags=words(group["vg_tags"]),
-        missing=number(group["vg_missing_pv_count"]),
-        exported=bool(group["vg_exported"]),
-        autoactivation=group.get("vg_autoactivation", "enabled") == "enabled",
-        members=tuple(Member(os.path.realpath(row["pv_name"]), words(row["pv_tags"]), number(row["pv_used"])) for row in members),
-        volumes=tuple(parse_volume(row) for row in rows.values()),
-        pool=parse_pool(pool, extent) if pool else None,
-    )
-
-
-def parse_volume(row: dict[str, str]) -> Volume:
-    return Volume(
-        name=row["lv_name"],
-        uuid=row["lv_uuid"],
-        segtype=row["segtype"],
-        size=number(row["lv_size"]),
-        pool=row["pool_lv"].strip("[]"),
-        tags=words(row["lv_tags"]),
-    )
-
-
-def parse_pool(row: dict[str, str], extent: int) -> Pool:
-    return Pool(
-        extents=number(row["lv_size"]) // extent,
-        metadata_extents=number(row["lv_metadata_size"]) // extent,
-        chunk_size=number(row["chunk_size"]),
-        tags=words(row["lv_tags"]),
-        profile=row["lv_profile"],
-        active=row["lv_active"] == "active",
-        monitored=row["seg_monitor"] == "monitored",
-        autoactivation=row.get("lv_autoactivation", "enabled") == "enabled",
-        zero=row["zero"] == "zero",
-        data_percent=percentage(row["data_percent"]),
-        metadata_percent=percentage(row["metadata_percent"]),
-        when_full=row["lv_when_full"] or "queue",
-        health=row["lv_health_status"],
-    )
-
-
-class Lvm:
-    def __init__(self, module: AnsibleModule) -> None:
-        self._module = module
-        module.run_command_environ_update = {"LC_ALL": "C", "LVM_SUPPRESS_FD_WARNINGS": "1"}
-        self._paths: dict[str, str] = {}
-        self._version: tuple[int, ...] | None = None
-
-    def missing(self) -> str | None:
-        """The first tool that is not installed."""
-        return next((tool for tool in TOOLS if self._path(tool) is None), None)
-
-    def check_host(self) -> None:
-        """
-        :raises UserError: a tool or the kernel module is missing.
-        """
-        modprobe = self._path("modprobe")
-        loaded = Path("/sys/module/dm_thin_pool").exists()
-        if not loaded and (modprobe is None or self._module.run_command([modprobe, "--dry-run", "--quiet", "dm_thin_pool"])[0]):
-            raise UserError(
-                f"The kernel {os.uname().release} has no module dm_thin_pool: install the package linux-image-ARCH (Debian family) or "
-                "kernel-modules (RedHat family) of the running kernel."
-            )
-        if tool := self.missing():
-            raise UserError(f"The tool {tool} is missing: install the package {TOOLS[tool]}.")
-
-    def _path(self, tool: str) -> str | None:
-        if tool not in self._paths and (path := self._module.get_bin_path(tool)):
-            self._paths[tool] = path
-        return self._paths.get(tool)
-
-    def run(self, tool: str, *arguments: str) -> str:
-        """
-        Runs a tool without an answer to any question that it may ask.
-
-        :raises UserError: it failed; the sentence has what it said.
-        """
-        code, out, err = self._module.run_command([self._path(tool) or tool, *arguments], data="")
-        if code:
-            said = " ".join(line.strip() for line in (err or out).splitlines() if "WARNING" not in line) or err.strip()
-            raise UserError(f"`{tool} {' '.join(arguments)}` failed with exit code {code}: {said}")
-        return out
-
-    def lvm(self, *arguments: str) -> str:
-        return self.run("lvm", *arguments)
-
-    def _report(self, command: str, fields: str, *arguments: str) -> list[dict[str, str]]:
-        out = self.lvm(command, "--reportformat", "json", "--units", "b", "--nosuffix", "--options", fields, *arguments)
-        key = {"pvs": "pv", "vgs": "vg", "lvs": "lv"}[command]
-        return [row for report in json.loads(out)["report"] for row in report.get(key, [])]
-
-    def _with_autoactivation(self, fields: str, of: str) -> str:
-        if self._version is None:
-            self._version = parse_version(self.lvm("version"))
-        return f"{fields},{of}_autoactivation" if self._version >= AUTOACTIVATION else fields
-
-    def groups(self) -> dict[str, str]:
-        """The volume group of every physical volume; empty where it is of none."""
-        return {os.path.realpath(row["pv_name"]): row["vg_name"] for row in self._report("pvs", "pv_name,vg_name")}
-
-    def group(self, name: str, pool: str) -> Group | None:
-        fields = self._with_autoactivation(
-            "vg_name,vg_extent_size,vg_extent_count,vg_free_count,vg_tags,vg_missing_pv_count,vg_exported", "vg"
-        )
-        rows = self._report("vgs", fields, "--select", f"vg_name={name}")
-        if not rows:
-            return None
-        members = self._report("pvs", "pv_name,pv_tags,pv_used", "--select", f"vg_name={name}")
-        volumes = [] if rows[0]["vg_exported"] else self._report("lvs", self._with_autoactivation(VOLUME_FIELDS, "lv"), "--all", name)
-        return parse_group(rows[0], members, volumes, pool)
-
-    def suspended(self, volume_group: str) -> tuple[str, ...]:
-        """Devices of a volume group that a killed LVM left suspended: whatever touches one hangs."""
-        prefix = volume_group.replace("-", "--") + "-"
-        rows = self._rows("info", "--columns", "--noheadings", "--separator", "/", "--options", "name,suspended")
-        return tuple(name for name, state in rows if re.match(re.escape(prefix) + "(?!-)", name) and state == "Suspended")
-
-    def _rows(self, *arguments: str) -> list[list[str]]:
-        return [line.strip().split("/") for line in self.run("dmsetup", *arguments).splitlines() if "/" in line]
-
-    def device(self, path: str, groups: dict[str, str] | None, member: bool = False) -> Device:
-        """A device as the kernel, LVM (``groups``) and util-linux see it. A ``member`` of the volume group is not looked into."""
-        real = os.path.realpath(path)
-        try:
-            mode = os.stat(real).st_mode
-        except OSError:
-            return Device(path, real, exists=False)
-        if not stat.S_ISBLK(mode):
-            return Device(path, real, block=False)
-        if member or groups is None:
-            return Device(path, real, group=(groups or {}).get(real))
-        tree = json.loads(self.run("lsblk", "--json", "--bytes", "--paths", "--output", "NAME,TYPE,SIZE,RO,MOUNTPOINT", real))[
-            "blockdevices"
-        ]
-        children = list(self._below(tree[0]))
-        return Device(
-            path,
-            real,
-            size=int(tree[0]["size"]),
-            read_only=tree[0]["ro"] in (True, "1"),
-            signatures=self._signatures(real) + self._partitions(children),
-            mounts=tuple(node["mountpoint"] for node in (tree[0], *children) if node["mountpoint"]),
-            holders=tuple(node["name"] for node in children if node["type"] != "part"),
-            busy=self._is_busy(real),
-            group=groups.get(real),
-        )
-
-    def _below(self, node: dict[str, t.Any]) -> t.Iterator[dict[str, t.Any]]:
-        for child in node.get("children", []):
-            yield child
-            yield from self._below(child)
-
-    def _signatures(self, real: str) -> tuple[str, ...]:
-        return parse_signatures(self.run("wipefs", "--no-act", "--parsable", real))
-
-    def _partitions(self, children: list[dict[str, t.Any]]) -> tuple[str, ...]:
-        parts = [node["name"] for node in children if node["type"] == "part"]
-        return (f"{len(parts)} partition{'s' if len(parts) > 1 else ''}",) if parts else ()
-
-    def _is_busy(self, real: str) -> bool:
-        """Whether anything in the kernel has claimed the device: a mount in any namespace, swap, RAID, device mapper."""
-        try:
-            os.close(os.open(real, os.O_RDONLY | os.O_EXCL | os.O_NONBLOCK))
-        except OSError as exc:
-            return exc.errno == errno.EBUSY
-        return False
-
-    def erase(self, device: str) -> None:
-        # Partitions first: nothing of them is to come back with a new table.
-        tree = json.loads(self.run("lsblk", "--json", "--paths", "--output", "NAME,TYPE", device))["blockdevices"]
-        for node in reversed(list(self._below(tree[0]))):
-            self.run("wipefs", "--all", node["name"])
-        self.run("wipefs", "--all", device)
-
-    def thin_devices(self, volume_group: str, name: str) -> list[tuple[str, bool]]:
-        """
-        Thin devices in a pool that is active, and whether each is open; by number where it has no name.
-
-        Containerd makes them by device mapper alone, so LVM knows nothing of them. Those that are not mapped are read from the metadata.
-        """
-        pool = device_mapper_name(volume_group, name)
-        rows = self._rows("info", "--columns", "--noheadings", "--separator", "/", "--options", "name,open,major,minor")
-        opened = {row[0]: int(row[1]) for row in rows}
-        number_of = next((f"{row[2]}:{row[3]}" for row in rows if row[0] == pool), None)
-        if number_of is None:
-            return []
-        mapped = []
-        numbers = set()
-        for line in self.run("dmsetup", "table", "--target", "thin").splitlines():
-            match = re.match(r"(\S+): \d+ \d+ thin (\S+) (\d+)", line)
-            if match and match[2] == number_of:
-                mapped.append((match[1], opened.get(match[1], 0) > 0))
-                numbers.add(match[3])
-        return mapped + [(number, False) for number in self._numbers(pool) if number not in numbers]
-
-    def _numbers(self, pool: str) -> list[str]:
-        status = self.run("dmsetup", "status", pool).split()
-        # A snapshot of the metadata that a killed run left.
-        if len(status) > 6 and status[6] != "-":
-            self.run("dmsetup", "message", pool, "0", "release_metadata_snap")
-        self.run("dmsetup", "message", pool, "0", "reserve_metadata_snap")
-        try:
-            return self.run("thin_ls", "--metadata-snap", "--no-headers", "--format", "DEV", f"/dev/mapper/{pool}_tmeta").split()
-        finally:
-            self.run("dmsetup", "message", pool, "0", "release_metadata_snap")
-
-    def unmap(self, name: str) -> None:
-        self.run("dmsetup", "remove", "--retry", name)
-
-    def resume(self, name: str) -> None:
-        self.run("dmsetup", "resume", name)
+    Args:
+        wanted: The checked parameters.
+        group: The volume group on that side.
+        profile: The text of the pool's profile on that side.
+        erase: Content of devices that is lost, by device.
+    """
+    side: dict[str, t.Any] = {"content": erase} if erase else {}
+    if group:
+        side["volume_group"] = {"name": wanted.volume_group, "devices": sorted(member.device for member in group.members)}
+        if not group.autoactivation:
+            side["volume_group"]["autoactivation"] = False
+    if group and group.pool and (pool := describe(wanted, group, profile)):
+        side["pool"] = {key: pool[key] for key in DIFF_KEYS}
+        side["pool"]["asked"] = group.pool.recorded("size")
+        side["pool"]["profile"] = group.pool.profile
+        if not group.pool.autoactivation:
+            side["pool"]["autoactivation"] = False
+    elif profile is not None:
+        side["autoextend"] = dict(zip(("threshold", "percent"), profile_values(profile), strict=True))
+    return side

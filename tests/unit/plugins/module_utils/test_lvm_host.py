@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""How the tools' output is read, and what is said where they are missing."""
+"""The tools' output, and the messages where a tool is missing."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.screwdriver.kata.plugins.module_utils._errors import UserError
-from ansible_collections.screwdriver.kata.plugins.module_utils._lvm import model as _lvm
-from ansible_collections.screwdriver.kata.plugins.module_utils._lvm.plan import Pool, Volume
+from ansible_collections.screwdriver.kata.plugins.module_utils._lvm import host
+from ansible_collections.screwdriver.kata.plugins.module_utils._lvm.model import Pool, Volume
 
 
 class FakeModule:
@@ -32,23 +32,23 @@ class FakeModule:
         return (self.modprobe, "", "") if command[0] == "/usr/sbin/modprobe" else self.answer
 
 
-def make(tools: set[str], modprobe: int = 0) -> tuple[_lvm.Lvm, FakeModule]:
+def make(tools: set[str], modprobe: int = 0) -> tuple[host.Lvm, FakeModule]:
     module = FakeModule(tools, modprobe)
-    return _lvm.Lvm(t.cast(t.Any, module)), module
+    return host.Lvm(t.cast(t.Any, module)), module
 
 
 @pytest.mark.parametrize(
     ("tool", "message"),
     [
-        ("lvm", "The tool lvm is missing: install the package lvm2."),
+        ("lvm", "The tool lvm is missing; install the package lvm2."),
         (
             "thin_check",
-            "The tool thin_check is missing: install the package thin-provisioning-tools (Debian family) or device-mapper-persistent-data (RedHat family).",
+            "The tool thin_check is missing; install the package thin-provisioning-tools (Debian family) or device-mapper-persistent-data (RedHat family).",
         ),
     ],
 )
 def test_missing_tool(tool: str, message: str) -> None:
-    lvm, _module = make({"modprobe", *_lvm.TOOLS} - {tool})
+    lvm, _module = make({"modprobe", *host.TOOLS} - {tool})
     with pytest.raises(UserError) as caught:
         lvm.check_host()
     assert str(caught.value) == message
@@ -56,18 +56,18 @@ def test_missing_tool(tool: str, message: str) -> None:
 
 def test_missing_kernel_module(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "exists", lambda path: False)
-    monkeypatch.setattr(_lvm.os, "uname", lambda: type("Uname", (), {"release": "6.1.0-test"}))
-    lvm, _module = make({"modprobe", *_lvm.TOOLS}, modprobe=1)
+    monkeypatch.setattr(host.os, "uname", lambda: type("Uname", (), {"release": "6.1.0-test"}))
+    lvm, _module = make({"modprobe", *host.TOOLS}, modprobe=1)
     with pytest.raises(UserError) as caught:
         lvm.check_host()
     assert str(caught.value) == (
-        "The kernel 6.1.0-test has no module dm_thin_pool: install the package linux-image-ARCH (Debian family) or kernel-modules (RedHat family) "
+        "The kernel 6.1.0-test has no module dm_thin_pool; install the package linux-image-ARCH (Debian family) or kernel-modules (RedHat family) "
         "of the running kernel."
     )
 
 
-def test_failed_command_says_what_it_said() -> None:
-    lvm, module = make(set(_lvm.TOOLS))
+def test_failed_command_has_its_reason() -> None:
+    lvm, module = make(set(host.TOOLS))
     module.answer = (5, "", "  WARNING: noise\n  Volume group is full.\n")
     with pytest.raises(UserError) as caught:
         lvm.lvm("vgs", "kata")
@@ -83,13 +83,13 @@ def test_failed_command_says_what_it_said() -> None:
     ],
 )
 def test_version(text: str, expected: tuple[int, ...]) -> None:
-    assert _lvm.parse_version(text) == expected
+    assert host.parse_version(text) == expected
 
 
 def test_signatures() -> None:
     text = "# offset,uuid,label,type\n0x438,6f3a-1,precious,ext4\n0x218,PVUUID,,LVM2_member\n0x1fe,,,PMBR\n"
-    assert _lvm.parse_signatures(text) == ("a signature of ext4 labelled precious", "an LVM physical volume", "a PMBR partition table")
-    assert _lvm.parse_signatures("") == ()
+    assert host.parse_signatures(text) == ("a signature of ext4 labelled precious", "an LVM physical volume", "a PMBR partition table")
+    assert host.parse_signatures("") == ()
 
 
 def test_group() -> None:
@@ -102,7 +102,7 @@ def test_group() -> None:
     }
     row |= {"vg_missing_pv_count": "0", "vg_exported": "", "vg_autoactivation": "enabled"}
     members = [{"pv_name": "/dev/vdb", "pv_tags": "", "pv_used": "4194304"}]
-    empty = dict.fromkeys(_lvm.VOLUME_FIELDS.split(","), "")
+    empty = dict.fromkeys(host.VOLUME_FIELDS.split(","), "")
     pool = {**empty, "lv_name": "pool", "lv_uuid": "1", "segtype": "thin-pool", "lv_size": "3430940672", "lv_metadata_size": "67108864"}
     pool |= {"chunk_size": "524288", "seg_monitor": "monitored", "lv_active": "active", "data_percent": "0.00", "metadata_percent": "10.06"}
     pool |= {"lv_profile": "p", "lv_when_full": "error", "lv_health_status": "out_of_data", "lv_autoactivation": ""}
@@ -113,7 +113,7 @@ def test_group() -> None:
         {**empty, "lv_name": "[pool_tdata]", "lv_uuid": "3", "segtype": "linear", "lv_size": "3430940672"},
         {**empty, "lv_name": "[pool_tdata]", "lv_uuid": "3", "segtype": "linear", "lv_size": "3430940672"},
     ]
-    group = _lvm.parse_group(row, members, volumes, "pool")
+    group = host.parse_group(row, members, volumes, "pool")
     assert (group.tags, group.spare, group.members[0].used) == ({"screwdriver.kata", "mine"}, 16, 4194304)
     assert [volume.name for volume in group.volumes] == ["lvol0_pmspare", "pool", "pool_tdata"]
     assert group.volumes[0] == Volume("lvol0_pmspare", "2", "linear", 67108864)
@@ -130,4 +130,4 @@ def test_group() -> None:
         when_full="error",
         health="out_of_data",
     )
-    assert _lvm.parse_group(row, members, volumes, "other").pool is None
+    assert host.parse_group(row, members, volumes, "other").pool is None

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The plan of a thin pool; what it does to real disks is in tests/node."""
+"""The plan of a thin pool; its effect on real disks is in tests/node."""
 
 from __future__ import annotations
 
@@ -11,21 +11,27 @@ from dataclasses import replace
 
 import pytest
 from ansible_collections.screwdriver.kata.plugins.module_utils._errors import UserError
-from ansible_collections.screwdriver.kata.plugins.module_utils._lvm import plan as _thin_pool
-from ansible_collections.screwdriver.kata.plugins.module_utils._lvm.plan import (
+from ansible_collections.screwdriver.kata.plugins.module_utils._lvm.model import (
     GIB,
     KIB,
     MIB,
     TAG,
     Device,
-    Found,
     Group,
+    HostState,
     Journal,
     Member,
     Pool,
     Volume,
     Wanted,
+    device_mapper_name,
+    diff_view,
+    profile_text,
+    profile_values,
 )
+from ansible_collections.screwdriver.kata.plugins.module_utils._lvm.options import parse, parse_bytes
+from ansible_collections.screwdriver.kata.plugins.module_utils._lvm.plan import default_metadata, make_plan
+from ansible_collections.screwdriver.kata.plugins.module_utils._lvm.removal import make_removal
 
 PARAMS: dict[str, t.Any] = {
     "volume_group": "kata",
@@ -42,7 +48,7 @@ OURS = frozenset({TAG})
 
 
 def wanted(**params: t.Any) -> Wanted:
-    return _thin_pool.parse({**PARAMS, **params})
+    return parse({**PARAMS, **params})
 
 
 def volume(name: str, segtype: str = "linear", extents: int = 16, **more: t.Any) -> Volume:
@@ -70,47 +76,47 @@ def group(of: Pool | None = None, extents: int = 1023, **more: t.Any) -> Group:
     return Group(4 * MIB, extents, extents - used, volumes=volumes, pool=of, **settings)
 
 
-def found(**more: t.Any) -> Found:
-    return Found(**{"profile": _thin_pool.profile_text(75, 20), **more})
+def found(**more: t.Any) -> HostState:
+    return HostState(**{"profile": profile_text(75, 20), **more})
 
 
-def made() -> Found:
+def made() -> HostState:
     return found(devices=(replace(EMPTY, group="kata"),), group=group(pool()))
 
 
-def refusal(want: Wanted, there: Found) -> str:
+def refusal(want: Wanted, state: HostState) -> str:
     with pytest.raises(UserError) as caught:
-        _thin_pool.make_plan(want, there)
+        make_plan(want, state)
     return str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"chunk_size": "100"}, "chunk_size: 100 is no multiple of 64 KiB up to 1 GiB: write one such as 512KiB."),
-        ({"chunk_size": "0"}, "chunk_size: 0 is no multiple of 64 KiB up to 1 GiB: write one such as 512KiB."),
-        ({"chunk_size": "2GiB"}, "chunk_size: 2GiB is no multiple of 64 KiB up to 1 GiB: write one such as 512KiB."),
-        ({"chunk_size": "half"}, "chunk_size: half is no multiple of 64 KiB up to 1 GiB: write one such as 512KiB."),
-        ({"size": "101%VG"}, "size: 101%VG is no percentage from 1 to 100: write one such as 80%VG."),
-        ({"size": "0%FREE"}, "size: 0%FREE is no percentage from 1 to 100: write one such as 80%VG."),
-        ({"size": "40"}, "size: 40 is no size: write one such as 80%VG, 80%FREE or 40GiB."),
-        ({"size": "80%"}, "size: 80% is no size: write one such as 80%VG, 80%FREE or 40GiB."),
-        ({"metadata_size": "1MiB"}, "metadata_size: 1MiB is no size from 2 MiB to 15 GiB: write one such as 128MiB."),
-        ({"metadata_size": "16GiB"}, "metadata_size: 16GiB is no size from 2 MiB to 15 GiB: write one such as 128MiB."),
-        ({"autoextend_threshold": 101}, "autoextend_threshold: 101 is no percentage from 50 to 100: write one such as 75."),
-        ({"autoextend_threshold": 49}, "autoextend_threshold: 49 is no percentage from 50 to 100: write one such as 75."),
-        ({"autoextend_percent": 101}, "autoextend_percent: 101 is no percentage from 1 to 100: write one such as 20."),
+        ({"chunk_size": "100"}, "chunk_size: '100' is not a multiple of 64 KiB up to 1 GiB; use for example 512KiB."),
+        ({"chunk_size": "0"}, "chunk_size: '0' is not a multiple of 64 KiB up to 1 GiB; use for example 512KiB."),
+        ({"chunk_size": "2GiB"}, "chunk_size: '2GiB' is not a multiple of 64 KiB up to 1 GiB; use for example 512KiB."),
+        ({"chunk_size": "half"}, "chunk_size: 'half' is not a multiple of 64 KiB up to 1 GiB; use for example 512KiB."),
+        ({"size": "101%VG"}, "size: '101%VG' is not a percentage from 1 to 100; use for example 80%VG."),
+        ({"size": "0%FREE"}, "size: '0%FREE' is not a percentage from 1 to 100; use for example 80%VG."),
+        ({"size": "40"}, "size: '40' is not a valid size; use for example 80%VG, 80%FREE or 40GiB."),
+        ({"size": "80%"}, "size: '80%' is not a valid size; use for example 80%VG, 80%FREE or 40GiB."),
+        ({"metadata_size": "1MiB"}, "metadata_size: '1MiB' is not a size from 2 MiB to 15 GiB; use for example 128MiB."),
+        ({"metadata_size": "16GiB"}, "metadata_size: '16GiB' is not a size from 2 MiB to 15 GiB; use for example 128MiB."),
+        ({"autoextend_threshold": 101}, "autoextend_threshold: 101 is not a percentage from 50 to 100; use for example 75."),
+        ({"autoextend_threshold": 49}, "autoextend_threshold: 49 is not a percentage from 50 to 100; use for example 75."),
+        ({"autoextend_percent": 101}, "autoextend_percent: 101 is not a percentage from 1 to 100; use for example 20."),
         (
             {"name": "my pool"},
-            "name: LVM takes no 'my pool' as a name: write letters, digits and _ + . - and none of LVM's own endings such as _tmeta.",
+            "name: 'my pool' is not a valid LVM name; use letters, digits and _ + . - and none of LVM's own endings such as _tmeta.",
         ),
         (
             {"volume_group": "-kata"},
-            "volume_group: LVM takes no '-kata' as a name: write letters, digits and _ + . - and none of LVM's own endings such as _tmeta.",
+            "volume_group: '-kata' is not a valid LVM name; use letters, digits and _ + . - and none of LVM's own endings such as _tmeta.",
         ),
         (
             {"name": "pool_tmeta"},
-            "name: LVM takes no 'pool_tmeta' as a name: write letters, digits and _ + . - and none of LVM's own endings such as _tmeta.",
+            "name: 'pool_tmeta' is not a valid LVM name; use letters, digits and _ + . - and none of LVM's own endings such as _tmeta.",
         ),
     ],
 )
@@ -134,41 +140,44 @@ def test_bad_parameters(params: dict[str, t.Any], message: str) -> None:
     ],
 )
 def test_parse_bytes(text: str, expected: int | None) -> None:
-    assert _thin_pool.parse_bytes(text, KIB) == expected
+    assert parse_bytes(text, KIB) == expected
 
 
 @pytest.mark.parametrize(("names", "expected"), [(("kata", "pool"), "kata-pool"), (("a-b", "c--d"), "a--b-c----d")])
 def test_device_mapper_name(names: tuple[str, str], expected: str) -> None:
-    assert _thin_pool.device_mapper_name(*names) == expected
+    assert device_mapper_name(*names) == expected
 
 
 def test_profile_is_read_as_it_is_written() -> None:
-    assert _thin_pool.profile_values(_thin_pool.profile_text(70, 15)) == (70, 15)
-    assert _thin_pool.profile_values(None) == (None, None)
+    assert profile_values(profile_text(70, 15)) == (70, 15)
+    assert profile_values(None) == (None, None)
 
 
 @pytest.mark.parametrize(
     ("device", "message"),
     [
-        (Device("/dev/x", "/dev/x", exists=False), "devices: there is no device /dev/x: name a block device that `lsblk --paths` lists."),
-        (Device("/etc/fstab", "/etc/fstab", block=False), "devices: /etc/fstab is no block device: name one that `lsblk --paths` lists."),
-        (replace(EMPTY, read_only=True), "Device /dev/vdb is read-only: make it writable, or name another device."),
-        (replace(EMPTY, size=MIB), "Device /dev/vdb has only 1 MiB: name a larger one."),
+        (Device("/dev/x", "/dev/x", exists=False), "devices: /dev/x does not exist; name a block device that `lsblk --paths` lists."),
+        (
+            Device("/etc/fstab", "/etc/fstab", block=False),
+            "devices: /etc/fstab is not a block device; name one that `lsblk --paths` lists.",
+        ),
+        (replace(EMPTY, read_only=True), "Device /dev/vdb is read-only; make it writable, or name another device."),
+        (replace(EMPTY, size=MIB), "Device /dev/vdb has only 1 MiB; name a larger one."),
         (
             replace(EMPTY, mounts=("/a", "/b", "/c", "/d")),
-            "Device /dev/vdb is mounted at /a, /b, /c and 1 more and is not touched, not even with wipe: unmount it, or name another device.",
+            "Device /dev/vdb is mounted at /a, /b, /c and 1 more and is refused, even with wipe; unmount it, or name another device.",
         ),
         (
             replace(EMPTY, holders=("/dev/md0",)),
-            "Device /dev/vdb is in use by /dev/md0 and is not touched, not even with wipe: free it, or name another device.",
+            "Device /dev/vdb is in use by /dev/md0 and is refused, even with wipe; free it, or name another device.",
         ),
         (
             replace(EMPTY, busy=True),
-            "Device /dev/vdb is in use by the kernel and is not touched, not even with wipe: free it, or name another device.",
+            "Device /dev/vdb is in use by the kernel and is refused, even with wipe; free it, or name another device.",
         ),
     ],
 )
-def test_device_that_wipe_does_not_free(device: Device, message: str) -> None:
+def test_device_that_is_refused_even_with_wipe(device: Device, message: str) -> None:
     assert refusal(wanted(wipe=True), found(devices=(device,))) == message
 
 
@@ -181,37 +190,37 @@ def test_device_that_wipe_does_not_free(device: Device, message: str) -> None:
         (replace(EMPTY, signatures=("an LVM physical volume",), group=""), "an LVM physical volume of no volume group"),
         (
             replace(EMPTY, signatures=("an LVM physical volume",), group="[unknown]"),
-            "an LVM physical volume of a volume group that is not there",
+            "an LVM physical volume of an unknown volume group",
         ),
         (replace(EMPTY, signatures=("an LVM physical volume",)), "an LVM physical volume"),
     ],
 )
-def test_device_that_holds_something(device: Device, content: str) -> None:
+def test_device_with_content(device: Device, content: str) -> None:
     message = refusal(wanted(), found(devices=(device,)))
-    assert message == f"Device /dev/vdb holds {content}: name an empty device, or set wipe to erase it."
-    assert _thin_pool.make_plan(wanted(wipe=True), found(devices=(device,))).erase == {"/dev/vdb": content}
+    assert message == f"Device /dev/vdb contains {content}; name an empty device, or set wipe to erase it."
+    assert make_plan(wanted(wipe=True), found(devices=(device,))).erase == {"/dev/vdb": content}
 
 
 @pytest.mark.parametrize("unfinished", ["", "[unknown]", None])
-def test_killed_run_finds_its_own_physical_volume(unfinished: str | None) -> None:
+def test_interrupted_run_finds_its_own_physical_volume(unfinished: str | None) -> None:
     begun = Journal(devices=("/dev/vdb",))
     orphan = replace(EMPTY, signatures=("an LVM physical volume",), group=unfinished)
-    assert _thin_pool.make_plan(wanted(), found(devices=(orphan,), journal=begun)).add == ("/dev/vdb",)
+    assert make_plan(wanted(), found(devices=(orphan,), journal=begun)).add == ("/dev/vdb",)
     other = replace(EMPTY, signatures=("a signature of ext4",))
-    assert "holds a signature of ext4" in refusal(wanted(), found(devices=(other,), journal=begun))
+    assert "contains a signature of ext4" in refusal(wanted(), found(devices=(other,), journal=begun))
     taken = replace(orphan, group="data")
     assert "of volume group data" in refusal(wanted(), found(devices=(taken,), journal=begun))
 
 
-def test_member_that_a_killed_run_did_not_tag() -> None:
+def test_member_that_an_interrupted_run_did_not_tag() -> None:
     there = replace(made(), group=replace(made().group or group(), members=(Member("/dev/vdb"),)))
-    assert _thin_pool.make_plan(wanted(), there).changed is False
-    plan = _thin_pool.make_plan(wanted(), replace(there, journal=Journal(devices=("/dev/vdb",))))
+    assert make_plan(wanted(), there).changed is False
+    plan = make_plan(wanted(), replace(there, journal=Journal(devices=("/dev/vdb",))))
     assert (plan.own, plan.changed) == (("/dev/vdb",), True)
 
 
 def test_new_pool() -> None:
-    plan = _thin_pool.make_plan(wanted(), found(devices=(EMPTY,), profile=None))
+    plan = make_plan(wanted(), found(devices=(EMPTY,), profile=None))
     assert (plan.add, plan.create, plan.write_profile, plan.changed) == (("/dev/vdb",), True, True, True)
     assert plan.after and plan.after.pool
     # 1023 extents of a 4 GiB disk, 64 MiB of metadata and as much for their spare.
@@ -220,7 +229,7 @@ def test_new_pool() -> None:
 
 
 def test_second_run() -> None:
-    plan = _thin_pool.make_plan(wanted(), made())
+    plan = make_plan(wanted(), made())
     assert (plan.changed, plan.after) == (False, made().group)
 
 
@@ -229,30 +238,31 @@ def test_second_run() -> None:
     [("100%FREE", 1023 - 32), ("50%FREE", (1023 - 32) // 2), ("1GiB", 256), ("1025MiB", 257), ("1%VG", 10)],
 )
 def test_sizes_mean_the_same_on_a_second_run(size: str, extents: int) -> None:
-    first = _thin_pool.make_plan(wanted(size=size), found(devices=(EMPTY,)))
+    first = make_plan(wanted(size=size), found(devices=(EMPTY,)))
     assert first.after and first.after.pool and first.after.pool.extents == extents
     there = group(replace(first.after.pool, data_percent=1.0))
-    assert _thin_pool.make_plan(wanted(size=size), found(group=there)).changed is False
+    assert make_plan(wanted(size=size), found(group=there)).changed is False
 
 
 @pytest.mark.parametrize(("data", "expected"), [(GIB, 64 * MIB), (1000 * GIB, GIB), (100_000 * GIB, 15 * GIB)])
 def test_default_metadata(data: int, expected: int) -> None:
-    assert _thin_pool.default_metadata(data) == expected
+    assert default_metadata(data) == expected
 
 
 def test_size_that_does_not_fit() -> None:
-    room = "besides metadata and its spare there is room for"
     assert refusal(wanted(size="4GiB"), found(devices=(EMPTY,))) == (
-        f"size: 4GiB does not fit into volume group kata: {room} 3.87 GiB, and 4 GiB are asked for; ask for less, or add a device."
+        "size: 4GiB (4 GiB) does not fit into volume group kata, which has room for 3.87 GiB besides metadata and its spare; "
+        "ask for less, or add a device."
     )
     assert refusal(wanted(size="100%VG"), found(group=group(pool()))) == (
-        f"size: 100%VG does not fit into volume group kata: {room} 3.87 GiB, and 4 GiB are asked for; ask for less, or add a device."
+        "size: 100%VG (4 GiB) does not fit into volume group kata, which has room for 3.87 GiB besides metadata and its spare; "
+        "ask for less, or add a device."
     )
 
 
 def test_added_device_grows_a_percentage() -> None:
     second = Device("/dev/vdc", "/dev/vdc", size=4 * GIB)
-    plan = _thin_pool.make_plan(wanted(), replace(made(), devices=(EMPTY, second, replace(second, path="/dev/alias"))))
+    plan = make_plan(wanted(), replace(made(), devices=(EMPTY, second, replace(second, path="/dev/alias"))))
     assert (plan.add, plan.extend, plan.create) == (("/dev/vdc",), True, False)
     assert plan.after and plan.after.pool and plan.after.pool.extents == 2046 * 80 // 100
     assert [member.device for member in plan.after.members] == ["/dev/vdb", "/dev/vdc"]
@@ -260,20 +270,20 @@ def test_added_device_grows_a_percentage() -> None:
 
 def test_never_shrinks() -> None:
     assert refusal(wanted(size="1GiB"), made()) == (
-        "size: thin pool kata/pool has 3.2 GiB and is never shrunk, 1GiB is 1 GiB: ask for at least what it has."
+        "size: thin pool kata/pool has 3.2 GiB and is never shrunk, but 1GiB is 1 GiB; ask for at least its size."
     )
     asked = found(group=group(pool(metadata=32, tags=OURS | {f"{TAG}.size=80VG", f"{TAG}.metadata={128 * MIB}"})))
     assert refusal(wanted(metadata_size="64MiB"), asked) == (
-        "metadata_size: thin pool kata/pool has 128 MiB of metadata and is never shrunk to 64 MiB: ask for at least what it has."
+        "metadata_size: thin pool kata/pool has 128 MiB of metadata and is never shrunk to 64 MiB; ask for at least its size."
     )
 
 
 def test_pool_that_extended_itself_stays() -> None:
     tags = OURS | {f"{TAG}.size={GIB}", f"{TAG}.metadata={64 * MIB}"}
     there = found(group=group(pool(extents=308, metadata=20, tags=tags)))
-    assert _thin_pool.make_plan(wanted(size="1GiB", metadata_size="64MiB"), there).changed is False
+    assert make_plan(wanted(size="1GiB", metadata_size="64MiB"), there).changed is False
     assert "never shrunk" in refusal(wanted(size="1100MiB", metadata_size="64MiB"), there)
-    plan = _thin_pool.make_plan(wanted(size="2GiB", metadata_size="64MiB"), there)
+    plan = make_plan(wanted(size="2GiB", metadata_size="64MiB"), there)
     assert (plan.extend, plan.extend_metadata, plan.record) == (True, False, True)
     assert plan.after and plan.after.pool and plan.after.pool.tags == OURS | {f"{TAG}.size={2 * GIB}", f"{TAG}.metadata={64 * MIB}"}
 
@@ -291,29 +301,29 @@ def test_pool_that_extended_itself_stays() -> None:
 )
 def test_one_step_for_one_difference(change: dict[str, t.Any], step: str) -> None:
     params = {"metadata_size": "64MiB"} if step == "extend_metadata" else {}
-    plan = _thin_pool.make_plan(wanted(**params), found(group=group(pool(**change))))
+    plan = make_plan(wanted(**params), found(group=group(pool(**change))))
     assert [name for name, value in vars(plan).items() if value and name != "after"] == [step]
 
 
 @pytest.mark.parametrize(
     ("there", "message"),
     [
-        (Group(4 * MIB, 1, 1, exported=True), "Volume group kata is exported: import it with `vgimport kata`, or name another one."),
+        (Group(4 * MIB, 1, 1, exported=True), "Volume group kata is exported; import it with `vgimport kata`, or name another one."),
         (
             Group(4 * MIB, 1, 1, missing=1),
-            "Volume group kata lacks 1 of its physical volumes: bring them back, or name another volume group.",
+            "Volume group kata lacks 1 of its physical volumes; attach them again, or name another volume group.",
         ),
         (
             group(volumes=(volume("pool"),)),
-            "Logical volume kata/pool is there and is no thin pool but linear: choose another name.",
+            "Logical volume kata/pool is not a thin pool but linear; choose another name.",
         ),
         (
             group(pool(), volumes=(volume("build", "thin", pool="pool"),)),
-            "Thin pool kata/pool holds LVM thin volumes (build), and containerd needs a pool that is its own: choose another name.",
+            "Thin pool kata/pool has LVM thin volumes (build), and containerd needs a pool of its own; choose another name.",
         ),
         (
             group(replace(pool(), chunk_size=64 * KIB)),
-            "chunk_size: thin pool kata/pool was made with 64 KiB, which cannot be changed to 512 KiB: leave it, or remove the pool first.",
+            "chunk_size: thin pool kata/pool has chunks of 64 KiB, which cannot be changed to 512 KiB; keep it, or remove the pool first.",
         ),
     ],
 )
@@ -321,70 +331,70 @@ def test_volume_group_that_cannot_be_used(there: Group, message: str) -> None:
     assert refusal(wanted(), found(group=there)) == message
 
 
-def test_nothing_to_make_it_from() -> None:
-    assert refusal(wanted(), found()) == "Volume group kata is not there, and no device is given to make it from: set devices."
+def test_nothing_to_create_it_on() -> None:
+    assert refusal(wanted(), found()) == "devices: volume group kata does not exist; name at least one device to create it on."
 
 
-def test_leftovers_of_a_killed_lvcreate() -> None:
+def test_leftovers_of_an_interrupted_lvcreate() -> None:
     mine, foreign = (volume("pool_tmeta"), volume("lvol3")), (volume("lvol0"), volume("data"), volume("lvol0_pmspare"))
     there = found(group=replace(group(volumes=mine + foreign), free=900))
-    assert _thin_pool.make_plan(wanted(), there).leftovers == ()
+    assert make_plan(wanted(), there).leftovers == ()
     begun = replace(there, journal=Journal(volumes=("uuid-lvol0",)))
-    plan = _thin_pool.make_plan(wanted(), begun)
+    plan = make_plan(wanted(), begun)
     assert plan.leftovers == ("pool_tmeta", "lvol3")
-    # Their room, and the spare's, is there to be used.
+    # Their room and the spare's is free.
     assert plan.after and plan.after.free == 900 + 32 - 818 - 16
 
 
 def test_leftover_that_has_the_name_of_the_pool() -> None:
-    """LVM makes the pool's metadata from a linear volume that is called as the pool is."""
+    """LVM makes the pool's metadata from a linear volume that has the pool's name."""
     half = found(group=replace(group(volumes=(volume("pool", tags=OURS),)), free=1023 - 16), journal=Journal(volumes=()))
-    plan = _thin_pool.make_plan(wanted(), half)
+    plan = make_plan(wanted(), half)
     assert (plan.leftovers, plan.create) == (("pool",), True)
     assert plan.after and plan.after.free == 1023 - 818 - 32
-    removal = _thin_pool.make_removal(wanted(), half)
+    removal = make_removal(wanted(), half)
     assert (removal.leftovers, removal.pool, removal.group) == (("pool",), False, True)
     for foreign in (replace(half, group=group(volumes=(volume("pool"),))), replace(half, journal=Journal(volumes=("uuid-pool",)))):
-        assert refusal(wanted(), foreign) == "Logical volume kata/pool is there and is no thin pool but linear: choose another name."
+        assert refusal(wanted(), foreign) == "Logical volume kata/pool is not a thin pool but linear; choose another name."
         with pytest.raises(UserError) as caught:
-            _thin_pool.make_removal(wanted(), foreign)
-        assert str(caught.value) == "Logical volume kata/pool is no thin pool, and is not removed: name the pool that was made."
+            make_removal(wanted(), foreign)
+        assert str(caught.value) == "Logical volume kata/pool is not a thin pool and is not removed; name the pool that was created."
 
 
-def test_removal_of_what_was_made() -> None:
-    removal = _thin_pool.make_removal(wanted(), made())
+def test_removal_of_what_was_created() -> None:
+    removal = make_removal(wanted(), made())
     assert (removal.pool, removal.group, removal.forget, removal.profile) == (True, True, ("/dev/vdb",), True)
-    assert _thin_pool.make_removal(wanted(), Found()).changed is False
+    assert make_removal(wanted(), HostState()).changed is False
 
 
-def test_removal_leaves_what_somebody_else_made() -> None:
+def test_removal_keeps_what_is_foreign() -> None:
     other = replace(made(), group=group(pool(), volumes=(volume("data"),)))
-    kept = _thin_pool.make_removal(wanted(), other)
+    kept = make_removal(wanted(), other)
     assert (kept.pool, kept.group, kept.reduce, kept.forget) == (True, False, (), ())
     members = (Member("/dev/vda", used=1), Member("/dev/vdb", OURS))
     foreign = replace(made(), group=group(tags=frozenset(), members=members))
-    reduced = _thin_pool.make_removal(wanted(), foreign)
+    reduced = make_removal(wanted(), foreign)
     assert (reduced.pool, reduced.group, reduced.reduce, reduced.forget) == (False, False, ("/dev/vdb",), ("/dev/vdb",))
     with pytest.raises(UserError) as caught:
-        _thin_pool.make_removal(wanted(), replace(made(), group=group(pool(tags=frozenset()))))
+        make_removal(wanted(), replace(made(), group=group(pool(tags=frozenset()))))
     assert str(caught.value) == (
-        "Thin pool kata/pool was made by somebody else, and is not removed: remove it with `lvremove`, or name another one."
+        "Thin pool kata/pool is foreign and is not removed; remove it with `lvremove kata/pool`, or name another one."
     )
 
 
-def test_removal_is_finished_after_a_kill() -> None:
+def test_interrupted_removal_is_finished() -> None:
     orphan = replace(EMPTY, group="")
     others = [replace(EMPTY, real="/dev/vdc", group="data"), replace(EMPTY, real="/dev/vdd", group="[unknown]")]
-    there = Found(devices=(orphan, *others), journal=Journal(devices=("/dev/vdb", "/dev/vdc", "/dev/vdd")))
-    removal = _thin_pool.make_removal(wanted(), there)
+    there = HostState(devices=(orphan, *others), journal=Journal(devices=("/dev/vdb", "/dev/vdc", "/dev/vdd")))
+    removal = make_removal(wanted(), there)
     assert (removal.forget, removal.erase) == (("/dev/vdb",), ("/dev/vdd",))
-    assert _thin_pool.make_removal(wanted(), replace(there, journal=Journal())).changed is False
+    assert make_removal(wanted(), replace(there, journal=Journal())).changed is False
 
 
 def test_diff_shows_what_is_lost_and_not_how_full_it_is() -> None:
-    plan = _thin_pool.make_plan(wanted(wipe=True), found(devices=(replace(EMPTY, signatures=("a signature of xfs",)),), profile=None))
-    assert _thin_pool.diff_view(wanted(), None, None, plan.erase) == {"content": {"/dev/vdb": "a signature of xfs"}}
-    side = _thin_pool.diff_view(wanted(), plan.after, _thin_pool.profile_text(75, 20), {})
+    plan = make_plan(wanted(wipe=True), found(devices=(replace(EMPTY, signatures=("a signature of xfs",)),), profile=None))
+    assert diff_view(wanted(), None, None, plan.erase) == {"content": {"/dev/vdb": "a signature of xfs"}}
+    side = diff_view(wanted(), plan.after, profile_text(75, 20), {})
     assert side["volume_group"] == {"name": "kata", "devices": ["/dev/vdb"]}
     assert side["pool"]["asked"] == "80VG"
     assert "data_percent" not in side["pool"]

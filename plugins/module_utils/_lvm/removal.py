@@ -1,0 +1,79 @@
+# Copyright (c) screwdriver.kata maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+# Do not use this from other collections or standalone plugins/modules!
+
+"""The removal of what the module made. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from ansible_collections.screwdriver.kata.plugins.module_utils._errors import UserError
+from ansible_collections.screwdriver.kata.plugins.module_utils._lvm.model import (
+    TAG,
+    UNKNOWN_GROUP,
+    Group,
+    HostState,
+    Wanted,
+)
+from ansible_collections.screwdriver.kata.plugins.module_utils._lvm.plan import find_leftovers, without_volumes
+from ansible_collections.screwdriver.kata.plugins.module_utils._values import join_names
+
+
+@dataclass(frozen=True)
+class Removal:
+    """What the module made of a thin pool, and therefore removes."""
+
+    leftovers: tuple[str, ...] = ()
+    pool: bool = False
+    group: bool = False
+    reduce: tuple[str, ...] = ()
+    forget: tuple[str, ...] = ()
+    erase: tuple[str, ...] = ()
+    profile: bool = False
+
+    @property
+    def changed(self) -> bool:
+        return any(vars(self).values())
+
+
+def without_pool(group: Group) -> Group:
+    """Returns the volume group as the diff shows it after a removal that keeps it."""
+    return replace(group, pool=None)
+
+
+def make_removal(wanted: Wanted, state: HostState) -> Removal:
+    """Plans the removal.
+
+    Raises:
+        UserError: The pool is foreign or in use; nothing was changed.
+    """
+    begun = [device for device in state.devices if device.real in state.journal.devices]
+    orphans = tuple(device.real for device in begun if device.group == "")
+    erase = tuple(device.real for device in begun if device.group == UNKNOWN_GROUP)
+    leftovers = find_leftovers(wanted, state)
+    profile, group = state.profile is not None, without_volumes(state.group, leftovers)
+    if group is None:
+        return Removal(forget=orphans, erase=erase, profile=profile)
+    pool = group.pool
+    if any(volume.name == wanted.name and volume.segtype != "thin-pool" for volume in group.volumes):
+        raise UserError(f"Logical volume {wanted.full_name} is not a thin pool and is not removed; name the pool that was created.")
+    if pool and TAG not in pool.tags:
+        raise UserError(
+            f"Thin pool {wanted.full_name} is foreign and is not removed; remove it with `lvremove {wanted.full_name}`, or name another one."
+        )
+    thin = [volume.name for volume in group.volumes if volume.pool == wanted.name]
+    if thin and pool:
+        raise UserError(f"Thin pool {wanted.full_name} has LVM thin volumes ({join_names(thin)}) and is not removed; remove them first.")
+    hidden = {wanted.name, f"{wanted.name}_tdata", f"{wanted.name}_tmeta"}
+    others = [volume for volume in group.volumes if volume.name not in hidden and not volume.name.endswith("_pmspare")]
+    ours = tuple(member.device for member in group.members if TAG in member.tags or member.device in state.journal.devices)
+    if TAG in group.tags and not others:
+        return Removal(leftovers, pool=bool(pool), group=True, forget=(*ours, *orphans), erase=erase, profile=profile)
+    # In a volume group that stays, only a device that was added for the pool is removed, and only if nothing else is on it.
+    empty = tuple(member.device for member in group.members if member.device in ours and not member.used) if pool is None else ()
+    reduce = empty if TAG not in group.tags and len(empty) < len(group.members) else ()
+    return Removal(leftovers, pool=bool(pool), reduce=reduce, forget=(*reduce, *orphans), erase=erase, profile=profile)
