@@ -14,10 +14,9 @@ import time
 import typing as t
 from pathlib import Path
 
-from lab import mirror
-from lab.build import BuildError
-from lab.container import Nodes
-from lab.processes import LabError
+from lab.common import LabError
+from lab.machines.nspawn import Nodes
+from lab.programs import mirror
 
 ROLES = ("kata", "containerd", "crictl")
 # A container has no virtualisation, no thin pool, and may raise no limit.
@@ -51,7 +50,7 @@ def served(log: Path) -> int:
     """The bytes of the files that the mirror has served in full so far, after its own log."""
     lines = log.read_text().splitlines() if log.exists() else []
     paths = [found[1] for line in lines if (found := re.match(r'"GET /(\S+) \S+" 200 ', line))]
-    return sum((mirror.build() / "files" / path).stat().st_size for path in paths)
+    return sum((mirror.pack() / "files" / path).stat().st_size for path in paths)
 
 
 def bench(directory: Path) -> None:
@@ -80,7 +79,7 @@ def main() -> int:
     try:
         with tempfile.TemporaryDirectory() as directory:
             bench(Path(directory))
-    except (BuildError, LabError) as error:
+    except LabError as error:
         print(error, file=sys.stderr)
         return 1
     return 0

@@ -1,6 +1,6 @@
 """Labels thousands of nodes: the module node_pool, a loop over kubernetes.core.k8s, and `kubectl label`, side by side on one lab.
 
-The nodes are registered and nobody plays them (controller manager, scheduler and kwok are stopped), so that only the writers and the API
+The nodes are registered and not simulated (controller manager, scheduler and kwok are stopped), so that only the writers and the API
 server work. Every way is timed as the whole command that a user types.
 """
 
@@ -14,9 +14,9 @@ import time
 import typing as t
 from pathlib import Path
 
-from lab import fleet
-from lab.build import say
-from lab.cluster import Lab
+from lab.cluster import kwok
+from lab.cluster.lab import Lab
+from lab.common import progress
 
 SAMPLE = 20
 LABEL = "dedicated"
@@ -73,8 +73,8 @@ def main() -> None:
         print(f"{'nodes':>6}  {'way':32} {'seconds':>8}  {'to node_pool':>12}")
         registered = 0
         for count in counts:
-            say(f"Registering nodes {registered + 1} to {count}")
-            fleet.create(lab, count, registered + 1)
+            progress(f"Registering nodes {registered + 1} to {count}")
+            kwok.create(lab.kubeconfig, count, registered + 1)
             registered = count
             seconds = Bench(lab, count).run()
             for way, spent in seconds.items():

@@ -1,1 +1,1 @@
-"""A throw-away Screwdriver build cluster on loopback: real control plane, kwok fleet, Screwdriver's own router."""
+"""A throw-away Screwdriver build cluster on loopback: real control plane, nodes simulated by kwok, Screwdriver's own router."""

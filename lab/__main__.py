@@ -7,17 +7,15 @@ import json
 import signal
 import sys
 
-from lab import fallback, fleet
-from lab.build import BuildError, say
-from lab.cluster import NODES, Lab
-from lab.demo import Demo
-from lab.e2e import EndToEnd
-from lab.paths import LABS
-from lab.processes import LabError
+from lab.cluster import kwok
+from lab.cluster.lab import NODES, Lab
+from lab.common import LABS, LabError, progress
+from lab.scenarios.demo import Demo
+from lab.scenarios.e2e import EndToEnd
 
 
 def up(lab: Lab, options: argparse.Namespace) -> None:
-    lab.up(options.nodes, options.control_plane)
+    lab.up(options.nodes)
 
 
 def down(lab: Lab, options: argparse.Namespace) -> None:
@@ -27,9 +25,9 @@ def down(lab: Lab, options: argparse.Namespace) -> None:
 def status(lab: Lab, options: argparse.Namespace) -> None:
     settings = lab.settings
     memory = lab.memory()
-    print(f"lab {lab.name}: {'up' if lab.is_up() else 'not whole: run up again'}")
+    print(f"lab {lab.name}: {'up' if lab.is_up() else 'incomplete: run up again'}")
     print(f"  API server  https://{lab.server}   KUBECONFIG={lab.kubeconfig}")
-    print(f"  nodes       {fleet.ready(lab)} of {settings.get('nodes', '?')} ready")
+    print(f"  nodes       {kwok.count_ready(lab.kubeconfig)} of {settings.get('nodes', '?')} ready")
     print(
         f"  memory      {sum(memory.values()) / 2**20:.0f} MiB: " + ", ".join(f"{name} {size / 2**20:.0f}" for name, size in memory.items())
     )
@@ -38,7 +36,7 @@ def status(lab: Lab, options: argparse.Namespace) -> None:
 
 
 def kubeconfig(lab: Lab, options: argparse.Namespace) -> None:
-    lab.settings  # noqa: B018  a lab that is not there is an error
+    lab.settings  # noqa: B018  fails where there is no such lab
     print(lab.kubeconfig)
 
 
@@ -48,7 +46,7 @@ def names(lab: Lab, options: argparse.Namespace) -> None:
 
 
 def convert(lab: Lab, options: argparse.Namespace) -> None:
-    print(f"Stand-in for the node part of site: {' '.join(fleet.convert(lab, options.count))} have handler kata and count as proven")
+    print(f"Simulated the node part of site: {' '.join(lab.convert_nodes(options.count))} report handler kata and count as verified")
 
 
 def builds(lab: Lab, options: argparse.Namespace) -> None:
@@ -62,19 +60,18 @@ def fault(lab: Lab, options: argparse.Namespace) -> None:
     lab.fault(options.kind == "failed-starts")
 
 
-def _run(whole: Demo | EndToEnd) -> bool:
-    with whole.lab.held():
-        return whole.run()
-
-
 def demo(lab: Lab, options: argparse.Namespace) -> None:
-    if not _run(Demo(options.fault == "failed-starts")):
-        raise LabError("the demo did not show what it must show")
+    with Lab("demo").held():
+        passed = Demo(options.fault == "failed-starts").run()
+    if not passed:
+        raise LabError("checks of the demo failed: see the lines that begin with NO above.")
 
 
 def e2e(lab: Lab, options: argparse.Namespace) -> None:
-    if not _run(EndToEnd(options.variables)):
-        raise LabError("the end-to-end run did not show what it must show")
+    with Lab("e2e").held():
+        passed = EndToEnd(options.variables).run()
+    if not passed:
+        raise LabError("checks of the end-to-end run failed: see the lines that begin with NO above.")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -88,43 +85,38 @@ def parser() -> argparse.ArgumentParser:
         added.set_defaults(function=function)
         return added
 
-    start = command(up, "up", "bring a lab up; again after a crash")
-    start.add_argument(
-        "--nodes", type=int, help=f"build nodes (default: {NODES}; {fallback.NODES} hollow kubelets on the older control plane)"
-    )
-    start.add_argument(
-        "--control-plane",
-        choices=fallback.CHOICES,
-        help=f"auto: the current one where it can be had, else debian, Kubernetes {fallback.VERSION} (default: $KATA_CONTROL_PLANE, else auto)",
-    )
-    command(down, "down", "end a lab and remove all it kept")
-    command(status, "status", "what runs, where, and how much memory it takes")
+    start = command(up, "up", "start a lab, or start it again after a crash")
+    start.add_argument("--nodes", type=int, default=NODES, help="simulated build nodes (default: %(default)s)")
+    command(down, "down", "stop a lab and remove all that it kept")
+    command(status, "status", "print processes, addresses and memory")
     command(kubeconfig, "kubeconfig", "print the path of the administrator's kubeconfig")
-    command(names, "list", "the labs on this machine")
-    command(convert, "convert", "stand-in for the node part of site").add_argument("count", type=int)
-    flow = command(builds, "builds", "the stand-in for the queue worker: builds through the npm router")
+    command(names, "list", "print the names of the labs on this machine")
+    command(convert, "convert", "simulate the node part of site on the first COUNT nodes").add_argument("count", type=int)
+    flow = command(builds, "builds", "start or stop the stub of the queue worker, which sends builds through the npm router")
     flow.add_argument("action", choices=("start", "stop", "stats"))
     flow.add_argument("--rate", type=float, default=10, help="builds a second (default: %(default)s)")
-    command(fault, "fault", "let Kata's sandboxes fail, or work again").add_argument("kind", choices=("failed-starts", "none"))
-    command(demo, "demo", "roll Kata out on a lab of its own").add_argument(
-        "--fault", choices=("", "failed-starts"), default="", help="what goes wrong"
+    command(fault, "fault", "make Kata's sandboxes fail, or work again").add_argument("kind", choices=("failed-starts", "none"))
+    command(demo, "demo", "roll Kata out on a separate lab").add_argument(
+        "--fault", choices=("", "failed-starts"), default="", help="the fault to inject"
     )
-    whole = command(e2e, "e2e", "builds on one real machine, on a lab of its own, and what may befall the machine")
-    whole.add_argument("--variables", default="", metavar="FILE", help="variables that go before all others, as of another release of Kata")
+    whole = command(e2e, "e2e", "run builds on one real machine of a separate lab, with fault injection")
+    whole.add_argument(
+        "--variables", default="", metavar="FILE", help="variables that take precedence, for example of another release of Kata"
+    )
     return top
 
 
 def main() -> int:
     options = parser().parse_args()
-    # A lab that is ended by a signal while it comes up clears itself away, as with Ctrl-C.
+    # A lab that is interrupted by SIGTERM while it starts removes itself, as with Ctrl-C.
     signal.signal(signal.SIGTERM, lambda *unused: sys.exit(143))
     try:
         options.function(Lab(options.name), options)
-    except (BuildError, LabError) as exc:
-        say(f"lab: {exc}")
+    except LabError as exc:
+        progress(f"lab: {exc}")
         return 1
     except KeyboardInterrupt:
-        say("lab: interrupted; nothing is left running")
+        progress("lab: interrupted; nothing is left running")
         return 130
     return 0
 

@@ -1,4 +1,4 @@
-"""Starts and ends the lab's processes; a recycled process number is never mistaken for one of them."""
+"""Starts and stops the lab's processes; a recycled process id is never mistaken for one of them."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ import typing as t
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
-# It becomes the program when whoever starts it has seen it written down: one that is interrupted or killed before must leave none that nobody knows.
-WRITTEN_DOWN = """
+from lab.common import LabError
+
+# The child records itself, and runs the program only once its parent has read the record: an interrupted parent leaves no unknown process.
+RECORD_THEN_RUN = """
 read -r line </proc/$$/stat
 printf '{"pid": %d, "started": "%s", "command": %s}' $$ "$(printf %s "${line##*) }" | cut -d ' ' -f 20)" "$2" >"$1.new" && mv "$1.new" "$1" || exit 1
 shift 2
@@ -22,16 +24,15 @@ read -r go && exec "$@" </dev/null
 """
 
 
-class LabError(Exception):
-    """What is wrong with a lab, as one sentence."""
-
-
 def free_ports(count: int) -> list[int]:
-    """Ports on loopback that nothing listens on; all held at once, so that they differ.
+    """Ports on loopback that nothing listens on; all bound at once, so that they differ.
 
-    None of them is one that the kernel gives to connections: while a server restarts, such a connection could take its port.
+    None is in the kernel's range for outgoing connections: while a server restarts, such a connection could take its port.
+
+    Raises:
+        LabError: Not enough were found.
     """
-    # A machine that gives nearly all of them leaves no choice.
+    # Where that range starts low there is no choice.
     end = max(20000, int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0]))
     with ExitStack() as stack:
         ports: list[int] = []
@@ -42,33 +43,33 @@ def free_ports(count: int) -> list[int]:
                 ports.append(port)
             if len(ports) == count:
                 return ports
-    raise LabError(f"No {count} free ports were found on loopback between 10000 and {end}: end what listens there.")
+    raise LabError(f"{count} free ports were not found on loopback between 10000 and {end}: stop programs that listen there.")
 
 
 def _started(pid: int) -> str | None:
-    """The kernel's start time of a process (clock ticks since boot), None where all of it has ended."""
+    """The kernel's start time of a process (clock ticks since boot), None once all of its threads have ended."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     except OSError:
         return None
-    # The first thread may have ended before the others, which hold what is open, a server's port too (proc_pid_stat(5): state, num_threads).
+    # Threads may outlive the first one and keep a server's port open (proc_pid_stat(5): state, num_threads).
     return None if fields[0] == "Z" and int(fields[17]) <= 1 else fields[19]
 
 
 class Process:
-    """One program of a lab: ``<run>/<name>.pid`` knows it across runs of the command, ``<run>/<name>.log`` has its output."""
+    """One program of a lab: ``<run_dir>/<name>.pid`` identifies it across commands, ``<run_dir>/<name>.log`` has its output."""
 
-    def __init__(self, run: Path, name: str) -> None:
+    def __init__(self, run_dir: Path, name: str) -> None:
         self.name = name
-        self.log = run / f"{name}.log"
-        self._file = run / f"{name}.pid"
+        self.log = run_dir / f"{name}.log"
+        self._file = run_dir / f"{name}.pid"
 
     def start(self, command: list[t.Any], cwd: Path | None = None, env: dict[str, str] | None = None) -> None:
         self._file.parent.mkdir(parents=True, exist_ok=True)
         words = [str(word) for word in command]
         with self.log.open("ab") as log:
             child = subprocess.Popen(
-                ["/bin/sh", "-c", WRITTEN_DOWN, "sh", self._file, json.dumps(words), *words],
+                ["/bin/sh", "-c", RECORD_THEN_RUN, "sh", self._file, json.dumps(words), *words],
                 stdin=subprocess.PIPE,
                 bufsize=0,
                 stdout=log,
@@ -91,24 +92,24 @@ class Process:
 
     @property
     def pid(self) -> int | None:
-        """The process number while it runs."""
+        """The process id while it runs."""
         record = self._record()
         return record["pid"] if record and _started(record["pid"]) == record["started"] else None
 
     def restart(self) -> None:
-        """Ends it and starts the same command again."""
+        """Stops it and starts the same command again."""
         command = self._record()["command"]
         self.stop()
         self.start(command)
 
     def kill(self) -> None:
-        """Ends it as a crash would."""
+        """Kills it, as a crash would."""
         if pid := self.pid:
             os.killpg(pid, signal.SIGKILL)
             self.wait(5)
 
     def stop(self, seconds: float = 10) -> None:
-        """Asks it to end, then makes it."""
+        """Sends SIGTERM, and SIGKILL after ``seconds``."""
         if pid := self.pid:
             with suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGTERM)
@@ -117,7 +118,7 @@ class Process:
         self._file.unlink(missing_ok=True)
 
     def wait(self, seconds: float) -> None:
-        """Until it has ended, or this long."""
+        """Waits until it has ended, or for this long."""
         deadline = time.monotonic() + seconds
         while (pid := self.pid) and time.monotonic() < deadline:
             with suppress(ChildProcessError):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.cluster import Lab
+from lab.cluster.lab import Lab
 
 TOP = Path(__file__).resolve().parents[2]
 NODES = 8
@@ -23,8 +23,7 @@ COLLECTION = "ansible_collections.screwdriver.kata.plugins.modules"
 def lab() -> t.Iterator[Lab]:
     """A lab of this checkout's and this test process's own, so that several can be tested side by side. KATA_KEEP_LAB=1 leaves it up for the next run."""
     own = Lab(f"test-{hashlib.sha256(str(TOP).encode()).hexdigest()[:8]}-{os.environ.get('PYTEST_XDIST_WORKER', 'gw0')}")
-    # The older control plane reports no handlers, and its nodes play no builds.
-    own.up(nodes=NODES, control_plane="current")
+    own.up(nodes=NODES)
     yield own
     if not os.environ.get("KATA_KEEP_LAB"):
         own.down()

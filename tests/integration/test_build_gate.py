@@ -10,7 +10,7 @@ from datetime import datetime
 
 import pytest
 
-from lab.cluster import Lab
+from lab.cluster.lab import Lab
 
 Result = dict[str, t.Any]
 RHEL6 = "registry.example/rhel6-tools:1"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.build import NODE_PARTS, build_part
+from lab.programs.go import NODE_PARTS, compile_part
 
 TOP = Path(__file__).resolve().parents[2]
 ROLE = TOP / "roles" / "containerd"
@@ -43,7 +43,7 @@ COMBINATIONS = [
 @pytest.fixture(scope="module")
 def containerd() -> dict[str, Path]:
     """The programs by line of releases."""
-    return {line: build_part(part) / "containerd" for line, part in PARTS.items()}
+    return {line: compile_part(part) / "containerd" for line, part in PARTS.items()}
 
 
 @pytest.fixture(scope="module")

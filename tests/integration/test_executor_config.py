@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lab.cluster import Lab
+from lab.cluster.lab import Lab
 
 if t.TYPE_CHECKING:
     from .conftest import ModuleRunner

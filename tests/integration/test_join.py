@@ -14,12 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from lab import join
-from lab.build import KUBELET, PARTS
-from lab.cluster import Lab
-from lab.e2e import release_variables
-from lab.paths import SOURCE
-from lab.processes import LabError, free_ports
+from lab.cluster.lab import Lab
+from lab.common import LabError
+from lab.machines import join
+from lab.machines.registry import LAUNCHER
+from lab.processes import free_ports
+from lab.programs.go import KUBELET, PARTS
+from lab.scenarios.e2e import release_variables
 
 from .conftest import TOP
 
@@ -61,23 +62,21 @@ def test_a_machine_is_its_own_node_and_no_other(lab: Lab, as_node: t.Any) -> Non
 
 def test_kwok_leaves_a_machine_alone(lab: Lab, as_node: t.Any) -> None:
     as_node("create", "-f", "-", stdin=node(NAME))
-    lab.kubectl("create", "-f", "-", stdin=json.dumps(node("played", **{"screwdriver.cd/lab": "played"})))
+    lab.kubectl("create", "-f", "-", stdin=json.dumps(node("simulated", **{"screwdriver.cd/lab": "simulated"})))
     try:
-        lab.kubectl("wait", "node/played", "--for=condition=Ready", "--timeout=60s")
+        lab.kubectl("wait", "node/simulated", "--for=condition=Ready", "--timeout=60s")
         assert "True" not in lab.kubectl("get", "node", NAME, "-o", "jsonpath={.status.conditions[*].status}")
-        with pytest.raises(
-            LabError, match=f"^Node {NAME} of lab {lab.name} is not Ready after 0 s: look at 'journalctl -u kubelet' there.$"
-        ):
+        with pytest.raises(LabError, match=f"^Node {NAME} of lab {lab.name} is not Ready after 0 s: read 'journalctl -u kubelet' there.$"):
             join.wait_ready(lab, NAME, 0)
     finally:
-        lab.kubectl("delete", "node", "played")
+        lab.kubectl("delete", "node", "simulated")
 
 
 @pytest.fixture(scope="module")
 def images() -> t.Iterator[str]:
     """The address of the registry."""
     (port,) = free_ports(1)
-    process = subprocess.Popen([sys.executable, "-m", "lab.registry", "--port", str(port)], cwd=TOP)
+    process = subprocess.Popen([sys.executable, "-m", "lab.machines.registry", "--port", str(port)], cwd=TOP)
     deadline = time.monotonic() + 600
     while True:
         try:
@@ -122,9 +121,7 @@ def test_what_is_not_there_is_not_found(images: str) -> None:
 
 
 def test_the_launcher_runs_the_script_of_a_build_pod(tmp_path: Path) -> None:
-    said = subprocess.run(
-        [SOURCE / "launcher" / "launcher_entrypoint.sh", "echo one; echo two"], capture_output=True, text=True, check=True
-    ).stdout
+    said = subprocess.run([LAUNCHER / "launcher_entrypoint.sh", "echo one; echo two"], capture_output=True, text=True, check=True).stdout
     assert said == "one\ntwo\n"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from lab import cluster
-from lab.cluster import ORDER, Lab
-from lab.paths import LABS
+from lab.cluster import lab as lab_module
+from lab.cluster.lab import ORDER, Lab
+from lab.common import LABS, LabError
 from lab.processes import Process
+from lab.programs import go
 
 from .conftest import NODES, TOP
 
@@ -102,7 +104,7 @@ def test_a_lab_that_crashed_comes_up_again(other: Lab) -> None:
     assert run(other, "up", "--nodes", "1")[0] == 0
     for name in ("etcd", "kube-apiserver", "kwok"):
         other.process(name).kill()
-    assert "not whole: run up again" in run(other, "status")[1]
+    assert "incomplete: run up again" in run(other, "status")[1]
     code, out = run(other, "up", "--nodes", "2")
     assert code == 0, out
     assert len(running(other)) == len(ORDER) - 1
@@ -183,10 +185,10 @@ def test_a_process_has_ended_when_its_last_thread_has(tmp_path: Path) -> None:
 def test_one_run_at_a_time(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two demos would take one another's rollout for their own."""
     monkeypatch.setenv("KATA_CACHE", str(tmp_path))
-    monkeypatch.setattr(cluster, "LABS", tmp_path / "labs")
+    monkeypatch.setattr(lab_module, "LABS", tmp_path / "labs")
     with Lab(name).held():
         code, out = run(Lab(name), name)
-    assert (code, out) == (1, f"lab: Lab {name} is held by process {os.getpid()}, which runs on it: wait for its end.\n")
+    assert (code, out) == (1, f"lab: Lab {name} is held by process {os.getpid()}: wait until it has ended.\n")
     with Lab(name).held():
         pass
 
@@ -194,3 +196,13 @@ def test_one_run_at_a_time(name: str, tmp_path: Path, monkeypatch: pytest.Monkey
 def test_a_lab_that_is_not_there(other: Lab) -> None:
     code, out = run(other, "status")
     assert (code, out) == (1, f"lab: There is no lab named {other.name}: start it with `python -m lab up --name {other.name}`.\n")
+
+
+def test_an_unreachable_module_proxy_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(go, "BINARIES", tmp_path / "bin")
+    monkeypatch.setenv("GOPROXY", "off")
+    monkeypatch.setenv("GOMODCACHE", str(tmp_path / "modules"))
+    etcd = next(part for part in go.PARTS if part.name == "etcd")
+    sentence = f"The Go module proxy cannot be reached, and etcd {etcd.version} is not in the cache: set GOPROXY to one that can be reached and run again."
+    with pytest.raises(LabError, match=f"^{re.escape(sentence)}$"):
+        go.compile_part(etcd)

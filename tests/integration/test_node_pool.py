@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.cluster import Lab
+from lab.cluster.lab import Lab
 
 if t.TYPE_CHECKING:
     from .conftest import ModuleRunner

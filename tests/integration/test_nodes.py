@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.cluster import Lab
+from lab.cluster.lab import Lab
 
 Writes = t.Callable[[], list[dict[str, t.Any]]]
 NODE = "build-3"

@@ -7,8 +7,7 @@ import typing as t
 
 import pytest
 
-from lab import fleet
-from lab.cluster import Lab
+from lab.cluster.lab import Lab
 
 from .test_rollout_role import RUNTIME_CLASS
 
@@ -24,7 +23,7 @@ def namespace(lab: Lab) -> t.Iterator[None]:
     yield
     lab.kubectl("delete", "namespace", "pool-info", "--wait=false")
     lab.kubectl("delete", "runtimeclass", "kata", "--ignore-not-found")
-    fleet.revert(lab, 2)
+    lab.revert_nodes(2)
 
 
 def builds(count: int, cores: int) -> str:
@@ -53,7 +52,7 @@ def test_what_is_missing_is_said(lab: Lab, module: ModuleRunner, writes: t.Calla
         "RuntimeClass kata does not exist: run the playbook screwdriver.kata.site first.",
     ]
     lab.kubectl("apply", "-f", "-", stdin=json.dumps({**RUNTIME_CLASS, "overhead": {"podFixed": {"cpu": "1", "memory": "1Gi"}}}))
-    for name in fleet.convert(lab, 2):
+    for name in lab.convert_nodes(2):
         lab.kubectl("label", "node", name, "dedicated=screwdriver-kata")
     lab.kubectl("create", "-f", "-", stdin=builds(10, 63))
     writes()

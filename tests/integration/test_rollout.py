@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from lab.cluster import Lab
+from lab.cluster.lab import Lab
 
 Writes = t.Callable[[], list[dict[str, t.Any]]]
 STEPS = ["pilot", 5, 100]

@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lab import fleet
-from lab.cluster import Lab
+from lab.cluster.lab import Lab
 
 Playbook = t.Callable[..., "subprocess.CompletedProcess[str]"]
 TOP = Path(__file__).resolve().parents[2]
@@ -48,7 +47,7 @@ FAST: dict[str, t.Any] = {
 def flow(lab: Lab) -> t.Iterator[None]:
     """Half of the nodes are Kata's, and builds flow."""
     lab.kubectl("apply", "-f", "-", stdin=json.dumps(RUNTIME_CLASS))
-    for name in fleet.convert(lab, KATA_NODES):
+    for name in lab.convert_nodes(KATA_NODES):
         lab.kubectl("label", "node", name, "dedicated=screwdriver-kata")
         lab.kubectl("taint", "node", name, "dedicated=screwdriver-kata:NoSchedule")
     before = worker_config(lab)
@@ -57,7 +56,7 @@ def flow(lab: Lab) -> t.Iterator[None]:
     stats = lab.stop_builds()
     assert stats["excluded_on_kata"] == 0
     assert stats["lost"] == 0
-    fleet.revert(lab, KATA_NODES)
+    lab.revert_nodes(KATA_NODES)
     lab.kubectl("delete", "runtimeclass", "kata")
     lab.kubectl(
         "patch", "configmap", "buildcluster-queue-worker", "-n", "sd", "--type=merge", "-p", json.dumps({"data": {"local.yaml": before}})

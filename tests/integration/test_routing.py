@@ -13,8 +13,8 @@ import pytest
 import yaml
 from ansible_collections.screwdriver.kata.plugins.module_utils._executor import routing as _routing
 
-from lab.build import node
-from lab.cluster import Lab
+from lab.cluster.lab import Lab
+from lab.programs.npm import nodejs
 
 if t.TYPE_CHECKING:
     from .conftest import ModuleRunner
@@ -34,7 +34,7 @@ def route(lab: Lab) -> t.Callable[[list[Case]], list[dict[str, int]]]:
         environment = {**os.environ, "NODE_PATH": str(Path(lab.settings["programs"]["worker"]) / "node_modules"), "LOG_LEVEL": "silent"}
         numbered = [{"builds": BUILDS, "seed": number + 1, **case} for number, case in enumerate(cases)]
         done = subprocess.run(
-            [node(), FILES / "route.js"], input=json.dumps(numbered), capture_output=True, text=True, env=environment, check=False
+            [nodejs(), FILES / "route.js"], input=json.dumps(numbered), capture_output=True, text=True, env=environment, check=False
         )
         assert done.returncode == 0, done.stderr
         return json.loads(next(line for line in done.stdout.splitlines() if line.startswith("ANSWERS ")).removeprefix("ANSWERS "))

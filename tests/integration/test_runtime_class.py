@@ -7,7 +7,7 @@ import typing as t
 
 import pytest
 
-from lab.cluster import Lab
+from lab.cluster.lab import Lab
 
 if t.TYPE_CHECKING:
     from .conftest import ModuleRunner

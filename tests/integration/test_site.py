@@ -9,8 +9,7 @@ import typing as t
 import pytest
 import yaml
 
-from lab import fleet
-from lab.cluster import Lab
+from lab.cluster.lab import Lab
 
 Playbook = t.Callable[..., t.Any]
 Writes = t.Callable[[], list[dict[str, t.Any]]]
@@ -22,14 +21,14 @@ VARIABLES: dict[str, t.Any] = {"executor_exclusions": ["rhel6"], "cluster_operat
 def proven(lab: Lab, playbook: Playbook) -> t.Iterator[None]:
     """Two nodes are proven; afterwards everything is as it was."""
     config = lab.kubectl("get", "configmap", "buildcluster-queue-worker", "-n", "sd", "-o", "jsonpath={.data.local\\.yaml}")
-    fleet.convert(lab, 2)
+    lab.convert_nodes(2)
     yield
     tasks = [{"ansible.builtin.include_role": {"name": "screwdriver.kata.cluster", "tasks_from": "absent"}}]
     done = playbook(tasks, **VARIABLES)
     assert done.returncode == 0, done.stdout
     assert lab.kubectl("get", "runtimeclass,clusterrole,role,rolebinding", "-A", "-o", "name").find("kata") == -1
     assert "screwdriver-kata" not in lab.kubectl("get", "nodes", "-o", "yaml")
-    fleet.revert(lab, 2)
+    lab.revert_nodes(2)
     lab.kubectl("delete", "configmap,lease", "kata-rollout", "-n", "sd", "--ignore-not-found")
     lab.kubectl(
         "patch", "configmap", "buildcluster-queue-worker", "-n", "sd", "--type=merge", "-p", json.dumps({"data": {"local.yaml": config}})

@@ -19,9 +19,9 @@ from pathlib import Path
 
 import pytest
 
-from lab import mirror as lab_mirror
-from lab.container import Nodes
-from lab.machine import Machine
+from lab.machines.nspawn import Nodes
+from lab.machines.ssh import Machine
+from lab.programs import mirror as lab_mirror
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
@@ -187,7 +187,7 @@ def mirror(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mirror]:
     log = tmp_path_factory.mktemp("mirror") / "requests.log"
     with lab_mirror.serve(0, log) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield Mirror(server.server_address[1], log, lab_mirror.build())
+        yield Mirror(server.server_address[1], log, lab_mirror.pack())
         server.shutdown()
 
 

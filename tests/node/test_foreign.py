@@ -8,7 +8,7 @@ import typing as t
 
 import pytest
 
-from lab.build import NODE_PARTS, build_part
+from lab.programs.go import NODE_PARTS, compile_part
 
 from .test_install import handlers
 
@@ -29,7 +29,7 @@ HANDLER = {"name": "sandboxed", "runtime_type": "io.containerd.runc.v2", "privil
 def default(line: str) -> str:
     """What `containerd config default` of a line of releases prints."""
     part = next(part for part in NODE_PARTS if part.name == line)
-    return subprocess.run([build_part(part) / "containerd", "config", "default"], capture_output=True, text=True, check=True).stdout
+    return subprocess.run([compile_part(part) / "containerd", "config", "default"], capture_output=True, text=True, check=True).stdout
 
 
 def kubeadm(line: str) -> str:

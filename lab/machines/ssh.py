@@ -7,14 +7,14 @@ import shlex
 import subprocess
 import typing as t
 
-from lab.processes import LabError
+from lab.common import LabError
 
 if t.TYPE_CHECKING:
     from pathlib import Path
 
 
 class Machine:
-    """Host ``name`` of ``inventory``. ``directory`` keeps the connection that its commands share."""
+    """Host ``name`` of ``inventory``; its commands share one connection, whose socket is in ``directory``."""
 
     def __init__(self, inventory: Path | str, name: str, directory: Path) -> None:
         self.name = name
@@ -33,25 +33,38 @@ class Machine:
         self._shared = ["-o", "ControlMaster=auto", "-o", "ControlPersist=60", "-o", f"ControlPath={directory}/ssh-%C"]
 
     def ssh(self, *options: str) -> list[str]:
-        """The command of a connection of its own."""
+        """The ssh command of a separate connection."""
         return ["ssh", "-o", "ControlPath=none", *self._options, *options, self._address]
 
     def command(self, script: str) -> list[str]:
-        """The command that runs a script there as root."""
+        """The ssh command that runs a script there as root."""
         return ["ssh", *self._shared, *self._options, self._address, shlex.join([*self.sudo, "bash", "-c", script])]
 
     def run(self, script: str, check: bool = True, stdin: bytes = b"", timeout: float | None = None) -> str:
-        """What a script said. One that fails is an error unless ``check`` is false."""
+        """Runs a script as root.
+
+        Args:
+            script: For bash.
+            check: Whether a failure is an error.
+            stdin: Its standard input.
+            timeout: In seconds.
+
+        Returns:
+            Its standard output.
+
+        Raises:
+            LabError: It failed or timed out.
+        """
         try:
             done = subprocess.run(self.command(script), input=stdin, capture_output=True, check=False, timeout=timeout)
         except subprocess.TimeoutExpired as error:
             raise LabError(f"{self.name} did not answer within {timeout:.0f} s: {script}") from error
         if check and done.returncode:
             raise LabError(
-                f"On {self.name} failed with exit code {done.returncode}: {script}\n{done.stdout.decode()}{done.stderr.decode()}"
+                f"A script on {self.name} failed with exit code {done.returncode}: {script}\n{done.stdout.decode()}{done.stderr.decode()}"
             )
         return done.stdout.decode().strip()
 
     def disconnect(self) -> None:
-        """Ends the shared connection, which a machine that went away leaves hanging."""
+        """Closes the shared connection, which hangs once the machine is gone."""
         subprocess.run(["ssh", *self._shared, *self._options, "-O", "exit", self._address], capture_output=True, check=False)

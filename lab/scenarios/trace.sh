@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Prints what a node knows of one build's pod, as one JSON object. Usage: road UID OF THE POD, NAME OF THE BUILD'S CONTAINER
+# Prints the state of one build's pod on its node, as one JSON object. Usage: trace.sh POD_UID CONTAINER_NAME
 set -eu
 uid=$1 name=$2
 ctr() { command ctr -n k8s.io "$@"; }

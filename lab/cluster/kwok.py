@@ -1,4 +1,4 @@
-"""The build nodes that kwok plays: registered with the real API server, scheduled on by the real scheduler."""
+"""Build nodes that kwok simulates: registered with the real API server, scheduled on by the real scheduler."""
 
 from __future__ import annotations
 
@@ -6,21 +6,15 @@ import itertools
 import json
 import typing as t
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import kubernetes
 import yaml
 
-from lab import fallback
-from lab.paths import SOURCE
-
-if t.TYPE_CHECKING:
-    from pathlib import Path
-
-    from lab.cluster import Lab
-
+STAGES = Path(__file__).parent / "stages.yaml"
 POOL = ("dedicated", "screwdriver-vm")
-# What kwok knows its nodes by: a real machine that joins has not this label, and is left alone.
-PLAYED = ("screwdriver.cd/lab", "played")
+# kwok manages nodes with this label only; a real machine that joins has none.
+SIMULATED = ("screwdriver.cd/lab", "simulated")
 READY_LABEL = "kata.screwdriver.cd/ready"
 CAPACITY = {"cpu": "64", "memory": "256Gi", "ephemeral-storage": "500Gi", "pods": "250"}
 
@@ -40,13 +34,14 @@ def stages(fault: bool) -> str:
                 "next": entry["next"],
             },
         }
-        for entry in yaml.safe_load((SOURCE / "stages.yaml").read_text())
+        for entry in yaml.safe_load(STAGES.read_text())
         if entry["name"] != left_out
     ]
     return "---\n".join(json.dumps(document) + "\n" for document in documents)
 
 
 def core_api(kubeconfig: Path) -> t.Any:
+    """A client of the core API."""
     configuration = kubernetes.client.Configuration()
     kubernetes.config.load_kube_config(str(kubeconfig), client_configuration=configuration)
     return kubernetes.client.CoreV1Api(kubernetes.client.ApiClient(configuration))
@@ -63,26 +58,27 @@ def _node(name: str) -> dict[str, t.Any]:
         "kind": "Node",
         "metadata": {
             "name": name,
-            "labels": {"kubernetes.io/hostname": name, "kubernetes.io/os": "linux", key: value, PLAYED[0]: PLAYED[1]},
+            "labels": {"kubernetes.io/hostname": name, "kubernetes.io/os": "linux", key: value, SIMULATED[0]: SIMULATED[1]},
         },
         "spec": {"taints": [{"key": key, "value": value, "effect": "NoSchedule"}]},
         "status": {"capacity": CAPACITY, "allocatable": CAPACITY, "runtimeHandlers": handlers},
     }
 
 
-def create(lab: Lab, last: int, first: int = 1) -> None:
-    """Registers legacy build nodes: build-1, build-2, ..."""
+def create(kubeconfig: Path, last: int, first: int = 1) -> None:
+    """Registers the legacy build nodes build-``first`` to build-``last``."""
     nodes = [_node(f"build-{number}") for number in range(first, last + 1)]
-    if fallback.is_used(lab):
-        fallback.create(lab, nodes)
-        return
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(core_api(lab.kubeconfig).create_node, nodes))
+        list(pool.map(core_api(kubeconfig).create_node, nodes))
 
 
-def convert(lab: Lab, count: int) -> list[str]:
-    """Stands in for the node part of site: the first ``count`` nodes get handler kata, their old pool is left, and they count as proven."""
-    api = core_api(lab.kubeconfig)
+def convert(kubeconfig: Path, count: int) -> list[str]:
+    """Simulates the node part of site: the first ``count`` nodes report handler kata, leave their old pool, and count as verified.
+
+    Returns:
+        Their names.
+    """
+    api = core_api(kubeconfig)
     key, value = POOL
     names = [f"build-{number}" for number in range(1, count + 1)]
     for name in names:
@@ -97,15 +93,15 @@ def convert(lab: Lab, count: int) -> list[str]:
     return names
 
 
-def revert(lab: Lab, count: int) -> None:
-    """The first ``count`` nodes as they were registered."""
-    api = core_api(lab.kubeconfig)
+def revert(kubeconfig: Path, count: int) -> None:
+    """Registers the first ``count`` nodes again, as they were at the start."""
+    api = core_api(kubeconfig)
     for number in range(1, count + 1):
         api.delete_node(f"build-{number}")
         api.create_node(_node(f"build-{number}"))
 
 
-def ready(lab: Lab) -> int:
-    """How many nodes kwok keeps Ready."""
-    pages = itertools.chain.from_iterable(node.status.conditions or [] for node in core_api(lab.kubeconfig).list_node().items)
-    return sum(1 for condition in pages if condition.type == "Ready" and condition.status == "True")
+def count_ready(kubeconfig: Path) -> int:
+    """How many nodes are Ready."""
+    conditions = itertools.chain.from_iterable(node.status.conditions or [] for node in core_api(kubeconfig).list_node().items)
+    return sum(1 for condition in conditions if condition.type == "Ready" and condition.status == "True")

@@ -1,5 +1,5 @@
 /*
- * Stand-in for Screwdriver's buildcluster-queue-worker, its queue and its API (none of them is on the npm registry).
+ * A stub of Screwdriver's buildcluster-queue-worker, its queue and its API (none of them is on the npm registry).
  * It makes builds up, sends each through the real screwdriver-executor-router and its executors with the executor section that
  * the worker's ConfigMap holds at that moment, and treats the answers as the worker's receiver.js does.
  */

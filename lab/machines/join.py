@@ -1,6 +1,6 @@
-"""Joins a real machine to a lab: a kubelet with an identity of its own, a pod network, and tunnels to what listens on this machine's loopback.
+"""Joins a real machine to a lab: a kubelet with its own identity, a pod network, and tunnels to ports on this machine's loopback.
 
-What makes the machine a Kata node is not here: that is the collection's business.
+The collection, not this, makes the machine a Kata node.
 """
 
 from __future__ import annotations
@@ -12,35 +12,46 @@ import json
 import tarfile
 import time
 import typing as t
+from pathlib import Path
 
-from lab import pki
-from lab.build import KUBELET, build_part, say
-from lab.paths import SOURCE
-from lab.processes import LabError
+from lab.cluster import pki
+from lab.common import LabError, progress
+from lab.programs.go import KUBELET, compile_part
 
 if t.TYPE_CHECKING:
-    from lab.cluster import Lab
-    from lab.machine import Machine
+    from lab.cluster.lab import Lab
+    from lab.machines.ssh import Machine
 
-# Ends and comes again with the machine; a forward that is refused is not a tunnel.
-KEPT_UP = 'while :; do "$@" </dev/null; sleep 2; done'
+FILES = Path(__file__).parent / "kubelet"
+# Reconnects when the machine is back; a refused forward is an error.
+RECONNECT = 'while :; do "$@" </dev/null; sleep 2; done'
 SSH_OPTIONS = ("-N", "-o", "ExitOnForwardFailure=yes", "-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=3")
 
 
 def join(lab: Lab, machine: Machine, *ports: int) -> None:
-    """Makes ``machine`` a node of ``lab`` under its name. ``ports`` are those of this machine that it sees on its loopback besides the API server's."""
+    """Makes ``machine`` a node of ``lab`` under its name.
+
+    Args:
+        lab: A lab that is up.
+        machine: Reached as root.
+        ports: Ports of this machine that it sees on its loopback, besides the API server's.
+    """
     _open_tunnels(lab, machine, int(lab.server.rsplit(":", 1)[1]), *ports)
-    say(f"Joining {machine.name}: kubelet {KUBELET.version}")
+    progress(f"Joining {machine.name}: kubelet {KUBELET.version}")
     machine.run("tar -C / -xzf -", stdin=_files(lab, machine))
     machine.run("systemctl daemon-reload && systemctl enable kubelet && systemctl restart kubelet")
 
 
 def wait_ready(lab: Lab, name: str, seconds: float) -> None:
-    """Until the node is Ready."""
+    """Waits until the node is Ready.
+
+    Raises:
+        LabError: It was not within ``seconds``.
+    """
     deadline = time.monotonic() + seconds
     while not is_ready(lab, name):
         if time.monotonic() > deadline:
-            raise LabError(f"Node {name} of lab {lab.name} is not Ready after {seconds:.0f} s: look at 'journalctl -u kubelet' there.")
+            raise LabError(f"Node {name} of lab {lab.name} is not Ready after {seconds:.0f} s: read 'journalctl -u kubelet' there.")
         time.sleep(1)
 
 
@@ -51,21 +62,21 @@ def is_ready(lab: Lab, name: str) -> bool:
 
 def _open_tunnels(lab: Lab, machine: Machine, *ports: int) -> None:
     forwards = [word for port in ports for word in ("-R", f"127.0.0.1:{port}:127.0.0.1:{port}")]
-    lab.process(f"tunnel-{machine.name}").start(["bash", "-c", KEPT_UP, "tunnel", *machine.ssh(*SSH_OPTIONS, *forwards)])
+    lab.process(f"tunnel-{machine.name}").start(["bash", "-c", RECONNECT, "tunnel", *machine.ssh(*SSH_OPTIONS, *forwards)])
 
 
 def _files(lab: Lab, machine: Machine) -> bytes:
-    """All that the machine needs, as a packed archive."""
+    """The kubelet and its configuration, as a tar.gz."""
     address = machine.run("ip -o route get 203.0.113.1 2>/dev/null | sed -n 's/.* src \\([^ ]*\\).*/\\1/p'") or machine.run(
         'ip -o -4 addr show scope global | awk \'{sub("/.*", "", $4); print $4; exit}\''
     )
-    unit = (SOURCE / "kubelet" / "kubelet.service").read_text().replace("@NAME@", machine.name).replace("@ADDRESS@", address)
+    unit = (FILES / "kubelet.service").read_text().replace("@NAME@", machine.name).replace("@ADDRESS@", address)
     files = {
-        "usr/local/bin/kubelet": ((build_part(KUBELET) / "kubelet").read_bytes(), 0o755),
+        "usr/local/bin/kubelet": ((compile_part(KUBELET) / "kubelet").read_bytes(), 0o755),
         "etc/systemd/system/kubelet.service": (unit.encode(), 0o644),
-        "etc/lab/kubelet.yaml": ((SOURCE / "kubelet" / "kubelet.yaml").read_bytes(), 0o644),
+        "etc/lab/kubelet.yaml": ((FILES / "kubelet.yaml").read_bytes(), 0o644),
         "etc/lab/kubeconfig": (kubeconfig(lab, machine.name), 0o600),
-        "etc/cni/net.d/10-lab.conflist": ((SOURCE / "kubelet" / "10-lab.conflist").read_bytes(), 0o644),
+        "etc/cni/net.d/10-lab.conflist": ((FILES / "10-lab.conflist").read_bytes(), 0o644),
     }
     whole = io.BytesIO()
     with gzip.open(whole, "wb", compresslevel=1) as packed, tarfile.open(fileobj=packed, mode="w") as archive:
@@ -77,7 +88,7 @@ def _files(lab: Lab, machine: Machine) -> bytes:
 
 
 def kubeconfig(lab: Lab, name: str) -> bytes:
-    """What makes the kubelet ``system:node:NAME``, with all that it refers to inside."""
+    """A kubeconfig that makes the kubelet ``system:node:NAME``, with certificate and key inside."""
     directory = lab.directory / "pki"
     certificate, key = pki.sign_client(directory, f"system:node:{name}", "system:nodes")
     authority = (directory / "ca.crt").read_bytes()

@@ -1,4 +1,4 @@
-"""The lab's certificate authority, and what it signs: the API server's certificate and those of nodes that join. Users authenticate by token."""
+"""The lab's certificate authority, the API server's certificate and those of nodes that join. Users authenticate by token."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _usage(**allowed: bool) -> x509.KeyUsage:
 def write(directory: Path) -> None:
     """Writes ca.crt, ca.key, apiserver.crt, apiserver.key and the service account keys sa.key, sa.pub.
 
-    Made to pass Python 3.13's strict verification (RFC 5280: key usage and key identifiers are there).
+    They pass Python 3.13's strict verification (RFC 5280: key usage and key identifiers are set).
     """
     directory.mkdir(parents=True, exist_ok=True)
     ca_key = ec.generate_private_key(ec.SECP256R1())
@@ -84,7 +84,16 @@ def write(directory: Path) -> None:
 
 
 def sign_client(directory: Path, user: str, group: str) -> tuple[bytes, bytes]:
-    """A certificate of the authority in ``directory`` that makes its bearer ``user`` of ``group``, and the key to it; both PEM."""
+    """Signs a client certificate.
+
+    Args:
+        directory: Has the authority.
+        user: The common name.
+        group: The organization.
+
+    Returns:
+        Certificate and key, both PEM.
+    """
     ca_key = serialization.load_pem_private_key((directory / "ca.key").read_bytes(), password=None)
     assert isinstance(ca_key, ec.EllipticCurvePrivateKey)
     key = ec.generate_private_key(ec.SECP256R1())

@@ -1,4 +1,4 @@
-"""One lab: its processes, its users and what is in it at the start."""
+"""One lab: its processes, its users and its content at the start."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ from pathlib import Path
 
 import yaml
 
-from lab import fallback, fleet, pki
-from lab.build import locked, node, say
-from lab.paths import LABS, SOURCE
-from lab.processes import LabError, Process, free_ports
+from lab.cluster import control_plane, kwok, pki
+from lab.common import LABS, LabError, locked, progress
+from lab.processes import Process, free_ports
+from lab.programs.go import PARTS, compile_part
+from lab.programs.npm import install_worker, nodejs
 
-# user: groups. `limited` is known and may do nothing; the worker may do what executor-k8s does.
+HERE = Path(__file__).parent
+# user: groups. `limited` is authenticated and has no permissions; the worker has those that executor-k8s needs.
 USERS = {
     "admin": "system:masters",
     "system:kube-controller-manager": "",
@@ -33,19 +35,20 @@ USERS = {
 }
 ORDER = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok", "builds")
 NODES = 20
-# A tenth of the worker's rabbitmq.initTimeout, as kwok's nodes are ten times faster than real ones.
+# A tenth of the worker's rabbitmq.initTimeout, since kwok's nodes are ten times faster than real ones.
 INIT_SECONDS = 30
+WORKER_CONFIG = ("configmap", "buildcluster-queue-worker", "-n", "sd")
 
 
 class Lab:
-    """A lab by name. What it keeps is in ``directory`` and goes with it."""
+    """A lab by name; all that it keeps is in ``directory``."""
 
     def __init__(self, name: str = "default") -> None:
         self.name = name
         self.directory = LABS / name
         self.kubeconfig = self.directory / "admin.kubeconfig"
         self.audit_log = self.directory / "audit.log"
-        self.run = self.directory / "run"
+        self.run_dir = self.directory / "run"
         self._settings = self.directory / "lab.json"
 
     @property
@@ -59,7 +62,7 @@ class Lab:
         return f"127.0.0.1:{self.settings['ports']['api']}"
 
     def process(self, name: str) -> Process:
-        return Process(self.run, name)
+        return Process(self.run_dir, name)
 
     def token(self, user: str) -> str:
         return self.settings["tokens"][user]
@@ -69,12 +72,12 @@ class Lab:
         return bool(names) and all(self.process(name).pid for name in names)
 
     def started(self) -> list[str]:
-        """The names of all that was started: what others lean on comes first, kwok or hollow kubelets after the control plane."""
-        names = {path.stem for path in self.run.glob("*.pid")}
+        """The names of all processes that were started, each after those it depends on."""
+        names = {path.stem for path in self.run_dir.glob("*.pid")}
         return sorted(names, key=lambda name: (ORDER.index(name if name in ORDER else "kwok"), name))
 
     def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
-        """What kubectl prints, as the lab's administrator."""
+        """Runs kubectl as the lab's administrator, and returns its output."""
         command = [self.settings["programs"]["kubectl"], "--kubeconfig", str(self.kubeconfig), *arguments]
         done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
         if done.returncode:
@@ -83,7 +86,7 @@ class Lab:
 
     @contextmanager
     def held(self) -> t.Iterator[None]:
-        """Keeps it for one demo or end-to-end run; a second one would come up on the same cluster and take its rollout for its own."""
+        """Locks it for one demo or end-to-end run; a second one would use the same cluster and take over its rollout."""
         path = LABS / f"{self.name}.held"
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a+") as holder:
@@ -91,36 +94,33 @@ class Lab:
                 fcntl.flock(holder, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 holder.seek(0)
-                raise LabError(f"Lab {self.name} is held by process {holder.read()}, which runs on it: wait for its end.") from None
+                raise LabError(f"Lab {self.name} is held by process {holder.read()}: wait until it has ended.") from None
             holder.truncate(0)
             holder.write(str(os.getpid()))
             holder.flush()
             yield
 
-    def up(self, nodes: int | None = None, control_plane: str | None = None) -> None:
-        """Brings the lab up. One that is up is left alone; leftovers of one that crashed are cleared first."""
+    def up(self, nodes: int = NODES) -> None:
+        """Starts the lab with this many simulated nodes. One that is up stays as it is; leftovers of a crashed one are removed first."""
         with locked(LABS / f"{self.name}.lock"):
             if self.is_up():
-                say(f"Lab {self.name} is up already")
+                progress(f"Lab {self.name} is up already")
                 return
             self._down()
-            programs = fallback.programs(control_plane)
+            programs = _programs()
             started = time.monotonic()
             try:
                 self._prepare(programs)
                 self._start_control_plane()
-                if fallback.is_used(self):
-                    say(fallback.LIMITS)
-                    nodes = fallback.NODES if nodes is None else nodes
-                else:
-                    self._start_kwok()
-                    nodes = NODES if nodes is None else nodes
+                self._start_kwok()
                 self._fill(nodes)
                 self._save(processes=self.started(), nodes=nodes)
             except BaseException:
                 self._down()
                 raise
-            say(f"Lab {self.name} is up with {nodes} build nodes after {time.monotonic() - started:.0f} s: KUBECONFIG={self.kubeconfig}")
+            progress(
+                f"Lab {self.name} is up with {nodes} build nodes after {time.monotonic() - started:.0f} s: KUBECONFIG={self.kubeconfig}"
+            )
 
     def down(self) -> None:
         with locked(LABS / f"{self.name}.lock"):
@@ -129,7 +129,7 @@ class Lab:
 
     def _down(self) -> None:
         for name in reversed(self.started()):
-            # etcd's data goes with the lab, so it need not be asked nicely.
+            # etcd needs no clean shutdown: its data is removed with the lab.
             self.process(name).stop(3 if name in ("builds", "kwok") else 0)
         shutil.rmtree(self.directory, ignore_errors=True)
 
@@ -140,7 +140,7 @@ class Lab:
         draft.replace(self._settings)
 
     def _prepare(self, programs: dict[str, Path]) -> None:
-        self.run.mkdir(parents=True)
+        self.run_dir.mkdir(parents=True)
         self.directory.chmod(0o700)
         names = ("etcd", "peer", "api", "manager", "scheduler", "kwok", "builds")
         tokens = {user: secrets.token_hex(16) for user in USERS}
@@ -152,7 +152,7 @@ class Lab:
             self.write_kubeconfig(self.directory / f"{user.removeprefix('system:')}.kubeconfig", tokens[user])
 
     def write_kubeconfig(self, path: Path, token: str) -> Path:
-        """A kubeconfig of this lab with the token given."""
+        """Writes a kubeconfig of this lab with the given token."""
         cluster = {"server": f"https://{self.server}", "certificate-authority": str(self.directory / "pki" / "ca.crt")}
         config = {
             "apiVersion": "v1",
@@ -166,76 +166,29 @@ class Lab:
         path.write_text(yaml.safe_dump(config))
         return path
 
-    def _start(self, name: str, *arguments: t.Any) -> None:
-        more = fallback.FLAGS.get(name, ()) if fallback.is_used(self) else ()
-        self.process(name).start([self.settings["programs"][name], *arguments, *more])
+    def _start(self, name: str, arguments: list[str]) -> None:
+        self.process(name).start([self.settings["programs"][name], *arguments])
 
     def _start_control_plane(self) -> None:
-        ports, pki_files = self.settings["ports"], self.directory / "pki"
-        client, peer = (f"http://127.0.0.1:{ports[name]}" for name in ("etcd", "peer"))
-        self._start(
-            "etcd",
-            f"--name={self.name}",
-            f"--data-dir={self.directory / 'etcd'}",
-            f"--listen-client-urls={client}",
-            f"--advertise-client-urls={client}",
-            f"--listen-peer-urls={peer}",
-            f"--initial-advertise-peer-urls={peer}",
-            f"--initial-cluster={self.name}={peer}",
-            "--unsafe-no-fsync",
-        )
-        self._start(
-            "kube-apiserver",
-            f"--etcd-servers={client}",
-            "--bind-address=127.0.0.1",
-            f"--secure-port={ports['api']}",
-            "--advertise-address=127.0.0.1",
-            "--endpoint-reconciler-type=none",
-            "--service-cluster-ip-range=10.0.0.0/24",
-            "--allow-privileged=true",
-            f"--tls-cert-file={pki_files / 'apiserver.crt'}",
-            f"--tls-private-key-file={pki_files / 'apiserver.key'}",
-            f"--client-ca-file={pki_files / 'ca.crt'}",
-            f"--token-auth-file={self.directory / 'tokens.csv'}",
-            "--authorization-mode=Node,RBAC",
-            "--enable-admission-plugins=NodeRestriction",
-            "--service-account-issuer=https://kubernetes.default.svc",
-            f"--service-account-signing-key-file={pki_files / 'sa.key'}",
-            f"--service-account-key-file={pki_files / 'sa.pub'}",
-            f"--audit-policy-file={SOURCE / 'audit-policy.yaml'}",
-            f"--audit-log-path={self.audit_log}",
-            "--audit-log-maxsize=1000",
-        )
+        ports = self.settings["ports"]
+        self._start("etcd", control_plane.etcd(self.name, self.directory, ports))
+        self._start("kube-apiserver", control_plane.kube_apiserver(self.directory, ports))
         self.wait_ready()
-        manager = self.directory / "kube-controller-manager.kubeconfig"
-        self._start(
-            "kube-controller-manager",
-            f"--kubeconfig={manager}",
-            "--leader-elect=false",
-            "--use-service-account-credentials",
-            f"--service-account-private-key-file={pki_files / 'sa.key'}",
-            f"--root-ca-file={pki_files / 'ca.crt'}",
-            "--bind-address=127.0.0.1",
-            f"--secure-port={ports['manager']}",
-            f"--cert-dir={self.directory / 'manager'}",
-        )
-        self._start(
-            "kube-scheduler",
-            f"--kubeconfig={self.directory / 'kube-scheduler.kubeconfig'}",
-            "--leader-elect=false",
-            "--bind-address=127.0.0.1",
-            f"--secure-port={ports['scheduler']}",
-            f"--cert-dir={self.directory / 'scheduler'}",
-        )
+        self._start("kube-controller-manager", control_plane.kube_controller_manager(self.directory, ports))
+        self._start("kube-scheduler", control_plane.kube_scheduler(self.directory, ports))
 
     def wait_ready(self, seconds: float = 180) -> None:
-        """Until the API server says that it is ready."""
+        """Waits until the API server reports that it is ready.
+
+        Raises:
+            LabError: It ended, or was not ready in time.
+        """
         context = ssl.create_default_context(cafile=str(self.directory / "pki" / "ca.crt"))
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             for name in ("etcd", "kube-apiserver"):
                 if not self.process(name).pid:
-                    raise LabError(f"{name} of lab {self.name} ended at its start: {self.process(name).tail(3)}")
+                    raise LabError(f"{name} of lab {self.name} ended when it started: {self.process(name).tail(3)}")
             try:
                 with urllib.request.urlopen(f"https://{self.server}/readyz", context=context, timeout=5):
                     return
@@ -244,40 +197,60 @@ class Lab:
         raise LabError(f"The API server of lab {self.name} was not ready after {seconds:.0f} s: {self.process('kube-apiserver').tail(3)}")
 
     def _start_kwok(self, fault: bool = False) -> None:
-        (self.directory / "stages.yaml").write_text(fleet.stages(fault))
-        self._start(
-            "kwok",
+        stages = self.directory / "stages.yaml"
+        stages.write_text(kwok.stages(fault))
+        arguments = [
             f"--kubeconfig={self.directory / 'kwok.kubeconfig'}",
-            f"--manage-nodes-with-label-selector={'='.join(fleet.PLAYED)}",
-            f"--config={self.directory / 'stages.yaml'}",
+            f"--manage-nodes-with-label-selector={'='.join(kwok.SIMULATED)}",
+            f"--config={stages}",
             f"--server-address=127.0.0.1:{self.settings['ports']['kwok']}",
             "--node-lease-duration-seconds=40",
-        )
+        ]
+        self._start("kwok", arguments)
 
     def fault(self, failed_starts: bool) -> None:
-        """With failed_starts, the sandbox of every Kata pod that is not running yet fails, as a kubelet tells it."""
-        if fallback.is_used(self):
-            raise LabError(fallback.NO_FAULTS)
-        # kwok reads its stages at its start only.
+        """With ``failed_starts``, the sandbox of every Kata pod that does not run yet fails, as a kubelet reports it."""
+        # kwok reads its stages when it starts, only.
         self.process("kwok").stop(3)
-        # They name the kwok that was; without them the next one takes the nodes over at once. One that runs would not get over their loss.
+        # They name the old kwok; without them the new one takes the nodes over at once. A running one would not recover from their loss.
         self.kubectl("delete", "leases", "--all", "-n", "kube-node-lease")
         self._start_kwok(failed_starts)
 
+    def convert_nodes(self, count: int) -> list[str]:
+        """Simulates the node part of site on the first ``count`` nodes, and returns their names."""
+        return kwok.convert(self.kubeconfig, count)
+
+    def revert_nodes(self, count: int) -> None:
+        """Registers the first ``count`` nodes again, as they were at the start."""
+        kwok.revert(self.kubeconfig, count)
+
+    def worker_config(self) -> str:
+        """The YAML text that the worker reads from its ConfigMap."""
+        return self.kubectl("get", *WORKER_CONFIG, "-o", "jsonpath={.data.local\\.yaml}")
+
+    def set_worker_config(self, text: str) -> None:
+        """Replaces that text."""
+        self.kubectl("patch", *WORKER_CONFIG, "--type=merge", "-p", json.dumps({"data": {"local.yaml": text}}))
+
+    def record(self, name: str = "kata-rollout") -> dict[str, t.Any]:
+        """The rollout's record, read with kubectl; empty where there is none."""
+        text = self.kubectl("get", "configmap", name, "-n", "sd", "--ignore-not-found", "-o", "jsonpath={.data.record}")
+        return json.loads(text) if text else {}
+
     def _fill(self, nodes: int) -> None:
-        manifests = (SOURCE / "manifests.yaml").read_text()
+        manifests = (HERE / "manifests.yaml").read_text()
         deadline = time.monotonic() + 120
         while True:
             try:
                 self.kubectl("apply", "--server-side", "-f", "-", stdin=manifests)
                 break
             except LabError:
-                # The default service account comes from the controller manager, some seconds after its start.
+                # The controller manager creates the default service account some seconds after its start.
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.5)
         ports = self.settings["ports"]
-        config = (SOURCE / "worker" / "local.yaml").read_text()
+        config = (HERE / "worker" / "local.yaml").read_text()
         for mark, value in {"@HOST@": self.server, "@TOKEN@": self.token("worker"), "@API@": f"http://127.0.0.1:{ports['builds']}"}.items():
             config = config.replace(mark, value)
         worker = {
@@ -287,23 +260,22 @@ class Lab:
             "data": {"local.yaml": config},
         }
         self.kubectl("create", "-f", "-", stdin=json.dumps(worker))
-        say(f"Registering {nodes} build nodes")
-        fleet.create(self, nodes)
+        progress(f"Registering {nodes} build nodes")
+        kwok.create(self.kubeconfig, nodes)
 
     def start_builds(self, rate: float, init_seconds: float = INIT_SECONDS) -> None:
-        """
-        Starts the stand-in for Screwdriver's queue worker; it sends builds through the npm router until it is stopped.
+        """Starts the stub of Screwdriver's queue worker; it sends builds through the npm router until it is stopped.
 
-        A build whose pod does not run after ``init_seconds`` is stopped and started again.
+        Args:
+            rate: Builds a second.
+            init_seconds: A build whose pod does not run after this time is stopped and started again.
         """
-        if fallback.is_used(self):
-            raise LabError(fallback.NO_BUILDS)
         process = self.process("builds")
         if process.pid:
             raise LabError(f"Builds of lab {self.name} are flowing already: stop them with `python -m lab builds stop`.")
         programs = self.settings["programs"]
         process.start(
-            [node(), SOURCE / "worker" / "worker.js"],
+            [nodejs(), HERE / "worker" / "worker.js"],
             env={
                 "NODE_PATH": str(Path(programs["worker"]) / "node_modules"),
                 "LAB_SERVER": self.server,
@@ -318,7 +290,7 @@ class Lab:
         )
 
     def stop_builds(self, seconds: float = 120) -> dict[str, t.Any]:
-        """No new builds; waits for those in flight and returns the last figures."""
+        """Sends no new builds, waits for those in flight, and returns the last figures."""
         process = self.process("builds")
         if pid := process.pid:
             os.kill(pid, 15)
@@ -327,7 +299,7 @@ class Lab:
         return self.stats()
 
     def pin_builds(self, executor: str, count: int) -> None:
-        """Sends builds whose job asks for an executor by the annotation screwdriver.cd/executor."""
+        """Sends builds that are pinned to an executor by the annotation screwdriver.cd/executor."""
         url = f"http://127.0.0.1:{self.settings['ports']['builds']}/pinned?executor={executor}&count={count}"
         with urllib.request.urlopen(urllib.request.Request(url, method="POST"), timeout=10):
             pass
@@ -338,4 +310,11 @@ class Lab:
         return json.loads(path.read_text()) if path.exists() else {}
 
     def memory(self) -> dict[str, int]:
+        """Bytes of memory by process."""
         return {name: size for name in self.started() if (size := self.process(name).memory())}
+
+
+def _programs() -> dict[str, Path]:
+    """The path of every program of a lab by name, and ``worker``: the directory of the npm packages."""
+    programs = {name: directory / name for part, directory in [(part, compile_part(part)) for part in PARTS] for name in part.programs}
+    return programs | {"worker": install_worker()}

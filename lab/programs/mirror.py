@@ -1,8 +1,7 @@
-"""A mirror of release archives on loopback: the names and the layout of the upstream releases, made from binaries that are built here.
+"""A mirror of release archives on loopback: names and layout of the upstream releases, packed from programs that are compiled here.
 
-``python -m lab.mirror build`` prints the folder; ``python -m lab.mirror serve --port 8099`` serves it; ``start DIRECTORY`` does so in the
-background until ``stop DIRECTORY``. All of it is real but one part: the
-release of Kata Containers is a stand-in, whose shim is runc's under Kata's name. It says so in its README.
+``python -m lab.programs.mirror pack`` prints its directory; ``serve --port 8099`` serves it; ``start DIRECTORY`` does so in the background
+until ``stop DIRECTORY``. All of it is real except the release of Kata Containers: it is a stub, whose shim is runc's under Kata's name.
 """
 
 from __future__ import annotations
@@ -23,29 +22,30 @@ from pathlib import Path
 
 import yaml
 
-from lab.build import NODE_PARTS, BuildError, apt_get, build_part, install_packages, locked, say
-from lab.paths import CACHE
-from lab.processes import LabError, Process, free_ports
+from lab.common import CACHE, TOP, LabError, locked, progress
+from lab.processes import Process, free_ports
+from lab.programs.apt import apt_get, install_packages
+from lab.programs.go import NODE_PARTS, compile_part
 
 MIRROR = CACHE / "mirror"
 KATA_VERSIONS = {"3.27.0": ".tar.xz", "3.28.0": ".tar.zst", "3.32.0": ".tar.zst", "4.1.0": ".tar.zst"}
-# What packs the archives, and Debian's package of it.
+# The programs that pack the archives, and their Debian packages.
 PACKERS = {"xz": "xz-utils", "zstd": "zstd"}
 # Since 4.1 each shim has an archive of its own.
 KATA_APART = ("4.1.0",)
-# The folder of each shim's files in a release.
+# The directory of each shim's files in a release.
 GO, RUST = "", "runtime-rs/"
 # containerd 1.7 does not understand the shim of 2.3. Its own serves both, but cannot read Kata's options: leave the handler's config_path empty.
 KATA_OF_OLD = "3.28.0"
-# The folder of each component by the start of its variables' names.
+# The directory of each component by the start of its variables' names.
 COMPONENTS = {"containerd": "containerd", "containerd_runc": "runc", "containerd_cni": "cni", "crictl": "crictl", "kata": "kata"}
-KATA_README = """This is not Kata Containers: it is a stand-in with the layout of its release, for tests on machines that cannot run virtual machines.
+KATA_README = """This is not Kata Containers: it is a stub with the layout of its release, for tests on machines that cannot run virtual machines.
 containerd-shim-kata-v2 in it is containerd's shim for runc under Kata's name, so pods run as ordinary containers.
 """
 KATA_CONFIGURATION = (
     '[hypervisor.{section}]\ndisable_block_device_use = true\nkernel_params = ""\n\n[runtime]\nsandbox_cgroup_only = true\n'
 )
-# Where each configuration lies in a release, and the table of its hypervisor.
+# The path of each configuration in a release, and the table of its hypervisor.
 KATA_CONFIGURATIONS = {
     "configuration-qemu.toml": "qemu",
     "configuration-clh.toml": "clh",
@@ -56,7 +56,7 @@ KATA_CONFIGURATIONS = {
 
 
 def _pack(target: Path, members: dict[str, Path | str]) -> None:
-    """An archive of ``members``: a file to copy, or a text, by name. ``.zst`` and ``.xz`` are packed by those programs."""
+    """Writes an archive of ``members``: a file to copy, or a text, by name."""
     plain = io.BytesIO()
     with tarfile.open(fileobj=plain, mode="w") as archive:
         for name, content in members.items():
@@ -70,9 +70,16 @@ def _pack(target: Path, members: dict[str, Path | str]) -> None:
     target.write_bytes(subprocess.run([*command, "-c"], input=plain.getvalue(), check=True, capture_output=True).stdout)
 
 
-def build() -> Path:
-    """The mirror's folder, built where it is not there yet: ``files/`` is what is served, ``variables.yml`` makes the roles use it."""
-    parts = {part.name: (part.version.removeprefix("v"), build_part(part)) for part in NODE_PARTS}
+def pack() -> Path:
+    """Packs the archives, unless the cache has them.
+
+    Returns:
+        The mirror's directory: ``files/`` is served, ``variables.yml`` makes the roles use it.
+
+    Raises:
+        LabError: A program could not be compiled, or a package not be installed.
+    """
+    parts = {part.name: (part.version.removeprefix("v"), compile_part(part)) for part in NODE_PARTS}
     key = hashlib.sha256(repr(sorted(parts.items())).encode() + Path(__file__).read_bytes()).hexdigest()[:8]
     target = MIRROR / key
     with locked(MIRROR / "lock"):
@@ -80,7 +87,7 @@ def build() -> Path:
             return target
         if missing := [package for program, package in PACKERS.items() if not shutil.which(program)]:
             install_packages(f"The mirror's archives are packed with {' and '.join(PACKERS)}", missing)
-        say("Packing the mirror's archives (once)")
+        progress("Packing the mirror's archives (once)")
         files = target.with_suffix(".part") / "files"
         for name in ("containerd-1.7", "containerd-2"):
             version, programs = parts[name]
@@ -128,23 +135,23 @@ def _variables(files: Path, parts: dict[str, tuple[str, Path]]) -> dict[str, t.A
     }
 
 
-def _kata(version: str, shim: Path, folder: str) -> dict[str, Path | str]:
-    """The part of a release that belongs to one shim, and what both have."""
+def _kata(version: str, shim: Path, directory: str) -> dict[str, Path | str]:
+    """The files of a release that belong to one shim, and those that both have."""
     members: dict[str, Path | str] = {
-        "./opt/kata/README.stand-in": KATA_README,
+        "./opt/kata/README.stub": KATA_README,
         "./opt/kata/VERSION": f"{version}\n",
-        f"./opt/kata/{folder}bin/containerd-shim-kata-v2": shim,
+        f"./opt/kata/{directory}bin/containerd-shim-kata-v2": shim,
     }
     for name, section in KATA_CONFIGURATIONS.items():
-        if name.startswith(RUST) == (folder == RUST):
+        if name.startswith(RUST) == (directory == RUST):
             members[f"./opt/kata/share/defaults/kata-containers/{name}"] = KATA_CONFIGURATION.format(section=section)
     return members
 
 
 def _busybox(work: Path) -> bytes:
-    """Debian's static busybox: what the images are made of, since no registry is needed."""
+    """Debian's static busybox, which all images consist of."""
     if not shutil.which("apt-get"):
-        raise BuildError("The mirror's images are made of Debian's busybox-static: there is no apt-get here to download it with.")
+        raise LabError("The mirror's images need Debian's busybox-static, and there is no apt-get to download it: use a Debian host.")
     work.mkdir()
     apt_get("-o", "APT::Sandbox::User=root", "download", "busybox-static", directory=work)
     subprocess.run(["dpkg-deb", "-x", str(next(work.glob("*.deb"))), "root"], cwd=work, check=True)
@@ -154,7 +161,7 @@ def _busybox(work: Path) -> bytes:
 
 
 def _images(busybox: bytes) -> bytes:
-    """Two images as one archive: what the proof runs, and the pause image under the name that the role containerd configures."""
+    """Two images as one archive: the one that the proof runs, and the pause image under the name that the role containerd configures."""
     layer = io.BytesIO()
     with tarfile.open(fileobj=layer, mode="w") as archive:
         for directory in ("bin", "tmp", "etc", "proc", "sys", "dev"):
@@ -195,7 +202,7 @@ def _images(busybox: bytes) -> bytes:
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):
-    """Serves the files; a first folder ``fault-KIND`` breaks what is below it: a status (404, 500), ``hang`` or ``truncated``."""
+    """Serves the files; a first directory ``fault-KIND`` breaks all below it: a status (404, 500), ``hang`` or ``truncated``."""
 
     log: t.ClassVar[Path | None] = None
 
@@ -225,7 +232,7 @@ class Handler(http.server.SimpleHTTPRequestHandler):
 
 def serve(port: int, log: Path | None = None) -> http.server.ThreadingHTTPServer:
     """A server on loopback, ready to serve the mirror. Port 0 takes a free one."""
-    files = str(build() / "files")
+    files = str(pack() / "files")
 
     def handler(*arguments: t.Any) -> Handler:
         return Handler(*arguments, directory=files)
@@ -237,10 +244,10 @@ def serve(port: int, log: Path | None = None) -> http.server.ThreadingHTTPServer
 
 
 def variables(port: int, *broken: str, fault: str = "") -> dict[str, t.Any]:
-    """What makes the roles use a mirror on this port. The components that are ``broken`` come from its folder of the fault."""
+    """Variables that make the roles use a mirror on this port; ``broken`` components come from its directory of the fault."""
     prefix = {name: f"fault-{fault}/" if fault and name in broken else "" for name in COMPONENTS.values()}
     urls = {f"{role}_base_url": f"http://127.0.0.1:{port}/{prefix[name]}{name}" for role, name in COMPONENTS.items()}
-    return yaml.safe_load((build() / "variables.yml").read_text()) | urls
+    return yaml.safe_load((pack() / "variables.yml").read_text()) | urls
 
 
 def _answers(port: int) -> bool:
@@ -249,45 +256,50 @@ def _answers(port: int) -> bool:
 
 
 def start(directory: Path) -> Path:
-    """A server in the background, known by ``directory``. The file that is returned has the variables that make the roles use it,
-    and the path of the archive of images, which goes to a node as a file."""
+    """Serves in the background, known by ``directory``.
+
+    Returns:
+        A file with the variables that make the roles use it, and ``images``: the path of the archive of images.
+    """
     (port,) = free_ports(1)
     server = Process(directory, "mirror")
     server.stop()
-    folder = build()
-    server.start([sys.executable, "-m", "lab.mirror", "serve", "--port", port], cwd=Path(__file__).resolve().parents[1])
+    packed = pack()
+    server.start([sys.executable, "-m", "lab.programs.mirror", "serve", "--port", port], cwd=TOP)
     while not _answers(port):
         if not server.pid:
-            raise BuildError(f"The mirror ended at its start: {server.tail()}")
+            raise LabError(f"The mirror ended when it started: {server.tail()}")
         time.sleep(0.1)
     target = directory / "variables.yml"
-    target.write_text(yaml.safe_dump({**variables(port), "images": str(folder / "files/images/proof.tar")}))
+    target.write_text(yaml.safe_dump({**variables(port), "images": str(packed / "files/images/proof.tar")}))
     return target
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m lab.mirror", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m lab.programs.mirror", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    commands.add_parser("build", help="build the archives and print their folder")
+    commands.add_parser("pack", help="pack the archives and print their directory")
     serving = commands.add_parser("serve", help="serve them on loopback until interrupted")
     serving.add_argument("--port", type=int, default=8099, help="(default: %(default)s)")
-    serving.add_argument("--log", type=Path, help="a file of requests")
+    serving.add_argument("--log", type=Path, help="log requests to this file")
     for name, does in (
-        ("start", "serve them in the background, and print the file of the variables that make the roles use them"),
-        ("stop", "end that"),
+        ("start", "serve them in the background, and print a file of variables that make the roles use them"),
+        ("stop", "stop serving"),
     ):
-        commands.add_parser(name, help=does).add_argument("directory", type=Path, help="where it is known")
+        commands.add_parser(name, help=does).add_argument("directory", type=Path, help="keeps its process id, log and variables")
     options = parser.parse_args()
     try:
-        if options.command == "build":
-            print(build())
+        if options.command == "pack":
+            print(pack())
         elif options.command == "start":
             print(start(options.directory))
         elif options.command == "stop":
             Process(options.directory, "mirror").stop()
         else:
             serve(options.port, options.log).serve_forever()
-    except (BuildError, LabError) as error:
+    except LabError as error:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:

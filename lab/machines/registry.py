@@ -1,6 +1,6 @@
-"""A registry of container images on loopback, for a machine that reaches no other: every name that is asked for is there.
+"""A registry of container images on loopback, for a machine that reaches no other: it has every name that is asked for.
 
-All images are Debian's static busybox. ``screwdrivercd/launcher`` has a stand-in for Screwdriver's launcher besides (``launcher/``); ``pause`` sleeps.
+All images are Debian's static busybox. ``screwdrivercd/launcher`` also has a stub of Screwdriver's launcher (``launcher/``); ``pause`` sleeps.
 """
 
 from __future__ import annotations
@@ -14,23 +14,24 @@ import re
 import sys
 import tarfile
 import typing as t
+from pathlib import Path
 
-from lab import mirror
-from lab.build import BuildError
-from lab.paths import SOURCE
+from lab.common import LabError
+from lab.programs import mirror
 
 if t.TYPE_CHECKING:
     from collections.abc import Mapping
 
+LAUNCHER = Path(__file__).parent / "launcher"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 CONFIG = "application/vnd.oci.image.config.v1+json"
 LAYER = "application/vnd.oci.image.layer.v1.tar"
-# What the scripts of a build pod call, besides what the mirror's image has.
+# The scripts of a build pod call these, besides those that the mirror's image has.
 APPLETS = ("chmod", "cp", "date", "mkdir", "mktemp", "mv")
 
 
 def _layer(files: Mapping[str, str | bytes]) -> bytes:
-    """A layer of files: bytes are a file's content, a text is where a link leads."""
+    """A layer of files: bytes are a file's content, a text is the target of a link."""
     whole = io.BytesIO()
     with tarfile.open(fileobj=whole, mode="w") as archive:
         for name, content in files.items():
@@ -46,17 +47,17 @@ def _layer(files: Mapping[str, str | bytes]) -> bytes:
 
 
 class Images:
-    """Manifests by the name of a repository, and all that they name by digest."""
+    """Manifests by name of repository, and blobs by digest."""
 
     def __init__(self) -> None:
-        with tarfile.open(mirror.build() / "files" / "images" / "proof.tar") as archive:
+        with tarfile.open(mirror.pack() / "files" / "images" / "proof.tar") as archive:
             stream = archive.extractfile("layer.tar")
             assert stream
             busybox = stream.read()
         tools = _layer({f"bin/{applet}": "busybox" for applet in APPLETS})
-        launcher = {f"opt/sd/{path.name}": path.read_bytes() for path in sorted((SOURCE / "launcher").iterdir())}
-        # The init container takes the launcher as copied once `launch` is there.
-        launcher |= {"opt/sd/launch": b"#!/bin/sh\n", "hab/README": b"Nothing of Habitat is in this stand-in.\n"}
+        launcher = {f"opt/sd/{path.name}": path.read_bytes() for path in sorted(LAUNCHER.iterdir())}
+        # The init container waits for `launch`.
+        launcher |= {"opt/sd/launch": b"#!/bin/sh\n", "hab/README": b"This stub has nothing of Habitat.\n"}
         self.blobs: dict[str, bytes] = {}
         self._default = self._add(["/bin/sh"], busybox, tools)
         self._special = {
@@ -126,13 +127,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 def main() -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m lab.registry", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m lab.machines.registry", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--port", type=int, default=5000, help="(default: %(default)s)")
     options = parser.parse_args()
     try:
         Handler.images = Images()
-    except BuildError as error:
+    except LabError as error:
         print(error, file=sys.stderr)
         return 1
     http.server.ThreadingHTTPServer(("127.0.0.1", options.port), Handler).serve_forever()

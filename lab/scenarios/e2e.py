@@ -1,7 +1,7 @@
-"""`make e2e`: builds on one real machine that `site` made a Kata node, the road of one of them, and what may befall the machine meanwhile.
+"""`make e2e`: builds on one real machine that `site` made a Kata node, the trace of a build, and fault injection.
 
-The machine is a VM of Vagrant's, made and ended as molecule/default does it, or host ``node1`` of the inventory that KATA_NODE_INVENTORY names.
-It is reset the hard way.
+The machine is a virtual machine of Vagrant's, created and destroyed by molecule/default, or host ``node1`` of the inventory that
+KATA_NODE_INVENTORY names. It is reset without a shutdown.
 """
 
 from __future__ import annotations
@@ -20,18 +20,19 @@ from pathlib import Path
 
 import yaml
 
-from lab import join, mirror
-from lab.build import KUBELET, build_part, say
-from lab.cluster import Lab
-from lab.machine import Machine
-from lab.paths import SOURCE
-from lab.processes import LabError, free_ports
-from lab.witness import NAMESPACE, Witness
+from lab.cluster.lab import Lab
+from lab.common import TOP, LabError, progress
+from lab.machines import join
+from lab.machines.ssh import Machine
+from lab.processes import free_ports
+from lab.programs import mirror
+from lab.programs.go import KUBELET, NODE_PARTS, compile_part
+from lab.scenarios.build_watcher import NAMESPACE, BuildWatcher
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-TOP = SOURCE.parent
+HERE = Path(__file__).parent
 HOST = "node1"
 MACHINE = {"name": HOST, "memory": 3072, "cpus": 2, "disks": 1, "disk_size": "20G"}
 NODES = 3
@@ -40,7 +41,7 @@ BUILDS_PER_SECOND = 0.2
 INIT_SECONDS = 600
 READY_SECONDS = 600
 CONTAINERD_BEFORE = "containerd-1.7"
-# What makes the roles take the real release and believe no stand-in.
+# What makes the roles take the real release and believe no stub.
 REAL_KATA = {
     "kata": ("kata_base_url", "kata_checksums", "kata_require_virtualization"),
     "node_proof": ("node_proof_require_guest_kernel", "node_proof_require_block_root"),
@@ -49,7 +50,7 @@ MIRRORED = ("docker.io", "registry.k8s.io")
 
 
 def release_variables(can_virtualize: bool) -> dict[str, t.Any]:
-    """The variables of Kata's release: the roles' own defaults where a machine can run virtual machines, else those that let the stand-in pass."""
+    """The variables of Kata's release: the roles' own defaults where a machine can run virtual machines, else those that let the stub pass."""
     if not can_virtualize:
         stand_in = {"kata_version": mirror.KATA_OF_OLD, "kata_handlers": [{"name": "kata", "config_path": ""}]}
         return {**stand_in, **{name: False for names in REAL_KATA.values() for name in names if "_require_" in name}}
@@ -98,11 +99,11 @@ class EndToEnd:
 
     def _judge(self, what: str, held: bool) -> None:
         self.checks[what] = held
-        say(f"  {'yes' if held else 'NO '}  {what}")
+        progress(f"  {'yes' if held else 'NO '}  {what}")
 
     @contextmanager
     def _timed(self, what: str) -> Iterator[None]:
-        say(f"==> {what}")
+        progress(f"==> {what}")
         began = time.monotonic()
         yield
         self.times[what] = time.monotonic() - began
@@ -125,7 +126,7 @@ class EndToEnd:
             "ANSIBLE_HOST_KEY_CHECKING": "false",
             "ANSIBLE_FORCE_COLOR": "0",
         }
-        command = ["ansible-playbook", f"screwdriver.kata.{name}", "-i", self._inventory, "-e", f"@{SOURCE / 'e2e.yml'}"]
+        command = ["ansible-playbook", f"screwdriver.kata.{name}", "-i", self._inventory, "-e", f"@{HERE / 'e2e.yml'}"]
         command += [
             "-e",
             f"@{self.lab.directory / 'e2e.json'}",
@@ -134,7 +135,7 @@ class EndToEnd:
             *(["-e", f"@{self._extra}"] if self._extra else []),
         ]
         shown = "".join(f" -e {key}={json.dumps(value)}" for key, value in variables.items())
-        say(f"ansible-playbook screwdriver.kata.{name}{shown}")
+        progress(f"ansible-playbook screwdriver.kata.{name}{shown}")
         with self.log.open("ab") as log:
             log.write(f"\n==> {name}{shown}\n".encode())
             log.flush()
@@ -151,41 +152,36 @@ class EndToEnd:
             raise LabError(f"The playbook {name} failed:\n{said[-3000:]}")
         return said
 
-    def _record(self) -> dict[str, t.Any]:
-        text = self.lab.kubectl("get", "configmap", "kata-rollout", "-n", "sd", "--ignore-not-found", "-o", "jsonpath={.data.record}")
-        return json.loads(text) if text else {}
-
     def _weightages(self) -> dict[str, int]:
         executor = self._worker_config()["executor"]
         return {name: entry["weightage"] for name, entry in executor.items() if isinstance(entry, dict)}
 
     def _worker_config(self) -> dict[str, t.Any]:
-        text = self.lab.kubectl("get", "configmap", "buildcluster-queue-worker", "-n", "sd", "-o", "jsonpath={.data.local\\.yaml}")
-        return yaml.safe_load(text)
+        return yaml.safe_load(self.lab.worker_config())
 
     def _builds_running(self, count: int) -> list[int]:
         """Waits until that many builds run on the machine, and returns all that do."""
-        enough = self._until(f"{count} builds that run on {HOST}", lambda: len(self.witness.on(HOST, "Running")) >= count, 600)
+        enough = self._until(f"{count} builds that run on {HOST}", lambda: len(self.watcher.on(HOST, "Running")) >= count, 600)
         assert enough
-        return self.witness.on(HOST, "Running")
+        return self.watcher.on(HOST, "Running")
 
     def _results(self, builds: list[int], seconds: float = 300) -> dict[int, str]:
         """How these builds ended, by the worker's journal."""
 
         def over() -> bool:
-            return set(builds) <= set(self.witness.journal())
+            return set(builds) <= set(self.watcher.journal())
 
         self._until(f"The end of builds {builds} in the worker's journal", over, seconds)
-        return {build: self.witness.journal()[build]["result"] for build in builds}
+        return {build: self.watcher.journal()[build]["result"] for build in builds}
 
     # The cluster and its machine
 
     def _set_up(self) -> None:
         with self._timed("programs"):
-            build_part(KUBELET)
-            mirror.build()
+            compile_part(KUBELET)
+            mirror.pack()
         with self._timed("control plane"):
-            self.lab.up(NODES, control_plane="current")
+            self.lab.up(NODES)
             self._make_builds_small()
         with self._timed("machine"):
             if not self._inventory:
@@ -236,69 +232,68 @@ class EndToEnd:
     def _make_builds_small(self) -> None:
         """All builds of this cluster ask for what its one real machine can give, the legacy ones too: room is judged by what there is."""
         config = self._worker_config()
-        small = yaml.safe_load((SOURCE / "e2e.yml").read_text())["executor_entry"]["options"]["kubernetes"]["resources"]
+        small = yaml.safe_load((HERE / "e2e.yml").read_text())["executor_entry"]["options"]["kubernetes"]["resources"]
         config["executor"]["k8s-vm"]["options"]["kubernetes"]["resources"] = small
-        patch = {"data": {"local.yaml": yaml.safe_dump(config, sort_keys=False)}}
-        self.lab.kubectl("patch", "configmap", "buildcluster-queue-worker", "-n", "sd", "--type=merge", "-p", json.dumps(patch))
+        self.lab.set_worker_config(yaml.safe_dump(config, sort_keys=False))
 
     def _serve(self) -> None:
         """The release archives for this machine, the images for the node."""
         (self._registry,) = free_ports(1)
-        self.lab.process("registry").start([sys.executable, "-m", "lab.registry", "--port", self._registry], cwd=TOP)
-        variables = yaml.safe_load(mirror.start(self.lab.run).read_text())
+        self.lab.process("registry").start([sys.executable, "-m", "lab.machines.registry", "--port", self._registry], cwd=TOP)
+        variables = yaml.safe_load(mirror.start(self.lab.run_dir).read_text())
         variables["containerd_registry_mirrors"] = {name: [f"http://127.0.0.1:{self._registry}"] for name in MIRRORED}
         # An emulated processor may claim to have svm.
         probe = "test -c /dev/kvm && grep -qwE 'vmx|svm' /proc/cpuinfo && [ \"$(systemd-detect-virt)\" != qemu ] && echo yes"
         self._real = self.machine.run(probe, check=False) == "yes"
-        say(
-            f"Kata: {'the real release' if self._real else 'a stand-in for its release, whose shim is that of runc: the machine cannot run virtual machines'}"
+        progress(
+            f"Kata: {'the real release' if self._real else 'a stub for its release, whose shim is that of runc: the machine cannot run virtual machines'}"
         )
         variables |= release_variables(self._real)
         self._after = {"containerd_version": variables.pop("containerd_version")}
         self._versions = {"containerd_version": _pin(CONTAINERD_BEFORE)}
         (self.lab.directory / "e2e.json").write_text(json.dumps(variables))
 
-    # The road
+    # The trace
 
     def _make_node(self) -> None:
         with self._timed("site, first run"):
             self._play("site")
         self._judge("Kata's weightage is 0 after site", self._weightages()["k8s-kata"] == 0)
-        self.witness = Witness(self.lab)
-        self.witness.start()
+        self.watcher = BuildWatcher(self.lab)
+        self.watcher.start()
         self.lab.start_builds(BUILDS_PER_SECOND, INIT_SECONDS)
 
     def _roll_out(self) -> None:
         with self._timed("rollout"):
             rollout = self._start("rollout", **self._versions)
             while rollout.poll() is None:
-                record = self._record()
+                record = self.lab.record()
                 piloted = record.get("phase") == "running" and record["steps"][record["step"] - 1]["pilot"]
                 # No more at once than a small machine starts.
-                if piloted and len(self.witness.alive()) < 2:
+                if piloted and len(self.watcher.alive()) < 2:
                     self.lab.pin_builds("k8s-kata", 1)
                 time.sleep(5)
-            record = self._record()
+            record = self.lab.record()
         self._judge("the rollout has finished at its last step", rollout.returncode == 0 and record.get("phase") == "finished")
         if rollout.returncode:
             raise LabError(f"The rollout did not finish: {record.get('reason') or f'see {self.log}'}")
-        self._show_road()
+        self._show_trace()
 
-    def _show_road(self) -> None:
+    def _show_trace(self) -> None:
         build = self._until("A build that has just begun on the machine", self._fresh_build, 600)
-        pod = self.witness.pods[build]
+        pod = self.watcher.pods[build]
         name, uid = pod["metadata"]["name"], pod["metadata"]["uid"]
         weightages = self._weightages()
-        seen = json.loads(self.machine.run(f"bash -s -- {uid} {build}", stdin=(SOURCE / "road").read_bytes()))
+        seen = json.loads(self.machine.run(f"bash -s -- {uid} {build}", stdin=(HERE / "trace.sh").read_bytes()))
         scheduled = self._scheduled(name)
         result = self._results([build])[build]
-        entry = self.witness.journal()[build]
+        entry = self.watcher.journal()[build]
         posted = [event for event in self._audit("create") if event["objectRef"].get("name") == name]
         spec = pod["spec"]
         term = spec["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"][0][
             "matchExpressions"
         ][0]
-        print(f"The road of build {build}, image {entry['image']}")
+        print(f"Trace of build {build}, image {entry['image']}")
         print(f"  router      picked {entry['executor']} at weightages {json.dumps(weightages)} (the worker's journal, its ConfigMap)")
         print(
             f"  executor    posted pod {name} as user {posted[0]['user']['username'] if posted else '?'}: runtimeClassName {spec['runtimeClassName']},"
@@ -335,8 +330,8 @@ class EndToEnd:
     def _fresh_build(self) -> int | None:
         """A build that runs for long, as its number says, and has not run for long yet."""
         now = time.time()
-        for build in self.witness.on(HOST, "Running"):
-            started = self.witness.pods[build]["status"]["containerStatuses"][0]["state"].get("running", {}).get("startedAt")
+        for build in self.watcher.on(HOST, "Running"):
+            started = self.watcher.pods[build]["status"]["containerStatuses"][0]["state"].get("running", {}).get("startedAt")
             if build % 5 >= 3 and started and now - _seconds(started) < 15:
                 return build
         return None
@@ -364,7 +359,7 @@ class EndToEnd:
             f"containerd went from {_pin(CONTAINERD_BEFORE)} to {version} by one variable", version == self._after["containerd_version"]
         )
         self._judge("the builds that ran before have succeeded", set(self._results(running).values()) == {"Succeeded"})
-        self._show_road()
+        self._show_trace()
 
     def _roll_back(self) -> None:
         with self._timed("rollback while builds run"):
@@ -378,32 +373,32 @@ class EndToEnd:
             # More builds than the time lets through: without the machine there is no evidence.
             rollout = self._start("rollout", **self._versions, rollout_steps=[20], rollout_min_builds=20, rollout_patience=90)
             self._builds_running(1)
-            boot, over = self._boot_id(), set(self.witness.journal())
-            say(f"FAULT: {HOST} is reset while builds {self.witness.on(HOST, 'Running')} run on it")
+            boot, over = self._boot_id(), set(self.watcher.journal())
+            progress(f"FAULT: {HOST} is reset while builds {self.watcher.on(HOST, 'Running')} run on it")
             # As the reset button does: nothing is written, nothing is asked, and nobody answers.
             with suppress(subprocess.TimeoutExpired):
                 subprocess.run(self.machine.command("echo b > /proc/sysrq-trigger"), timeout=20, capture_output=True, check=False)
-            self._hit = [build for build in self.witness.on(HOST) if build not in over]
+            self._hit = [build for build in self.watcher.on(HOST) if build not in over]
             code = rollout.wait()
-            record = self._record()
-            say(f"The rollout is {record['phase']}: {record['reason']}")
+            record = self.lab.record()
+            progress(f"The rollout is {record['phase']}: {record['reason']}")
             self._until(f"Another boot of {HOST}", lambda: self._boot_id() not in ("", boot), READY_SECONDS)
             self._until("The kubelet of that boot, and its node Ready", self._is_ready_again, READY_SECONDS)
             # Its node counts as Ready for a while after the reset, so that more builds are bound to it.
-            later = [build for build in self.witness.on(HOST) if build not in (*over, *self._hit)]
-            say(f"{HOST} is Ready again: it had builds {self._hit} when it was reset, and got {later} since")
+            later = [build for build in self.watcher.on(HOST) if build not in (*over, *self._hit)]
+            progress(f"{HOST} is Ready again: it had builds {self._hit} when it was reset, and got {later} since")
         self._judge("the rollout paused or went back by its own rule", code != 0 and record["phase"] in ("paused", "rolled_back"))
         self._judge("the node came back by itself with its pool", self.machine.run("ctr plugins ls | grep devmapper").endswith("ok"))
         with self._timed("verify while builds start"):
-            newest = max(self.witness.pods)
+            newest = max(self.watcher.pods)
             verify = self._start("verify", **self._versions)
             while verify.poll() is None:
                 # Some that run, and some that start.
-                if len(self.witness.alive()) < 4:
+                if len(self.watcher.alive()) < 4:
                     self.lab.pin_builds("k8s-kata", 1)
                 time.sleep(2)
             # One that had waited for room since long ago may time out now.
-            started = [build for build in self.witness.on(HOST) if build > newest]
+            started = [build for build in self.watcher.on(HOST) if build > newest]
         self._judge("the node is proven again by verify", verify.returncode == 0)
         results = self._results([*started, *later, *self._hit], READY_SECONDS)
         self._judge(
@@ -437,11 +432,11 @@ class EndToEnd:
         self._judge(f"the machine is as it was before site{f', but has {left}' if left else ''}", not left)
 
     def _count(self) -> None:
-        say("Waiting for the builds that are under way")
+        progress("Waiting for the builds that are under way")
         # One that found no room is started again after the worker's own timeout.
         stats = self.lab.stop_builds(INIT_SECONDS + 300)
-        journal = self.witness.journal()
-        there = self.witness.on(HOST)
+        journal = self.watcher.journal()
+        there = self.watcher.on(HOST)
         print(f"Seen by the worker's side: {json.dumps(stats)}; builds on {HOST}: {len(there)}")
         failed = [build for build, entry in journal.items() if entry["result"] == "Failed"]
         self._judge("no build was lost", stats["lost"] == 0 and stats["wedged"] == 0 and stats["succeeded"] + len(failed) == stats["sent"])
@@ -455,7 +450,7 @@ class EndToEnd:
 
     def _describe(self, build: int, entry: dict[str, t.Any]) -> str:
         """How a build came to its end, by what was last seen of its pod."""
-        pod = self.witness.pods.get(build, {"spec": {}, "status": {}})
+        pod = self.watcher.pods.get(build, {"spec": {}, "status": {}})
         status = pod["status"]
         bound = next(
             (one["lastTransitionTime"] for one in status.get("conditions", []) if (one["type"], one["status"]) == ("PodScheduled", "True")),
@@ -466,7 +461,7 @@ class EndToEnd:
         return f"build {build} on {pod['spec'].get('nodeName', 'no node')}, bound {bound}, ended {entry['ended']}: {what}"
 
     def _take_down(self) -> None:
-        say("Taking everything down")
+        progress("Taking everything down")
         for process in self._started:
             if process.poll() is None:
                 process.terminate()
@@ -477,13 +472,13 @@ class EndToEnd:
         if not os.environ.get("KATA_NODE_INVENTORY") and self._scenario.exists():
             self._molecule("destroy")
         self.lab.down()
-        if hasattr(self, "witness"):
-            self.witness.over.set()
-            self.witness.join(10)
+        if hasattr(self, "watcher"):
+            self.watcher.over.set()
+            self.watcher.join(10)
 
 
 def _pin(part: str) -> str:
-    return next(one.version for one in mirror.NODE_PARTS if one.name == part).removeprefix("v")
+    return next(one.version for one in NODE_PARTS if one.name == part).removeprefix("v")
 
 
 def _seconds(stamp: str) -> float:

@@ -1,7 +1,7 @@
-"""Throw-away build nodes: containers that boot a real Debian systemd at the speed of this machine, reached over SSH. They share its kernel.
+"""Throw-away build nodes: containers that boot a real Debian systemd at native speed, reached over SSH. They share this machine's kernel.
 
-``python -m lab.container up --nodes 2`` prints an Ansible inventory; ``down`` leaves nothing. They have no network but loopback, and no
-device mapper: a thin pool needs a real machine. Root is needed, and a Debian host or another one with mmdebstrap.
+``python -m lab.machines.nspawn up --nodes 2`` prints an Ansible inventory; ``down`` leaves nothing. They have loopback only, and no device
+mapper: a thin pool needs a real machine. It needs root, and a Debian host or another one with mmdebstrap.
 """
 
 from __future__ import annotations
@@ -19,16 +19,17 @@ from pathlib import Path
 
 import yaml
 
-from lab.build import BuildError, install_packages, locked, say
-from lab.paths import CACHE, SOURCE
-from lab.processes import LabError, Process
+from lab.common import CACHE, LabError, locked, progress
+from lab.processes import Process
+from lab.programs.apt import install_packages
 
+HERE = Path(__file__).parent
 CONTAINERS = CACHE / "containers"
 SETS = CONTAINERS / "sets"
 SUITE = "bookworm"
-# A bare host with what a distribution's minimal server has; zstd and xz, since there is no network to install them from.
+# A distribution's minimal server; zstd and xz, since there is no network to install them from.
 PACKAGES = "systemd-sysv,udev,dbus,openssh-server,python3,python3-apt,sudo,ca-certificates,iproute2,kmod,procps,zstd,xz-utils"
-# What runs containers here, and the Debian package that brings it.
+# Programs that run containers here, and their Debian packages.
 TOOLS = {"mmdebstrap": "mmdebstrap", "systemd-nspawn": "systemd-container", "ssh": "openssh-client", "zstd": "zstd"}
 SSH_SOCKET = """[Socket]
 ListenStream=/run/lab/ssh
@@ -60,7 +61,7 @@ WantedBy=sysinit.target
 """
 UNITS = {"lab-ssh.socket": SSH_SOCKET, "lab-ssh@.service": SSH_SERVICE, "lab-cgroups.service": CGROUPS}
 MASKED = ("ssh.service", "apt-daily.timer", "apt-daily-upgrade.timer", "e2scrub_all.timer", "fstrim.timer")
-# A stand-in: a container has this machine's kernel and no modules, so those that Kata asks for are there by name alone, as if they were built in.
+# A stub: a container has no kernel modules, so those that Kata asks for exist by name only, as if built in.
 MODULES = """
 mkdir -p /lib/modules/$(uname -r) && cd /lib/modules/$(uname -r) && touch modules.order modules.builtin.modinfo
 printf 'kernel/drivers/vhost/%s.ko\\n' vhost_vsock vhost_net >modules.builtin && depmod
@@ -71,19 +72,23 @@ BOOT_TIMEOUT = 120
 def _require_tools() -> None:
     """Installs what is missing where this is a Debian host."""
     if os.geteuid() != 0:
-        raise LabError("Containers need root: run as root, or name a spare machine in KATA_NODE_INVENTORY.")
+        raise LabError("Containers need root: run as root, or set KATA_NODE_INVENTORY to an inventory with a spare machine.")
     if missing := sorted({package for tool, package in TOOLS.items() if not shutil.which(tool)}):
         install_packages(f"Containers need {' and '.join(missing)}", missing)
 
 
-def build() -> Path:
-    """A folder with the root file system that all containers start from, and the key to them; built once into the cache."""
+def base_image() -> Path:
+    """Creates the root file system that all containers start from, and their SSH key, unless the cache has them.
+
+    Returns:
+        The directory that has ``root`` and ``key``.
+    """
     key = hashlib.sha256(repr((SUITE, PACKAGES, UNITS, MASKED)).encode()).hexdigest()[:8]
     target = CONTAINERS / f"base-{SUITE}-{key}"
     with locked(CONTAINERS / "lock"):
         if target.exists():
             return target
-        say(f"Building the root file system of the containers, Debian {SUITE} (once)")
+        progress(f"Building the root file system of the containers, Debian {SUITE} (once)")
         work = target.with_suffix(".part")
         shutil.rmtree(work, ignore_errors=True)
         root = work / "root"
@@ -97,7 +102,7 @@ def build() -> Path:
             (root / "etc/systemd/system" / name).write_text(text)
         (root / "root/.ssh").mkdir(mode=0o700, exist_ok=True)
         shutil.copy(work / "key.pub", root / "root/.ssh/authorized_keys")
-        # The name is given at the start, and this would hide it.
+        # It would hide the name that is given at the start.
         (root / "etc/hostname").unlink(missing_ok=True)
         for arguments in (["enable", "lab-ssh.socket", "lab-cgroups.service"], ["mask", *MASKED]):
             subprocess.run(["systemctl", "--quiet", f"--root={root}", *arguments], check=True)
@@ -106,7 +111,7 @@ def build() -> Path:
 
 
 class Container:
-    """One container of a set. What it keeps is in ``directory`` and goes with it."""
+    """One container of a set; all that it keeps is in ``directory``."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -116,13 +121,17 @@ class Container:
     def start(self, base: Path) -> None:
         for name in ("root", "upper", "work", "run", "state"):
             (self.directory / name).mkdir(parents=True)
-        # As containerd makes it.
+        # The mode that containerd sets.
         (self.directory / "state").chmod(0o700)
-        boot = [SOURCE / "node" / "boot", base / "root", self.directory, self.name, self.directory.name]
+        boot = [HERE / "boot.sh", base / "root", self.directory, self.name, self.directory.name]
         self.process.start(["unshare", "--mount", "--propagation", "private", *boot])
 
     def wait(self, key: Path) -> None:
-        """Until systemd has started everything."""
+        """Waits until systemd has started every unit.
+
+        Raises:
+            LabError: It did not boot.
+        """
         ready = [*self.ssh(key), "systemctl", "is-system-running", "--wait"]
         deadline = time.monotonic() + BOOT_TIMEOUT
         # ssh itself fails with 255; systemctl with 1 where a unit of the system has failed.
@@ -133,7 +142,7 @@ class Container:
         subprocess.run([*self.ssh(key), MODULES], stdin=subprocess.DEVNULL, check=True)
 
     def _options(self) -> list[str]:
-        proxy = f"{sys.executable} {SOURCE / 'node' / 'connect.py'} {self.directory / 'run' / 'ssh'}"
+        proxy = f"{sys.executable} {HERE / 'connect.py'} {self.directory / 'run' / 'ssh'}"
         options = (
             "StrictHostKeyChecking=no",
             "UserKnownHostsFile=/dev/null",
@@ -144,11 +153,11 @@ class Container:
         return [word for option in options for word in ("-o", option)]
 
     def ssh(self, key: Path) -> list[str]:
-        """What stands before a command that runs on it."""
+        """The ssh command, without the command to run."""
         return ["ssh", "-o", "BatchMode=yes", *self._options(), "-i", str(key), f"root@{self.name}"]
 
     def variables(self, key: Path) -> dict[str, str]:
-        """How Ansible reaches it."""
+        """Ansible's connection variables."""
         return {
             # Ansible shares connections by this name.
             "ansible_host": self.name,
@@ -159,7 +168,7 @@ class Container:
         }
 
     def stop(self) -> None:
-        """Ends it at once and removes all it kept; also what a crash has left of it."""
+        """Kills it and removes all that it kept, also what a crash has left."""
         self.process.kill()
         for tree in _cgroup_trees():
             _remove_cgroup(tree / self.name)
@@ -172,7 +181,7 @@ def _cgroup_trees() -> list[Path]:
 
 
 def _remove_cgroup(group: Path) -> None:
-    """Ends what still runs in a group and below, and removes it."""
+    """Kills all processes in a group and below, and removes it."""
     if not group.exists():
         return
     groups = sorted((path.parent for path in group.rglob("cgroup.procs")), key=lambda path: len(path.parts), reverse=True)
@@ -184,14 +193,14 @@ def _remove_cgroup(group: Path) -> None:
             except ProcessLookupError:
                 continue
         if time.monotonic() > deadline:
-            raise LabError(f"Processes {', '.join(map(str, pids))} of {group} do not end.")
+            raise LabError(f"Processes {', '.join(map(str, pids))} of {group} do not end after SIGKILL.")
         time.sleep(0.05)
     for one in groups:
         one.rmdir()
 
 
 class Nodes:
-    """A set of containers by name: hosts ``node1``, ``node2`` and so on of its inventory."""
+    """A named set of containers: hosts ``node1``, ``node2`` and so on of its inventory."""
 
     def __init__(self, name: str = "default") -> None:
         self.directory = SETS / name
@@ -199,7 +208,7 @@ class Nodes:
 
     @classmethod
     def of_this_process(cls, purpose: str) -> Nodes:
-        """A set that is used by this process alone. What sets of processes that have ended left behind is removed."""
+        """A set for this process only. Sets of processes that have ended are removed."""
         for path in SETS.glob(f"{purpose}-*"):
             if not Path("/proc", path.name.rsplit("-", 1)[1]).exists():
                 cls(path.name).down()
@@ -209,10 +218,14 @@ class Nodes:
         return [Container(path) for path in sorted(self.directory.glob("node*"))]
 
     def up(self, count: int = 1) -> Path:
-        """The inventory of ``count`` fresh containers that have booted. What was there under this name is ended first."""
+        """Boots ``count`` fresh containers, in place of those that the set had.
+
+        Returns:
+            Their inventory.
+        """
         _require_tools()
         self.down()
-        base = build()
+        base = base_image()
         containers = [Container(self.directory / f"node{number}") for number in range(1, count + 1)]
         try:
             for container in containers:
@@ -242,10 +255,10 @@ def down(nodes: Nodes, options: argparse.Namespace) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m lab.container", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m lab.machines.nspawn", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for function, text in ((up, "boot a set of containers and print their inventory"), (down, "end a set and remove all it kept")):
+    for function, text in ((up, "boot a set of containers and print their inventory"), (down, "stop a set and remove all that it kept")):
         command = commands.add_parser(function.__name__, help=text)
         command.set_defaults(function=function)
         command.add_argument("--name", default="default", help="which set (default: %(default)s)")
@@ -255,7 +268,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *unused: sys.exit(143))
     try:
         options.function(Nodes(options.name), options)
-    except (BuildError, LabError) as error:
+    except LabError as error:
         print(error, file=sys.stderr)
         return 1
     return 0

@@ -1,0 +1,36 @@
+"""What every part of the lab uses: where it keeps things, its error, locks and progress lines. Nothing is kept in the checkout."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sys
+import typing as t
+from contextlib import contextmanager
+from pathlib import Path
+
+if t.TYPE_CHECKING:
+    from collections.abc import Iterator
+
+TOP = Path(__file__).resolve().parents[1]
+CACHE = Path(os.environ.get("KATA_CACHE") or Path.home() / ".cache" / "screwdriver.kata")
+BINARIES = CACHE / "bin"
+LABS = CACHE / "labs"
+
+
+class LabError(Exception):
+    """What is wrong and what to do, as one sentence."""
+
+
+def progress(message: str) -> None:
+    """Prints one line on stderr, at once."""
+    print(message, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Holds the lock of a file, so that two labs that start at the same time compile once."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -1,3 +1,0 @@
-#!/bin/sh
-# Stand-in for Screwdriver's launcher: what a build pod's container runs, with its script as the only argument.
-exec /bin/sh -c "$1"

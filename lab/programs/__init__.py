@@ -1,0 +1,1 @@
+"""Programs that the lab and its nodes run: Go modules, npm packages, Debian packages, and the mirror of release archives."""
