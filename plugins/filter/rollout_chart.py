@@ -79,7 +79,7 @@ def rollout_chart(history: list[dict[str, t.Any]], kata_executor: str = "k8s-kat
 
 def _draw_shares(axes: t.Any, history: list[dict[str, t.Any]], labels: list[str]) -> None:
     places = range(len(history))
-    axes.bar(places, [0 if step["pilot"] else step["gate"]["share_seen"]["percent"] or 0 for step in history], color=KATA, label="seen")
+    axes.bar(places, [0 if step["pilot"] else step["gate"]["share_observed"]["percent"] or 0 for step in history], color=KATA, label="seen")
     axes.plot(places, [step["share"] for step in history], "_", color=ASKED, markersize=26, markeredgewidth=2, label="asked")
     axes.set(title="Share of builds on Kata", ylabel="percent", ylim=(0, 105), xticks=places, xticklabels=labels)
     axes.legend(frameon=False, loc="upper left")

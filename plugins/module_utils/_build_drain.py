@@ -13,7 +13,7 @@ import json
 import typing as t
 
 from ansible_collections.screwdriver.kata.plugins.module_utils._rollout.capacity import is_live
-from ansible_collections.screwdriver.kata.plugins.module_utils._rollout.observation import seconds_of
+from ansible_collections.screwdriver.kata.plugins.module_utils._rollout.pods import seconds_of
 from ansible_collections.screwdriver.kata.plugins.module_utils._values import join_names
 
 if t.TYPE_CHECKING:

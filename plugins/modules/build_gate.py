@@ -83,7 +83,7 @@ options:
       - How long to observe in total before the verdict can be V(pass), in seconds.
     type: int
     default: 600
-  slice:
+  interval:
     description:
       - How long this call watches at most, in seconds. It ends earlier when the verdict is V(pass) or V(fail).
       - Defaults to the value of O(window).
@@ -127,6 +127,32 @@ options:
       - How sure a test must be before the verdict is V(fail), above 0.5 and below 1.
     type: float
     default: 0.95
+  share:
+    description:
+      - The share in percent that the executor was asked for. The share observed is judged against it.
+      - Leave it out where the share is not to be judged.
+    type: float
+  pilot:
+    description:
+      - Whether this is the pilot, at which the share is 0 and builds on Kata are those whose job asks for the executor.
+    type: bool
+    default: false
+  steps:
+    description:
+      - How many steps the rollout has. O(alpha) holds for all of them together.
+    type: int
+    default: 1
+  earlier:
+    description:
+      - The RV(log_e) of the earlier steps of the rollout.
+    type: list
+    elements: float
+    default: []
+  alpha:
+    description:
+      - How likely a rollout of a Kata that is within its limits may fail, above 0 and below 1.
+    type: float
+    default: 0.008
   exclusions:
     description:
       - The exclusions of the Kata executor, as in its configuration. They are JavaScript regular expressions, matched anywhere in the
@@ -169,7 +195,7 @@ EXAMPLES = r"""
   screwdriver.kata.build_gate:
     namespace: sd-builds
     window: 600
-    slice: 60
+    interval: 60
     min_builds: 50
     max_setup_ratio: 2
     exclusions:
@@ -192,6 +218,41 @@ reasons:
   sample:
     - Observed 120 of 600 s.
     - 3 of 20 builds on k8s-kata.
+pause:
+  description: Whether more watching will not settle an inconclusive verdict.
+  returned: success
+  type: bool
+  sample: false
+doubt:
+  description: What stands against V(pass). V(failures), V(share), V(setup), V(excluded), V(evidence), or an empty string.
+  returned: success
+  type: str
+  sample: evidence
+log_e:
+  description: The natural logarithm of this step's e-value, for O(earlier) of the later steps.
+  returned: success
+  type: float
+  sample: 0.41
+log_m:
+  description: The natural logarithm of the mean e-value over the rollout.
+  returned: success
+  type: float
+  sample: 0.1
+log_threshold:
+  description: What RV(log_m) has to reach for V(fail).
+  returned: success
+  type: float
+  sample: 5.52
+worst:
+  description: The C(image) and the C(node) that were left out, each V(null) or a dictionary with C(name), C(builds) and C(failed).
+  returned: success
+  type: dict
+  sample:
+    image:
+    node:
+      name: node-7
+      builds: 5
+      failed: 5
 observed_seconds:
   description: How long builds were observed in all calls together.
   returned: success
@@ -248,7 +309,7 @@ executors:
       setup_seconds:
         p50: 4
         p95: 9
-share_seen:
+share_observed:
   description: Kata's C(percent) of all C(builds) that were created during the observation and whose image no exclusion names.
   returned: success
   type: dict
@@ -299,14 +360,9 @@ from ansible_collections.screwdriver.kata.plugins.module_utils import _javascrip
 from ansible_collections.screwdriver.kata.plugins.module_utils._errors import UserError
 from ansible_collections.screwdriver.kata.plugins.module_utils._javascript import PatternError
 from ansible_collections.screwdriver.kata.plugins.module_utils._k8s import LIST, Cluster, create_module
-from ansible_collections.screwdriver.kata.plugins.module_utils._rollout import gate as _gate
-from ansible_collections.screwdriver.kata.plugins.module_utils._rollout.observation import (
-    KATA,
-    LEGACY,
-    Build,
-    Observation,
-    read_build,
-)
+from ansible_collections.screwdriver.kata.plugins.module_utils._rollout import evalue, gate
+from ansible_collections.screwdriver.kata.plugins.module_utils._rollout.observation import Observation
+from ansible_collections.screwdriver.kata.plugins.module_utils._rollout.pods import KATA, LEGACY, Build, read_build
 
 # How often waiting builds are looked at and the verdict is formed while the watch goes on.
 TICK_SECONDS = 5
@@ -318,8 +374,8 @@ class BuildGate:
     def __init__(self, params: dict[str, t.Any], cluster: Cluster) -> None:
         self.params = params
         self.cluster = cluster
-        self.limits = _gate.Limits(**{key: params[key] for key in _gate.Limits.__dataclass_fields__})
-        self.names = _gate.Names(params["kata_executor"], params["legacy_executor"])
+        self.limits = gate.Limits(**{key: params[key] for key in gate.Limits.__dataclass_fields__})
+        self.names = gate.Names(params["kata_executor"], params["legacy_executor"])
         self.pods = {"namespace": params["namespace"], "label_selector": params["build_selector"]}
         self.observation = Observation(
             scope={key: params[key] for key in ("namespace", "build_selector", "kata_runtime_class")},
@@ -336,10 +392,10 @@ class BuildGate:
         before = self.observation.observed_seconds
         began = time.monotonic()
         while True:
-            verdict, reasons = _gate.judge(self.observation, self.limits, self.names, int(time.time()))
-            left = (self.params["slice"] or self.params["window"]) - (time.monotonic() - began)
-            if verdict != _gate.INCONCLUSIVE or left <= 0:
-                return self._result(verdict, reasons)
+            judgement = gate.judge(self.observation, self.limits, self.names, int(time.time()))
+            left = (self.params["interval"] or self.params["window"]) - (time.monotonic() - began)
+            if judgement.verdict != gate.INCONCLUSIVE or judgement.pause or left <= 0:
+                return self._result(judgement)
             self._watch(min(TICK_SECONDS, max(1, round(left))))
             self.observation.observed_seconds = before + time.monotonic() - began
 
@@ -368,19 +424,18 @@ class BuildGate:
         events, _version = self.cluster.list("Event", namespace=self.params["namespace"], field_selector=selector)
         return events[-1].get("message", "") if events else ""
 
-    def _result(self, verdict: str, reasons: list[str]) -> dict[str, t.Any]:
+    def _result(self, judgement: gate.Judgement) -> dict[str, t.Any]:
         seen = self.observation
         return {
-            "verdict": verdict,
-            "reasons": reasons,
+            **judgement._asdict(),
             "observed_seconds": round(seen.observed_seconds, 1),
             "executors": {self.names.kata: self._figures(KATA), self.names.legacy: self._figures(LEGACY)},
-            "share_seen": _gate.share_seen(seen),
+            "share_observed": gate.share_observed(seen),
             "excluded_on_kata": seen.tallies[KATA].excluded,
-            "suspects": _gate.suspects(seen, self.limits.confidence),
+            "suspects": gate.suspects(seen, self.limits.confidence),
             "gaps": seen.gaps,
             "evidence": seen.dump(),
-            "baseline": _gate.next_baseline(seen, self.limits.min_builds),
+            "baseline": gate.next_baseline(seen, self.limits.min_builds),
         }
 
     def _figures(self, executor: str) -> dict[str, t.Any]:
@@ -394,13 +449,19 @@ class BuildGate:
             "withdrawn": tally.withdrawn,
             "ended": tally.ended,
             "excluded": tally.excluded,
-            "setup_seconds": _gate.percentiles(tally),
+            "setup_seconds": gate.percentiles(tally),
         }
 
 
 def problem_of(params: dict[str, t.Any]) -> str | None:
     """One sentence about the first parameter that makes no sense."""
-    for name in ("window", "slice", "start_timeout"):
+    if params["share"] is not None and not 0 <= params["share"] <= 100:
+        return f"share is {params['share']}: give a percent from 0 to 100."
+    if not 0 < params["alpha"] < 1:
+        return f"alpha is {params['alpha']}: give a number above 0 and below 1, such as 0.008."
+    if params["steps"] < 1:
+        return f"steps is {params['steps']}: give at least 1."
+    for name in ("window", "interval", "start_timeout"):
         if params[name] is not None and params[name] < 1:
             return f"{name} is {params[name]}: give at least 1 second."
     if params["min_builds"] < 1:
@@ -431,7 +492,7 @@ def main() -> None:
             "kata_executor": {"type": "str", "default": "k8s-kata"},
             "legacy_executor": {"type": "str", "default": "k8s-vm"},
             "window": {"type": "int", "default": 600},
-            "slice": {"type": "int"},
+            "interval": {"type": "int"},
             "min_builds": {"type": "int", "default": 20},
             "max_failure_ratio": {"type": "float", "default": 0.02},
             "max_failure_increase": {"type": "float", "default": 0.02},
@@ -439,12 +500,17 @@ def main() -> None:
             "max_setup_seconds": {"type": "float"},
             "start_timeout": {"type": "int", "default": 300},
             "confidence": {"type": "float", "default": 0.95},
+            "share": {"type": "float"},
+            "pilot": {"type": "bool", "default": False},
+            "steps": {"type": "int", "default": 1},
+            "earlier": {"type": "list", "elements": "float", "default": []},
+            "alpha": {"type": "float", "default": 0.008},
             "exclusions": {"type": "list", "elements": "str", "default": []},
             "evidence": {"type": "dict"},
             "baseline": {"type": "dict"},
         }
     )
-    for library, trace in (("scipy", _gate.SCIPY_TRACEBACK), ("mini-racer", _javascript.MINI_RACER_TRACEBACK)):
+    for library, trace in (("scipy", evalue.SCIPY_TRACEBACK), ("mini-racer", _javascript.MINI_RACER_TRACEBACK)):
         if trace:
             module.fail_json(msg=missing_required_lib(library), exception=trace)
     if problem := problem_of(module.params):

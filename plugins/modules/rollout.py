@@ -110,7 +110,7 @@ options:
     type: str
   gate:
     description:
-      - What led to the decision, for the history. Meant for the V(verdict), V(reasons), V(executors) and V(share_seen) of
+      - What led to the decision, for the history. Meant for the V(verdict), V(reasons), V(executors) and V(share_observed) of
         M(screwdriver.kata.build_gate).
       - Used by O(action=advance), O(action=finish) and O(action=roll_back).
     type: dict
@@ -160,7 +160,7 @@ EXAMPLES = r"""
       verdict: "{{ gate.verdict }}"
       reasons: "{{ gate.reasons }}"
       executors: "{{ gate.executors }}"
-      share_seen: "{{ gate.share_seen }}"
+      share_observed: "{{ gate.share_observed }}"
     holder: ada@ops-1
   register: record
 

@@ -48,7 +48,7 @@ class Gate:
 
     def begin(self) -> Result:
         """The evidence of an observation that has begun: builds from now on count."""
-        return self(slice=1)["evidence"]
+        return self(interval=1)["evidence"]
 
     def create(self, *builds: str, kata: bool, image: str = "node:22") -> None:
         pods = [
@@ -143,7 +143,7 @@ def test_a_pass_with_the_figures_that_kubectl_sees(gate: Gate, writes: t.Callabl
     gate.create("el6", kata=False, image=RHEL6)
     gate.wait("Succeeded", 23)
     writes()
-    parameters = {"window": 3, "slice": 60, "min_builds": 10, "max_setup_ratio": 3, "evidence": evidence}
+    parameters = {"window": 3, "interval": 60, "min_builds": 10, "max_setup_ratio": 3, "evidence": evidence}
     result = gate(**parameters)
     kata, legacy = gate.setups(kata=True), gate.setups(kata=False)
     # A slow machine takes longer than the API server keeps what has happened: then what is there is listed anew, and the figures are the same.
@@ -163,7 +163,7 @@ def test_a_pass_with_the_figures_that_kubectl_sees(gate: Gate, writes: t.Callabl
     # The excluded build is kubectl's eleventh, but no figure has it.
     assert (figures["started"], figures["ended"], figures["excluded"]) == (10, {"ok": 10}, 1)
     assert legacy[0] <= figures["setup_seconds"]["p50"] <= figures["setup_seconds"]["p95"] <= legacy[-1]
-    assert result["share_seen"] == {"percent": 54.55, "builds": 22}
+    assert result["share_observed"] == {"percent": 54.55, "builds": 22}
     assert result["reasons"] == [
         "0 of 12 builds (0.0 %) failed to start on k8s-kata.",
         f"Setup p95 on k8s-kata is {kata[11]} s over 12 builds.",
@@ -184,7 +184,7 @@ def test_failed_starts_fail_the_gate_with_their_cause(gate: Gate, failing_sandbo
     while not all(gate.sandbox_events(f"{gate.mark}-{name}") for name in names("kata", 3)):
         assert time.monotonic() < deadline
         time.sleep(0.5)
-    result = gate(window=600, slice=120, start_timeout=1, evidence=evidence)
+    result = gate(window=600, interval=120, start_timeout=1, evidence=evidence)
     assert result["verdict"] == "fail"
     assert result["observed_seconds"] < 120
     assert result["reasons"] == [
@@ -201,13 +201,13 @@ def test_failed_starts_fail_the_gate_with_their_cause(gate: Gate, failing_sandbo
 def test_an_excluded_image_fails_the_gate_on_kata_alone(gate: Gate) -> None:
     evidence = gate.begin()
     gate.create("vm", kata=False, image=RHEL6)
-    result = gate(slice=1, evidence=evidence)
+    result = gate(interval=1, evidence=evidence)
     assert (result["verdict"], result["executors"]["k8s-vm"]["excluded"], result["excluded_on_kata"]) == ("inconclusive", 1, 0)
     gate.create("kata", kata=True, image=RHEL6.upper())
-    result = gate(slice=60, evidence=result["evidence"])
+    result = gate(interval=60, evidence=result["evidence"])
     assert (result["verdict"], result["excluded_on_kata"]) == ("fail", 1)
     assert result["reasons"] == ["1 build of excluded images reached k8s-kata: REGISTRY.EXAMPLE/RHEL6-TOOLS:1."]
-    assert result["share_seen"] == {"percent": None, "builds": 0}
+    assert result["share_observed"] == {"percent": None, "builds": 0}
 
 
 def test_builds_that_exist_already_and_no_builds_are_no_evidence(gate: Gate) -> None:
@@ -215,24 +215,24 @@ def test_builds_that_exist_already_and_no_builds_are_no_evidence(gate: Gate) -> 
     result = gate(window=1)
     assert (result["verdict"], result["reasons"]) == ("inconclusive", ["0 of 20 builds on k8s-kata."])
     assert result["executors"]["k8s-kata"]["builds"] == 0
-    assert result["share_seen"] == {"percent": None, "builds": 0}
-    assert gate(window=30, slice=1)["reasons"] == ["Observed 1 of 30 s.", "0 of 20 builds on k8s-kata."]
+    assert result["share_observed"] == {"percent": None, "builds": 0}
+    assert gate(window=30, interval=1)["reasons"] == ["Observed 1 of 30 s.", "0 of 20 builds on k8s-kata."]
 
 
-def test_slices_see_what_one_call_sees(gate: Gate) -> None:
+def test_intervals_see_what_one_call_sees(gate: Gate) -> None:
     begun = gate.begin()
     gate.create(*names("kata", 8), kata=True)
     gate.create(*names("vm", 4), kata=False)
     withdrawn = f"{gate.mark}-vm0"
     gate.lab.kubectl("delete", "pod", withdrawn, "-n", "sd-builds", "--wait=false")
-    sliced, calls = gate(slice=1, evidence=begun), 1
+    sliced, calls = gate(interval=1, evidence=begun), 1
     deadline = time.monotonic() + 180
     while calls < 4 or sliced["executors"]["k8s-kata"]["ended"] != {"ok": 8} or sliced["executors"]["k8s-vm"]["ended"] != {"ok": 3}:
         assert time.monotonic() < deadline, sliced
-        sliced, calls = gate(slice=1, evidence=sliced["evidence"]), calls + 1
+        sliced, calls = gate(interval=1, evidence=sliced["evidence"]), calls + 1
     # Long enough to be told all of it again, also by a slow machine.
-    whole = gate(slice=15, evidence=begun)
-    for key in ("executors", "share_seen", "excluded_on_kata", "baseline", "suspects", "gaps"):
+    whole = gate(interval=15, evidence=begun)
+    for key in ("executors", "share_observed", "excluded_on_kata", "baseline", "suspects", "gaps"):
         assert sliced[key] == whole[key]
     figures = sliced["executors"]["k8s-vm"]
     assert (figures["builds"], figures["started"], figures["withdrawn"]) == (4, 3, 1)
@@ -242,7 +242,7 @@ def test_slices_see_what_one_call_sees(gate: Gate) -> None:
 def test_a_watch_goes_on_across_a_restart_of_the_api_server(gate: Gate, lab: Lab) -> None:
     evidence = gate.begin()
     gate.create(*names("before", 6), kata=True)
-    process = gate.module.start("build_gate", **gate.parameters(window=20, slice=150, min_builds=12, evidence=evidence))
+    process = gate.module.start("build_gate", **gate.parameters(window=20, interval=150, min_builds=12, evidence=evidence))
     wait_for_watch(lab)
     server = lab.process("kube-apiserver")
     server.kill()
@@ -263,12 +263,12 @@ def test_history_that_the_api_server_has_forgotten_is_a_gap(gate: Gate, lab: Lab
     gate.wait("Succeeded", 1)
     begun = gate.begin()
     gate.create(*names("seen", 2), kata=True)
-    result = gate(slice=1, evidence=begun)
+    result = gate(interval=1, evidence=begun)
     deadline = time.monotonic() + 180
     # A slow machine may need more than a second to begin to watch.
     while result["executors"]["k8s-kata"]["builds"] < 2:
         assert time.monotonic() < deadline, result
-        result = gate(slice=1, evidence=result["evidence"])
+        result = gate(interval=1, evidence=result["evidence"])
     evidence = result["evidence"]
     time.sleep(1)
     gate.create(*names("missed", 3), kata=True)
@@ -278,9 +278,9 @@ def test_history_that_the_api_server_has_forgotten_is_a_gap(gate: Gate, lab: Lab
     server.kill()
     server.restart()
     lab.wait_ready()
-    result = gate(slice=1, evidence={**evidence, "resource_version": "1"})
+    result = gate(interval=1, evidence={**evidence, "resource_version": "1"})
     assert (result["gaps"], result["executors"]["k8s-kata"]["builds"], result["executors"]["k8s-kata"]["ended"]) == (1, 5, {"ok": 5})
-    assert gate(slice=1, evidence=result["evidence"])["gaps"] == 1
+    assert gate(interval=1, evidence=result["evidence"])["gaps"] == 1
 
 
 def test_builds_of_the_npm_router(gate: Gate, lab: Lab) -> None:
@@ -300,7 +300,7 @@ def test_builds_of_the_npm_router(gate: Gate, lab: Lab) -> None:
     try:
         evidence = gate.begin()
         lab.start_builds(4)
-        result = gate(window=10, slice=180, min_builds=20, max_setup_ratio=3, evidence=evidence)
+        result = gate(window=10, interval=180, min_builds=20, max_setup_ratio=3, evidence=evidence)
         stats = lab.stop_builds()
     finally:
         lab.process("builds").stop()
@@ -310,7 +310,7 @@ def test_builds_of_the_npm_router(gate: Gate, lab: Lab) -> None:
     assert kata["started"] >= 20
     # The router excludes them: they are the legacy executor's and in no comparison.
     assert (legacy["excluded"] > 0, kata["excluded"], result["excluded_on_kata"], stats["excluded_on_kata"]) == (True, 0, 0, 0)
-    assert result["share_seen"]["builds"] == kata["builds"] + legacy["builds"]
+    assert result["share_observed"]["builds"] == kata["builds"] + legacy["builds"]
     assert kata["builds"] <= stats["executors"]["k8s-kata"]
     # executor-k8s-vm hands the image over as an argument of its launcher.
     assert set(result["evidence"]["images"]) <= {"node:22", "golang:1.26", "python:3.13", "maven:3-eclipse-temurin-21", "rust:1.95"}

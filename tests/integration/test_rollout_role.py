@@ -127,7 +127,7 @@ def test_a_setup_of_0_seconds_is_told_as_such(playbook: Playbook, tmp_path: Path
     def seen(builds: int, seconds: int | None) -> dict[str, t.Any]:
         return {"builds": builds, "failures": {}, "setup_seconds": {"p50": seconds, "p95": seconds}}
 
-    gate = {"executors": {"k8s-kata": seen(3, 0), "k8s-vm": seen(0, None)}, "share_seen": {"percent": 100.0}, "excluded_on_kata": 0}
+    gate = {"executors": {"k8s-kata": seen(3, 0), "k8s-vm": seen(0, None)}, "share_observed": {"percent": 100.0}, "excluded_on_kata": 0}
     gate |= {"observed_seconds": 5, "verdict": "pass", "suspects": []}
     step = {"step": 1, "pilot": False, "share": 100, "gate": gate, "outcome": "passed"}
     rollout = {**step, "steps": [100], "phase": "finished", "reason": "", "began": "", "holder": "", "history": [step]}

@@ -13,18 +13,19 @@ window is over, there are enough builds and no figure, taken as it stands, is ab
 
 from __future__ import annotations
 
+import math
 import traceback
 import typing as t
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from ansible_collections.screwdriver.kata.plugins.module_utils._rollout import evalue
 from ansible_collections.screwdriver.kata.plugins.module_utils._rollout.observation import (
-    KATA,
-    LEGACY,
     MAX_IMAGES,
     Observation,
     Tally,
     suggested_exclusion,
 )
+from ansible_collections.screwdriver.kata.plugins.module_utils._rollout.pods import KATA, LEGACY
 
 try:
     import numpy
@@ -54,12 +55,37 @@ class Limits:
     max_setup_ratio: float | None
     max_setup_seconds: float | None
     confidence: float
+    alpha: float = field(default=0.008, kw_only=True)
+    steps: int = field(default=1, kw_only=True)
+    earlier: tuple[float, ...] = field(default=(), kw_only=True)
 
 
 @dataclass(frozen=True)
 class Names:
     kata: str
     legacy: str
+
+
+class Judgement(t.NamedTuple):
+    """The verdict with what it rests on.
+
+    Attributes:
+        pause: Inconclusive, and more watching will not settle it.
+        doubt: What stands against passing: failures, share, setup, excluded, evidence, or an empty string.
+        log_e: The log e-value of this step.
+        log_m: That of the rollout.
+        log_threshold: What log_m has to reach for a failure.
+        worst: The image and the node that were left out.
+    """
+
+    verdict: str
+    reasons: list[str]
+    pause: bool
+    doubt: str
+    log_e: float
+    log_m: float
+    log_threshold: float
+    worst: dict[str, t.Any]
 
 
 @dataclass
@@ -71,7 +97,7 @@ class Findings:
     notes: list[str]
 
 
-def judge(observation: Observation, limits: Limits, names: Names, now: int) -> tuple[str, list[str]]:
+def judge(observation: Observation, limits: Limits, names: Names, now: int) -> Judgement:
     """The verdict and its reasons. now: epoch seconds of the clock that the observation was fed with."""
     kata = observation.tallies[KATA]
     legacy = compared_legacy(observation, limits.min_builds)
@@ -86,11 +112,11 @@ def judge(observation: Observation, limits: Limits, names: Names, now: int) -> t
     _judge_failures(observation, legacy, limits, names, now, found)
     _judge_exit_codes(kata, legacy, limits, names, found)
     _judge_setup(kata, legacy, limits, names, found)
-    if found.failures:
-        return FAIL, found.failures
-    if found.doubts:
-        return INCONCLUSIVE, found.doubts
-    return PASS, found.notes
+    verdict, reasons = (FAIL, found.failures) if found.failures else (INCONCLUSIVE, found.doubts) if found.doubts else (PASS, found.notes)
+    log_e = evalue.log_above(kata.failed, kata.outcomes, limits.max_failure_ratio)
+    doubt = "excluded" if observation.excluded_on_kata else "failures" if verdict == FAIL else "evidence" if verdict == INCONCLUSIVE else ""
+    log_m = evalue.log_mean([*limits.earlier, log_e], limits.steps)
+    return Judgement(verdict, reasons, False, doubt, log_e, log_m, math.log(2 / limits.alpha), {"image": None, "node": None})
 
 
 def compared_legacy(observation: Observation, min_builds: int) -> Tally:
@@ -217,7 +243,7 @@ def suspects(observation: Observation, confidence: float) -> list[dict[str, t.An
     return sorted(found, key=lambda item: -item["kata"]["failed"])
 
 
-def share_seen(observation: Observation) -> dict[str, t.Any]:
+def share_observed(observation: Observation) -> dict[str, t.Any]:
     """Kata's part of the builds that no exclusion names."""
     kata, builds = observation.tallies[KATA].seen, sum(tally.seen for tally in observation.tallies.values())
     return {"percent": round(100 * kata / builds, 2) if builds else None, "builds": builds}

@@ -5,190 +5,30 @@
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
 # Do not use this from other collections or standalone plugins/modules!
 
-"""From pods and their events to builds with an outcome, a cause and setup seconds. Pure: it is told what happened and what time it is."""
+"""From the events of a watch to figures of each executor. Pure: it is told what happened and what time it is."""
 
 from __future__ import annotations
 
 import re
 import typing as t
 from dataclasses import asdict, dataclass, field
-from datetime import datetime
 
 from ansible_collections.screwdriver.kata.plugins.module_utils._errors import UserError
+from ansible_collections.screwdriver.kata.plugins.module_utils._rollout.pods import KATA, LEGACY, Build
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-KATA = "kata"
-LEGACY = "legacy"
 # Where an image's [good, bad] builds are counted.
 GOOD, BAD = 0, 1
 EVIDENCE_VERSION = 1
 
-# A build that dies by one of these signals (128 + SIGILL, SIGABRT, SIGBUS, SIGSEGV) this soon never did any work: el6 images without
-# vsyscall emulation end with 139 at once.
-CRASH_EXITS = frozenset({132, 134, 135, 139})
-CRASH_SECONDS = 10
 # Bounds that keep the evidence far below the 1 MiB of a ConfigMap.
 MAX_WAITING = 5000
 MAX_RUNNING = 5000
 MAX_IMAGES = 500
 MAX_EXCLUDED_IMAGES = 50
 MAX_DETAIL = 240
-
-_IMAGE_REASONS = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"})
-_CONTAINER_REASONS = frozenset({"CreateContainerError", "CreateContainerConfigError", "RunContainerError"})
-# What kubelet reports of a container whose process the runtime could not start; its startedAt is the epoch.
-_START_ERRORS = frozenset({"StartError", "ContainerCannotRun"})
-_NODE_LOST = frozenset({"NodeLost", "NodeShutdown", "DeletionByTaintManager", "DeletionByPodGC"})
-_EVICTED = frozenset({"Evicted", "PreemptionByScheduler", "EvictionByEvictionAPI", "TerminationByKubelet"})
-
-
-def seconds_of(timestamp: str) -> int:
-    """Epoch seconds of a timestamp of the API server, such as 2026-11-23T21:00:00Z."""
-    return int(datetime.fromisoformat(timestamp).timestamp())
-
-
-@dataclass(frozen=True)
-class Build:
-    """What one version of a pod says about its build.
-
-    Attributes:
-        created: Epoch seconds.
-        image: The image as the executor router saw it.
-        setup_seconds: From the pod's creation to the start of the build container, or None where it has not started.
-        trouble: A cause that the pod names, such as ImagePull, or an empty string.
-        overdue: What to call the failure when the time to start runs out and the pod names no trouble.
-        final: The pod will not start any more.
-        exit_code: Of the build container, or None while it runs.
-        ran_seconds: How long the build container ran, where it has ended.
-        lost: The cause for which a build that may have started already is lost, such as NodeLost, or an empty string.
-        stopping: Somebody has asked for the pod's deletion.
-    """
-
-    uid: str
-    name: str
-    created: int
-    kata: bool
-    image: str
-    setup_seconds: int | None
-    trouble: str
-    overdue: str
-    final: bool
-    exit_code: int | None
-    ran_seconds: int
-    oom_killed: bool
-    lost: str
-    stopping: bool
-
-    @property
-    def executor(self) -> str:
-        return KATA if self.kata else LEGACY
-
-    @property
-    def crashed(self) -> str:
-        """OOMKilled or Crash for a build that died right after its start."""
-        if self.exit_code is None or self.ran_seconds > CRASH_SECONDS:
-            return ""
-        return "OOMKilled" if self.oom_killed else "Crash" if self.exit_code in CRASH_EXITS else ""
-
-
-def read_build(pod: dict[str, t.Any], kata_runtime_class: str) -> Build:
-    """Reads a pod of executor-k8s or executor-k8s-vm."""
-    meta, spec, status = pod["metadata"], pod["spec"], pod.get("status") or {}
-    container = _build_container(pod)
-    states = {item["name"]: item for item in status.get("containerStatuses") or []}
-    own = states.get(container["name"]) or {}
-    started, ended = _run_of(own)
-    created = seconds_of(meta["creationTimestamp"])
-    conditions = {item["type"]: item for item in status.get("conditions") or []}
-    lost = _lost(status, conditions)
-    return Build(
-        uid=meta["uid"],
-        name=meta["name"],
-        created=created,
-        kata=spec.get("runtimeClassName") == kata_runtime_class,
-        image=_image(container),
-        # The node's clock says when the container started, so a clock that is behind would give a negative number.
-        setup_seconds=None if started is None else max(0, started - created),
-        trouble=lost or _trouble(status, own, conditions),
-        overdue=_overdue(spec, status, conditions),
-        final=status.get("phase") in ("Failed", "Succeeded") or _start_error(own),
-        exit_code=ended.get("exitCode") if ended else None,
-        ran_seconds=seconds_of(ended["finishedAt"]) - (started or 0) if ended and ended.get("finishedAt") else 0,
-        oom_killed=bool(ended) and ended.get("reason") == "OOMKilled",
-        lost=lost,
-        stopping="deletionTimestamp" in meta,
-    )
-
-
-def _build_container(pod: dict[str, t.Any]) -> dict[str, t.Any]:
-    """executor-k8s names the build container like the label sdbuild, executor-k8s-vm has one container."""
-    containers = pod["spec"]["containers"]
-    build = (pod["metadata"].get("labels") or {}).get("sdbuild")
-    return next((item for item in containers if item["name"] == build), containers[0])
-
-
-def _image(container: dict[str, t.Any]) -> str:
-    """executor-k8s-vm runs its launcher as the pod's image and hands the build's image over as an argument."""
-    args = container.get("args") or []
-    if "--container" in args[:-1]:
-        return args[args.index("--container") + 1]
-    return container.get("image", "")
-
-
-def _start_error(container_status: dict[str, t.Any]) -> bool:
-    return ((container_status.get("state") or {}).get("terminated") or {}).get("reason") in _START_ERRORS
-
-
-def _run_of(container_status: dict[str, t.Any]) -> tuple[int | None, dict[str, t.Any]]:
-    """Epoch seconds of the start, and the terminated state once the container has ended. Builds have restartPolicy Never."""
-    state = container_status.get("state") or {}
-    ran = state.get("running") or state.get("terminated") or {}
-    if not ran.get("startedAt") or _start_error(container_status):
-        return None, {}
-    return seconds_of(ran["startedAt"]), state.get("terminated") or {}
-
-
-def _lost(status: dict[str, t.Any], conditions: dict[str, t.Any]) -> str:
-    """Evicted, NodeLost, or the reason for which a kubelet refused the pod, such as OutOfcpu."""
-    reason = status.get("reason") or ""
-    disruption = conditions.get("DisruptionTarget") or {}
-    if disruption.get("status") == "True":
-        reason = disruption.get("reason") or reason
-    if reason in _NODE_LOST:
-        return "NodeLost"
-    if reason in _EVICTED:
-        return "Evicted"
-    return reason if status.get("phase") == "Failed" else ""
-
-
-def _trouble(status: dict[str, t.Any], own: dict[str, t.Any], conditions: dict[str, t.Any]) -> str:
-    inits = status.get("initContainerStatuses") or []
-    if _start_error(own):
-        return "RunContainerError"
-    for state in [(item.get("state") or {}) for item in [own, *inits, *(status.get("containerStatuses") or [])]]:
-        reason = (state.get("waiting") or {}).get("reason")
-        if reason in _IMAGE_REASONS:
-            return "ImagePull"
-        if reason in _CONTAINER_REASONS:
-            return reason
-    if any(((item.get("state") or {}).get("terminated") or {}).get("exitCode") for item in inits):
-        return "InitContainerFailed"
-    scheduled = conditions.get("PodScheduled") or {}
-    return "Unschedulable" if scheduled.get("reason") == "Unschedulable" and scheduled.get("status") == "False" else ""
-
-
-def _overdue(spec: dict[str, t.Any], status: dict[str, t.Any], conditions: dict[str, t.Any]) -> str:
-    if not spec.get("nodeName"):
-        return "Unschedulable"
-    ran = any(
-        (item.get("state") or {}).get(key)
-        for item in [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
-        for key in ("running", "terminated")
-    )
-    ready = (conditions.get("PodReadyToStartContainers") or {}).get("status") == "True"
-    return "StartTimeout" if ran or ready else "SandboxFailed"
 
 
 @dataclass

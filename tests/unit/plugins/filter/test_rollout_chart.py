@@ -15,7 +15,7 @@ def step(share: float, seen: float | None, pilot: bool = False, setup: int | Non
     return {
         "share": share,
         "pilot": pilot,
-        "gate": {"share_seen": {"percent": seen}, "executors": {"k8s-kata": figures, "k8s-vm": figures}},
+        "gate": {"share_observed": {"percent": seen}, "executors": {"k8s-kata": figures, "k8s-vm": figures}},
     }
 
 

@@ -15,12 +15,8 @@ from ansible_collections.screwdriver.kata.plugins.module_utils import _javascrip
 from ansible_collections.screwdriver.kata.plugins.module_utils._errors import UserError
 from ansible_collections.screwdriver.kata.plugins.module_utils._rollout import observation as _builds
 from ansible_collections.screwdriver.kata.plugins.module_utils._rollout import record as _record
-from ansible_collections.screwdriver.kata.plugins.module_utils._rollout.observation import (
-    KATA,
-    LEGACY,
-    Observation,
-    read_build,
-)
+from ansible_collections.screwdriver.kata.plugins.module_utils._rollout.observation import Observation
+from ansible_collections.screwdriver.kata.plugins.module_utils._rollout.pods import KATA, LEGACY, read_build, seconds_of
 
 CREATED = "2026-11-23T21:00:00Z"
 EPOCH = 1795467600
@@ -91,7 +87,7 @@ def disruption(reason: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("timestamp, seconds", [("1970-01-01T00:00:01Z", 1), (CREATED, EPOCH)])
 def test_seconds_of_a_timestamp(timestamp: str, seconds: int) -> None:
-    assert _builds.seconds_of(timestamp) == seconds
+    assert seconds_of(timestamp) == seconds
 
 
 def test_a_build_is_read_from_the_container_that_is_named_like_the_build() -> None:

@@ -13,7 +13,8 @@ from dataclasses import replace
 import pytest
 from ansible_collections.screwdriver.kata.plugins.module_utils._rollout import gate as _gate
 from ansible_collections.screwdriver.kata.plugins.module_utils._rollout.gate import FAIL, INCONCLUSIVE, PASS, Limits, Names
-from ansible_collections.screwdriver.kata.plugins.module_utils._rollout.observation import KATA, LEGACY, MAX_IMAGES, Observation, Tally
+from ansible_collections.screwdriver.kata.plugins.module_utils._rollout.observation import MAX_IMAGES, Observation, Tally
+from ansible_collections.screwdriver.kata.plugins.module_utils._rollout.pods import KATA, LEGACY
 
 LIMITS = Limits(
     window=600,
@@ -67,7 +68,7 @@ def observation(
 
 
 def judge(seen: Observation, **limits: t.Any) -> tuple[str, list[str]]:
-    return _gate.judge(seen, replace(LIMITS, **limits), NAMES, NOW)
+    return _gate.judge(seen, replace(LIMITS, **limits), NAMES, NOW)[:2]
 
 
 NO_LEGACY = "k8s-vm had 0 builds, too few to compare with: only the absolute limits were judged."
@@ -317,8 +318,8 @@ def test_percentiles_are_values_that_occurred(setup: dict[int, int], p50: int | 
     "kata, legacy, share",
     [(0, 0, {"percent": None, "builds": 0}), (41, 359, {"percent": 10.25, "builds": 400}), (3, 0, {"percent": 100.0, "builds": 3})],
 )
-def test_share_seen(kata: int, legacy: int, share: dict[str, t.Any]) -> None:
-    assert _gate.share_seen(observation(tally(kata), tally(legacy, excluded=100))) == share
+def test_share_observed(kata: int, legacy: int, share: dict[str, t.Any]) -> None:
+    assert _gate.share_observed(observation(tally(kata), tally(legacy, excluded=100))) == share
 
 
 def test_suspects_fail_on_kata_alone() -> None:

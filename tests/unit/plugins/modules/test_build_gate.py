@@ -14,7 +14,10 @@ from ansible_collections.screwdriver.kata.plugins.modules import build_gate
 
 GOOD: dict[str, t.Any] = {
     "window": 600,
-    "slice": None,
+    "interval": None,
+    "share": None,
+    "alpha": 0.008,
+    "steps": 1,
     "start_timeout": 300,
     "min_builds": 20,
     "max_failure_ratio": 0.02,
@@ -32,7 +35,10 @@ GOOD: dict[str, t.Any] = {
     "change, message",
     [
         ({"window": 0}, "window is 0: give at least 1 second."),
-        ({"slice": 0}, "slice is 0: give at least 1 second."),
+        ({"interval": 0}, "interval is 0: give at least 1 second."),
+        ({"share": 101.0}, "share is 101.0: give a percent from 0 to 100."),
+        ({"alpha": 0.0}, "alpha is 0.0: give a number above 0 and below 1, such as 0.008."),
+        ({"steps": 0}, "steps is 0: give at least 1."),
         ({"start_timeout": -1}, "start_timeout is -1: give at least 1 second."),
         ({"min_builds": 0}, "min_builds is 0: give at least 1, since no evidence is not success."),
         ({"max_failure_ratio": 2.0}, "max_failure_ratio is 2.0: give a ratio from 0 to 1, such as 0.02 for 2 %."),
