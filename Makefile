@@ -1,14 +1,15 @@
 # Every target sets up what it needs; nothing has to be prepared. `make help` lists them.
 SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 RUN := tools/run
 STAGED := tools/staged
-# Run twice before it counts as failed: where the random name of its temporary folder ends in "_", it takes that name for a link.
-LINT_DOCS := antsibull-docs lint-collection-docs --plugin-docs --validate-collection-refs dependent .
+# The environments of nox are in the cache, one set for each checkout and set of requirements.
+NOX := $(STAGED) bash -c 'nox --reuse-existing-virtualenvs --no-install --envdir "$${KATA_TREE/tree-/nox-}" --session "$$@"' nox
 
 .PHONY: help
 help: ## List the targets.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: ## Move a throw-away cluster to Kata while builds flow. DEMO_FAULT=failed-starts shows the way back.
@@ -28,15 +29,15 @@ molecule: ## Make a build node of a virtual machine and take it back (molecule t
 	$(RUN) tools/molecule
 
 .PHONY: lint
-lint: ## Style and types: ruff, mypy, yamllint, ansible-lint (production), docs and changelog lints, argument specs against defaults.
-	$(RUN) ruff check .
-	$(RUN) ruff format --check .
+lint: ## Style, types and words: antsibull-nox, mypy, ansible-lint (production), shellcheck, argument specs against defaults, changelog.
 	$(RUN) python tools/lint_roles.py
+	$(RUN) tools/lint_shell
 	$(RUN) mypy
 	$(RUN) bash -c 'MYPYPATH=$$KATA_TREE mypy -p ansible_collections.screwdriver.kata.plugins'
-	$(STAGED) yamllint .
+	$(NOX) formatters codeqa yamllint license-check extra-checks
+	# antsibull-docs takes its own temporary directory for a link where the random name ends in "_", so a failure counts the second time.
+	$(NOX) docs-check || $(NOX) docs-check
 	$(STAGED) ansible-lint --offline --profile production
-	$(STAGED) $(LINT_DOCS) || $(STAGED) $(LINT_DOCS)
 	$(STAGED) antsibull-changelog lint
 
 .PHONY: sanity
@@ -60,8 +61,9 @@ docs: ## Build the documentation site into docs/build.
 	$(RUN) tools/docs
 
 .PHONY: build
-build: ## Build the collection's archive, and install it into an empty place.
+build: ## Build the collection's archive, check it as Galaxy does (galaxy-importer), and install it into an empty place.
 	$(STAGED) ansible-galaxy collection build --force --output-path "$(CURDIR)/dist"
+	$(NOX) build-import-check 2>&1 | tools/no_warnings
 	$(RUN) bash -c 'ansible-galaxy collection install --force --no-deps --offline --collections-path "$$KATA_CACHE/installed" dist/screwdriver-kata-*.tar.gz'
 
 .PHONY: bench
