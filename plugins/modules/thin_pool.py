@@ -16,7 +16,9 @@ description:
   - Creates a volume group and in it a thin pool without thin volumes, which is what containerd needs. The pool extends itself when it fills up
     (an LVM metadata profile, monitored by C(dmeventd)) and is activated at boot.
   - A pool grows where more is asked for, and never shrinks. A second run writes nothing.
-  - A device with a signature is refused unless O(wipe=true). One that is mounted or otherwise in use is refused even then.
+  - A device with a signature is refused unless O(wipe=true). One that is mounted or otherwise in use is refused even then. LVM is asked without
+    the host's devices file and filters, which may hide what is on a device.
+  - A pool that has failed, needs a check, has read-only metadata or is out of data space is reported with what repairs it.
   - An interrupted run is finished by the next one. What it has begun is kept in C(/var/lib/screwdriver.kata) until it is done.
   - Needs LVM 2.03, C(thin_check) and C(thin_ls) on the host, and the kernel module C(dm_thin_pool).
 extends_documentation_fragment:
@@ -35,6 +37,10 @@ options:
   devices:
     description:
       - Block devices for the volume group, by any path. New ones are added, and none is ever removed.
+      - A path outside of C(/dev/disk/by-id), such as V(/dev/nvme1n1), may be another disk's after a boot. The path in C(/dev/disk/by-id) that it
+        has when it is given is recorded in C(/var/lib/screwdriver.kata). If it has another one later and does not belong to the volume group, it
+        is refused, even with O(wipe=true).
+      - A disk without WWN and serial has no path in C(/dev/disk/by-id), and is known by the volume group on it alone.
       - May be empty where the volume group exists.
     type: list
     elements: path
@@ -83,6 +89,11 @@ options:
         with them. A thin device that is in use is refused even then.
     type: bool
     default: false
+  snapshotter_root:
+    description:
+      - The directory of containerd's devmapper snapshotter, such as V(/var/lib/containerd/io.containerd.snapshotter.v1.devmapper). A pool is not
+        created while there is a database in it, since containerd cannot use an old database with a new pool.
+    type: path
   loop_file:
     description:
       - A sparse file that is attached as a loop device, at boot as well, and used as one more device. For tests only.
@@ -150,7 +161,12 @@ pool:
       description: The devices of the volume group.
       type: list
       elements: str
-      sample: [/dev/vdb]
+      sample: [/dev/nvme1n1]
+    stable_devices:
+      description: The devices of the volume group, by their paths in C(/dev/disk/by-id) where they have one.
+      type: list
+      elements: str
+      sample: [/dev/disk/by-id/nvme-eui.0025385a71b1d3c2]
     size_bytes:
       description: The size of the data, in bytes.
       type: int
@@ -200,19 +216,20 @@ pool:
       type: str
       sample: queue
     health:
-      description: V(ok), or the fault that LVM reports, such as V(out_of_data).
+      description: V(ok), V(check_needed), or the fault that LVM reports, such as V(out_of_data).
       type: str
       sample: ok
 """
 
 import os
 import typing as t
+from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.screwdriver.kata.plugins.module_utils._errors import UserError
-from ansible_collections.screwdriver.kata.plugins.module_utils._lvm.checks import check_exists
+from ansible_collections.screwdriver.kata.plugins.module_utils._lvm.checks import check_exists, check_health, is_broken, repair_advice
 from ansible_collections.screwdriver.kata.plugins.module_utils._lvm.host import PROFILES, Lvm
-from ansible_collections.screwdriver.kata.plugins.module_utils._lvm.journal import JournalFile, write_file
+from ansible_collections.screwdriver.kata.plugins.module_utils._lvm.journal import IdentityFile, JournalFile, boot_id, write_file
 from ansible_collections.screwdriver.kata.plugins.module_utils._lvm.loop import Loop
 from ansible_collections.screwdriver.kata.plugins.module_utils._lvm.model import (
     TAG,
@@ -220,12 +237,13 @@ from ansible_collections.screwdriver.kata.plugins.module_utils._lvm.model import
     Journal,
     describe,
     diff_view,
+    identity,
     profile_text,
     require_group,
     require_pool,
 )
 from ansible_collections.screwdriver.kata.plugins.module_utils._lvm.options import parse
-from ansible_collections.screwdriver.kata.plugins.module_utils._lvm.plan import Plan, make_plan
+from ansible_collections.screwdriver.kata.plugins.module_utils._lvm.plan import Plan, identities, make_plan
 from ansible_collections.screwdriver.kata.plugins.module_utils._lvm.removal import Removal, make_removal, without_pool
 from ansible_collections.screwdriver.kata.plugins.module_utils._values import join_names
 
@@ -241,6 +259,7 @@ class ThinPool:
         self.full_name = self.wanted.full_name
         self.profile = PROFILES / f"{self.wanted.profile}.profile"
         self.journal = JournalFile(self.vg)
+        self.identities = IdentityFile(self.vg)
         self.loop = Loop(module, self.lvm.run, self.vg) if self.params["loop_file"] else None
 
     def run(self) -> dict[str, t.Any]:
@@ -261,7 +280,18 @@ class ThinPool:
             profile=self._read_profile(),
             journal=journal,
             suspended=self.lvm.suspended(self.vg),
+            identities=self.identities.read(),
+            hidden=self.lvm.hidden(groups, self.vg),
+            database=self._find_database(),
+            boot=boot_id(),
         )
+
+    def _find_database(self) -> str:
+        root = self.params["snapshotter_root"]
+        return root if root and any(Path(root).glob("*.db")) else ""
+
+    def _stable(self, devices: t.Iterable[str]) -> tuple[str, ...]:
+        return tuple(identity(real, self.lvm.links(real)) for real in devices)
 
     def _read_profile(self) -> str | None:
         return self.profile.read_text() if self.profile.exists() else None
@@ -298,8 +328,10 @@ class ThinPool:
                 self._change_pool()
                 state = self._inspect()
                 group, profile = state.group, state.profile or ""
+                self.identities.write(identities(state))
             else:
                 group = state.group
+            check_health(self.wanted, require_pool(group))
             self.journal.end()
         after = diff_view(self.wanted, group, profile, {})
         return {
@@ -313,7 +345,8 @@ class ThinPool:
             self.lvm.resume(name)
         if not plan.add and not plan.own:
             return
-        self.journal.add(state.journal, plan.add)
+        self.journal.add(state.journal, self._stable(plan.add))
+        self.identities.write(identities(state))
         for device in plan.erase:
             self.lvm.erase(device)
         if plan.add and state.group is None:
@@ -341,7 +374,7 @@ class ThinPool:
         if plan.autoactivate:
             self.lvm.lvm("lvchange", "--setautoactivation", "y", self.full_name)
         if plan.activate:
-            self.lvm.lvm("lvchange", "--activate", "y", self.full_name)
+            self._activate()
         if plan.set_profile:
             self.lvm.lvm("lvchange", "--metadataprofile", self.wanted.profile, self.full_name)
         if plan.extend_metadata:
@@ -356,6 +389,12 @@ class ThinPool:
             self.lvm.lvm("lvchange", "--monitor", "n", self.full_name)
         if plan.monitor or (plan.write_profile and not plan.create):
             self.lvm.lvm("lvchange", "--monitor", "y", self.full_name)
+
+    def _activate(self) -> None:
+        try:
+            self.lvm.lvm("lvchange", "--activate", "y", self.full_name)
+        except UserError as exc:
+            raise UserError(f"Thin pool {self.full_name} cannot be activated ({exc}); {repair_advice(self.wanted)}.") from exc
 
     def _remove_leftovers(self, names: tuple[str, ...]) -> None:
         if names:
@@ -399,14 +438,25 @@ class ThinPool:
         return result
 
     def _thin_devices(self, state: HostState) -> list[tuple[str, bool]]:
-        if not require_pool(state.group).active:
+        pool = require_pool(state.group)
+        if not pool.active:
             if self.check_mode:
                 return []
-            self.lvm.lvm("lvchange", "--activate", "y", self.full_name)
+            try:
+                self._activate()
+            except UserError:
+                if not self.params["discard"]:
+                    raise
+                return []
+        if is_broken(pool) and not self.params["discard"]:
+            raise UserError(
+                f"Thin pool {self.full_name} has a fault ({pool.health or 'check needed'}), so it is unknown what is in it, and it is not removed; "
+                f"{repair_advice(self.wanted)}."
+            )
         for name in state.suspended:
             if not self.check_mode:
                 self.lvm.resume(name)
-        devices = self.lvm.thin_devices(self.vg, self.wanted.name)
+        devices = self.lvm.thin_devices(self.vg, self.wanted.name, mapped_only=is_broken(pool))
         if opened := [name for name, is_open in devices if is_open]:
             raise UserError(
                 f"Thin pool {self.full_name} has thin devices that are in use ({join_names(opened)}) and is not removed; end what uses them first."
@@ -421,7 +471,7 @@ class ThinPool:
 
     def _remove(self, state: HostState, removal: Removal, devices: list[tuple[str, bool]]) -> None:
         if removal.forget or removal.group:
-            self.journal.add(state.journal, removal.forget)
+            self.journal.add(state.journal, self._stable(removal.forget))
         for name, _open in devices:
             if not name.isdigit():
                 self.lvm.unmap(name)
@@ -433,7 +483,7 @@ class ThinPool:
             state = self._inspect()
             removal = make_removal(self.wanted, state)
         if removal.reduce:
-            self.journal.add(state.journal, removal.reduce)
+            self.journal.add(state.journal, self._stable(removal.reduce))
             self.lvm.lvm("vgreduce", self.vg, *removal.reduce)
         if removal.group:
             self.lvm.lvm("vgremove", "--yes", self.vg)
@@ -455,6 +505,7 @@ class ThinPool:
         if self.loop:
             self.loop.remove()
         self.profile.unlink(missing_ok=True)
+        self.identities.write({})
         self.journal.end()
 
 
@@ -471,6 +522,7 @@ def main() -> None:
             "autoextend_percent": {"type": "int", "default": 20},
             "wipe": {"type": "bool", "default": False},
             "discard": {"type": "bool", "default": False},
+            "snapshotter_root": {"type": "path"},
             "loop_file": {"type": "path"},
             "loop_size": {"type": "str", "default": "10GiB"},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},

@@ -13,16 +13,22 @@ from ansible_collections.screwdriver.kata.plugins.module_utils._errors import Us
 from ansible_collections.screwdriver.kata.plugins.module_utils._lvm.model import (
     MIB,
     PHYSICAL_VOLUME,
+    TAG,
     UNKNOWN_GROUP,
     Device,
     Group,
+    HostState,
+    Pool,
     Wanted,
+    identity,
 )
 from ansible_collections.screwdriver.kata.plugins.module_utils._values import format_bytes, join_names
 
 # Where LVM puts the first extent, and how large an extent of a new volume group is.
 PV_HEAD = MIB
 NEW_EXTENT = 4 * MIB
+# What LVM reports of a pool that needs a repair.
+FAULTS = {"failed": "has failed", "metadata_read_only": "has read-only metadata"}
 
 
 def check_exists(device: Device) -> None:
@@ -48,18 +54,113 @@ def describe_content(device: Device) -> str:
     return " and ".join(dict.fromkeys(device.signatures))
 
 
-def check_new_device(device: Device, wipe: bool) -> str:
+def check_identity(device: Device, state: HostState) -> None:
+    """Checks that a device outside of the volume group is the disk that the user means: kernel names may change at boot.
+
+    Raises:
+        UserError: Its path named another disk before, or its path is a kernel name and a disk of the pool is not named at all.
+    """
+    recorded = state.identities.get(device.path)
+    if recorded and recorded not in device.links:
+        now = f"is {device.links[0]} now" if device.links else "has no path in /dev/disk/by-id now"
+        raise UserError(
+            f"Device {device.path} was {recorded} when it was given to the pool and {now}, and is refused, even with wipe; name the pool's disk "
+            "by that path in devices, and a new disk by its own path in /dev/disk/by-id."
+        )
+    named = {other.real for other in state.devices}
+    unnamed = [member for member in (state.group.members if state.group else ()) if TAG in member.tags and member.device not in named]
+    if unnamed and not recorded and device.path == device.real:
+        paths = join_names([identity(member.device, member.links) for member in unnamed])
+        raise UserError(
+            f"Device {device.path} does not belong to the volume group, whose disk {paths} is not in devices, so kernel names may have changed; "
+            "it is refused, even with wipe; name the pool's disks by their paths in /dev/disk/by-id, and a new disk too."
+        )
+
+
+def check_hidden(wanted: Wanted, state: HostState) -> None:
+    """Checks that LVM's own settings let it use the volume group.
+
+    Raises:
+        UserError: They hide a physical volume of it.
+    """
+    if hidden := sorted(state.hidden):
+        raise UserError(
+            f"Volume group {wanted.volume_group} is on {join_names(hidden)}, which LVM's devices file or filter hides; add it with "
+            f"`lvmdevices --adddev {hidden[0]}`, or correct filter and global_filter in /etc/lvm/lvm.conf."
+        )
+
+
+def check_database(wanted: Wanted, state: HostState) -> None:
+    """Checks that a new pool does not meet the database of an older one: containerd would not start devmapper on it.
+
+    Raises:
+        UserError: There is such a database.
+    """
+    if state.database:
+        raise UserError(
+            f"Thin pool {wanted.full_name} does not exist, but {state.database} has containerd's database of an earlier pool, and devmapper would "
+            "not start with it; if its snapshots are lost, stop containerd and run the entry point reset of the role thin_pool with "
+            "thin_pool_discard_snapshots=true."
+        )
+
+
+def repair_advice(wanted: Wanted) -> str:
+    """Returns what to do with a pool that needs a repair, for a message."""
+    name = wanted.full_name
+    return (
+        f"stop containerd and repair it with `lvchange --activate n {name} && lvconvert --repair {name} && lvchange --activate y {name}`, or lose "
+        "its snapshots with the entry point reset of the role thin_pool"
+    )
+
+
+def is_broken(pool: Pool) -> bool:
+    """Whether nothing can be read from the pool's metadata or written to them before a repair."""
+    return pool.health in FAULTS or pool.check_needed
+
+
+def check_health(wanted: Wanted, pool: Pool, grows: bool = False) -> None:
+    """Checks that the pool works.
+
+    Args:
+        wanted: The checked parameters.
+        pool: The pool.
+        grows: Whether the run gives it more space.
+
+    Raises:
+        UserError: It needs a repair, is full, or reports no usage although it is active.
+    """
+    name = wanted.full_name
+    fault = FAULTS.get(pool.health)
+    if fault is None and pool.check_needed:
+        fault = "needs a check of its metadata"
+    if fault is None and pool.active and not pool.health and None in (pool.data_percent, pool.metadata_percent):
+        fault = "is active and reports no usage"
+    if fault:
+        raise UserError(f"Thin pool {name} {fault}; {repair_advice(wanted)}.")
+    if pool.health == "out_of_data" and not grows:
+        raise UserError(
+            f"Thin pool {name} is out of data space and its writes wait or fail; add a disk to devices or ask for more size, or delete images "
+            "with `crictl rmi --prune`."
+        )
+    if pool.health and pool.health != "out_of_data":
+        raise UserError(
+            f"Thin pool {name} is not healthy: LVM reports {pool.health}; inspect it with `lvs -a -o +lv_health_status {name}`."
+        )
+
+
+def check_new_device(device: Device, wipe: bool, begun: bool = False) -> str:
     """Checks that a device can be given to the volume group.
 
     Args:
         device: The device.
         wipe: Whether its content may be erased.
+        begun: Whether its content is what an interrupted run left.
 
     Returns:
         The content that has to be erased first, for a message; empty where there is none.
 
     Raises:
-        UserError: The device is in use, too small or read-only, or has content that may not be erased.
+        UserError: The device is in use, too small or read-only, has content that may not be erased, or an unknown one.
     """
     never = "and is refused, even with wipe"
     if device.mounts:
@@ -71,8 +172,13 @@ def check_new_device(device: Device, wipe: bool) -> str:
         raise UserError(f"Device {device.path} is read-only; make it writable, or name another device.")
     if device.size < PV_HEAD + NEW_EXTENT:
         raise UserError(f"Device {device.path} has only {format_bytes(device.size)}; name a larger one.")
+    if device.group is None and PHYSICAL_VOLUME in device.signatures and not begun:
+        raise UserError(
+            f"Device {device.path} contains {PHYSICAL_VOLUME} that LVM does not list, so its volume group is unknown, {never}; see why with "
+            f"`pvs -vv {device.path}`, or erase it with `wipefs --all {device.path}` if it is not needed."
+        )
     content = describe_content(device)
-    if content and not wipe:
+    if content and not (wipe or begun):
         raise UserError(f"Device {device.path} contains {content}; name an empty device, or set wipe to erase it.")
     return content
 

@@ -42,10 +42,16 @@ TOOLS = {
 }
 VOLUME_FIELDS = (
     "lv_name,lv_uuid,segtype,lv_size,lv_metadata_size,chunk_size,pool_lv,lv_tags,lv_profile,seg_monitor,lv_active,data_percent,metadata_percent,"
-    "lv_when_full,lv_health_status,zero"
+    "lv_when_full,lv_health_status,lv_check_needed,zero"
 )
-# The first release with a setting per volume for the activation at boot.
+# The first release with a setting per volume for the activation at boot, and with a devices file.
 AUTOACTIVATION = (2, 3, 12)
+# For what LVM reports: a device that a host's own settings hide from LVM is not an empty one.
+UNFILTERED = 'hints="none" filter=["a|.*|"] global_filter=["a|.*|"]'
+BY_ID = Path("/dev/disk/by-id")
+# Links in /dev/disk/by-id that name a disk by WWN or serial, the best first. Those of volumes name what is on a disk.
+STABLE = ("wwn-", "nvme-eui.", "nvme-nguid.", "nvme-uuid.", "nvme-", "scsi-", "ata-", "dm-uuid-mpath-", "md-uuid-")
+VOLATILE = ("lvm-pv-uuid-", "dm-name-", "dm-uuid-", "md-name-")
 
 
 def number(text: str) -> int:
@@ -76,7 +82,23 @@ def parse_signatures(text: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def parse_group(group: dict[str, str], members: list[dict[str, str]], volumes: list[dict[str, str]], name: str) -> Group:
+def order_links(names: t.Iterable[str]) -> tuple[str, ...]:
+    """Orders names in /dev/disk/by-id of one disk, the best first, without those that may change."""
+
+    def rank(name: str) -> tuple[int, str]:
+        return next((index for index, prefix in enumerate(STABLE) if name.startswith(prefix)), len(STABLE)), name
+
+    stable = [name for name in names if not name.startswith(VOLATILE) or name.startswith(STABLE)]
+    return tuple(str(BY_ID / name) for name in sorted(stable, key=rank))
+
+
+def parse_group(
+    group: dict[str, str],
+    members: list[dict[str, str]],
+    volumes: list[dict[str, str]],
+    name: str,
+    links: t.Callable[[str], tuple[str, ...]] = lambda real: (),
+) -> Group:
     """Reads a volume group from the rows of LVM's reports.
 
     Args:
@@ -84,6 +106,7 @@ def parse_group(group: dict[str, str], members: list[dict[str, str]], volumes: l
         members: The rows of its physical volumes.
         volumes: The rows of its logical volumes, hidden ones too; one for each segment.
         name: The name of the pool.
+        links: Returns the paths in /dev/disk/by-id of a device.
     """
     extent = number(group["vg_extent_size"])
     rows = {row["lv_uuid"]: {**row, "lv_name": row["lv_name"].strip("[]")} for row in volumes}
@@ -96,7 +119,11 @@ def parse_group(group: dict[str, str], members: list[dict[str, str]], volumes: l
         missing=number(group["vg_missing_pv_count"]),
         exported=bool(group["vg_exported"]),
         autoactivation=group.get("vg_autoactivation", "enabled") == "enabled",
-        members=tuple(Member(os.path.realpath(row["pv_name"]), words(row["pv_tags"]), number(row["pv_used"])) for row in members),
+        members=tuple(
+            Member(real, words(row["pv_tags"]), number(row["pv_used"]), links(real))
+            for row in members
+            for real in (os.path.realpath(row["pv_name"]),)
+        ),
         volumes=tuple(parse_volume(row) for row in rows.values()),
         pool=parse_pool(pool, extent) if pool else None,
     )
@@ -128,6 +155,7 @@ def parse_pool(row: dict[str, str], extent: int) -> Pool:
         metadata_percent=percentage(row["metadata_percent"]),
         when_full=row["lv_when_full"] or "queue",
         health=row["lv_health_status"],
+        check_needed=row["lv_check_needed"] == "check needed",
     )
 
 
@@ -139,6 +167,7 @@ class Lvm:
         module.run_command_environ_update = {"LC_ALL": "C", "LVM_SUPPRESS_FD_WARNINGS": "1"}
         self._paths: dict[str, str] = {}
         self._version: tuple[int, ...] | None = None
+        self._links: dict[str, list[str]] | None = None
 
     def missing(self) -> str | None:
         """Returns the first tool that is not installed."""
@@ -183,19 +212,47 @@ class Lvm:
     def lvm(self, *arguments: str) -> str:
         return self.run("lvm", *arguments)
 
-    def _report(self, command: str, fields: str, *arguments: str) -> list[dict[str, str]]:
-        out = self.lvm(command, "--reportformat", "json", "--units", "b", "--nosuffix", "--options", fields, *arguments)
+    def _report(self, command: str, fields: str, *arguments: str, filtered: bool = False) -> list[dict[str, str]]:
+        options = () if filtered else ("--config", self._unfiltered(), "--foreign", "--shared")
+        out = self.lvm(command, "--reportformat", "json", "--units", "b", "--nosuffix", "--options", fields, *options, *arguments)
         key = {"pvs": "pv", "vgs": "vg", "lvs": "lv"}[command]
         return [row for report in json.loads(out)["report"] for row in report.get(key, [])]
 
-    def _with_autoactivation(self, fields: str, of: str) -> str:
+    def _unfiltered(self) -> str:
+        devices_file = " use_devicesfile=0" if self._is_recent() else ""
+        return f"devices {{ {UNFILTERED}{devices_file} }}"
+
+    def _is_recent(self) -> bool:
         if self._version is None:
             self._version = parse_version(self.lvm("version"))
-        return f"{fields},{of}_autoactivation" if self._version >= AUTOACTIVATION else fields
+        return self._version >= AUTOACTIVATION
+
+    def _with_autoactivation(self, fields: str, of: str) -> str:
+        return f"{fields},{of}_autoactivation" if self._is_recent() else fields
 
     def groups(self) -> dict[str, str]:
-        """Returns the volume group of every physical volume; empty where it is in none."""
+        """Returns the volume group of every physical volume, hidden ones too; empty where it is in none."""
         return {os.path.realpath(row["pv_name"]): row["vg_name"] for row in self._report("pvs", "pv_name,vg_name")}
+
+    def hidden(self, groups: dict[str, str], volume_group: str) -> frozenset[str]:
+        """Returns the physical volumes of a volume group that LVM's own settings hide.
+
+        Args:
+            groups: The volume group of every physical volume.
+            volume_group: The volume group.
+        """
+        members = {real for real, group in groups.items() if group == volume_group}
+        if not members:
+            return frozenset()
+        return frozenset(members - {os.path.realpath(row["pv_name"]) for row in self._report("pvs", "pv_name", filtered=True)})
+
+    def links(self, real: str) -> tuple[str, ...]:
+        """Returns the paths of a device in /dev/disk/by-id, the best first."""
+        if self._links is None:
+            self._links = {}
+            for link in BY_ID.iterdir() if BY_ID.is_dir() else ():
+                self._links.setdefault(os.path.realpath(link), []).append(link.name)
+        return order_links(self._links.get(real, ()))
 
     def group(self, name: str, pool: str) -> Group | None:
         """Reads a volume group and the pool in it; None where it does not exist."""
@@ -207,7 +264,7 @@ class Lvm:
             return None
         members = self._report("pvs", "pv_name,pv_tags,pv_used", "--select", f"vg_name={name}")
         volumes = [] if rows[0]["vg_exported"] else self._report("lvs", self._with_autoactivation(VOLUME_FIELDS, "lv"), "--all", name)
-        return parse_group(rows[0], members, volumes, pool)
+        return parse_group(rows[0], members, volumes, pool, self.links)
 
     def suspended(self, volume_group: str) -> tuple[str, ...]:
         """Returns devices of a volume group that an interrupted LVM left suspended: whatever reads one hangs."""
@@ -234,7 +291,7 @@ class Lvm:
         if not stat.S_ISBLK(mode):
             return Device(path, real, block=False)
         if member or groups is None:
-            return Device(path, real, group=(groups or {}).get(real))
+            return Device(path, real, group=(groups or {}).get(real), links=self.links(real))
         tree = json.loads(self.run("lsblk", "--json", "--bytes", "--paths", "--output", "NAME,TYPE,SIZE,RO,MOUNTPOINT", real))[
             "blockdevices"
         ]
@@ -249,6 +306,7 @@ class Lvm:
             holders=tuple(node["name"] for node in children if node["type"] != "part"),
             busy=self._is_busy(real),
             group=groups.get(real),
+            links=self.links(real),
         )
 
     def _below(self, node: dict[str, t.Any]) -> t.Iterator[dict[str, t.Any]]:
@@ -279,10 +337,15 @@ class Lvm:
             self.run("wipefs", "--all", node["name"])
         self.run("wipefs", "--all", device)
 
-    def thin_devices(self, volume_group: str, name: str) -> list[tuple[str, bool]]:
+    def thin_devices(self, volume_group: str, name: str, mapped_only: bool = False) -> list[tuple[str, bool]]:
         """Returns the thin devices in an active pool, and whether each is open; by number where it has no name.
 
         Containerd creates them through device mapper alone, so LVM does not list them. Those that are not mapped are read from the metadata.
+
+        Args:
+            volume_group: The volume group.
+            name: The name of the pool.
+            mapped_only: Whether the metadata cannot be read, as those of a failed pool.
         """
         pool = device_mapper_name(volume_group, name)
         rows = self._rows("info", "--columns", "--noheadings", "--separator", "/", "--options", "name,open,major,minor")
@@ -297,7 +360,7 @@ class Lvm:
             if match and match[2] == number_of:
                 mapped.append((match[1], opened.get(match[1], 0) > 0))
                 numbers.add(match[3])
-        return mapped + [(number, False) for number in self._numbers(pool) if number not in numbers]
+        return mapped + [(number, False) for number in ([] if mapped_only else self._numbers(pool)) if number not in numbers]
 
     def _numbers(self, pool: str) -> list[str]:
         status = self.run("dmsetup", "status", pool).split()

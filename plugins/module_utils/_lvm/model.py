@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import typing as t
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 KIB = 2**10
 MIB = 2**20
@@ -64,7 +64,10 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Device:
-    """A block device as named by the user (``path``) and by the kernel (``real``)."""
+    """A block device as named by the user (``path``) and by the kernel (``real``).
+
+    ``links`` are its paths in /dev/disk/by-id, the best first: they name the disk by WWN or serial, and stay when kernel names change.
+    """
 
     path: str
     real: str
@@ -78,6 +81,7 @@ class Device:
     busy: bool = False
     # None: not a physical volume. Empty: one of no volume group. UNKNOWN_GROUP: one whose volume group is gone.
     group: str | None = None
+    links: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,7 @@ class Member:
     device: str
     tags: frozenset[str] = frozenset()
     used: int = 0
+    links: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -118,6 +123,7 @@ class Pool:
     metadata_percent: float | None = None
     when_full: str = "queue"
     health: str = ""
+    check_needed: bool = False
 
     def recorded(self, what: str) -> str | None:
         """The ``size`` or ``metadata`` that was asked for last."""
@@ -147,21 +153,44 @@ class Group:
 
 @dataclass(frozen=True)
 class Journal:
-    """What an interrupted run has begun: devices that it found empty or owns, and the volumes that existed before its own."""
+    """What an interrupted run has begun: devices that it found empty or owns, and the volumes that existed before its own.
+
+    A device is kept by its path in /dev/disk/by-id. One that has none is kept by its kernel name, which counts only until the next boot.
+    """
 
     devices: tuple[str, ...] = ()
     volumes: tuple[str, ...] | None = None
+    boot: str = ""
 
 
 @dataclass(frozen=True)
 class HostState:
-    """The host as it is."""
+    """The host as it is.
+
+    ``identities`` has the path in /dev/disk/by-id of each device that an earlier run was given under another path. ``hidden`` are physical
+    volumes that LVM's devices file or filter hides. ``database`` is the directory of a snapshotter's database, where there is one.
+    """
 
     devices: tuple[Device, ...] = ()
     group: Group | None = None
     profile: str | None = None
     journal: Journal = Journal()
     suspended: tuple[str, ...] = ()
+    identities: dict[str, str] = field(default_factory=dict)
+    hidden: frozenset[str] = frozenset()
+    database: str = ""
+    boot: str = ""
+
+    def has_begun(self, real: str, links: tuple[str, ...]) -> bool:
+        """Whether an interrupted run has begun to use a device."""
+        if links:
+            return not set(links).isdisjoint(self.journal.devices)
+        return real in self.journal.devices and bool(self.boot) and self.journal.boot == self.boot
+
+
+def identity(real: str, links: tuple[str, ...]) -> str:
+    """Returns the most stable path of a device."""
+    return links[0] if links else real
 
 
 def require_group(group: Group | None) -> Group:
@@ -233,6 +262,7 @@ def describe(wanted: Wanted, group: Group | None, profile: str | None) -> dict[s
         "volume_group": wanted.volume_group,
         "device": device_mapper_name(wanted.volume_group, wanted.name),
         "devices": sorted(member.device for member in group.members),
+        "stable_devices": sorted(identity(member.device, member.links) for member in group.members),
         "size_bytes": pool.extents * group.extent_size,
         "volume_group_size_bytes": group.extents * group.extent_size,
         "volume_group_free_bytes": group.free * group.extent_size,
@@ -245,7 +275,7 @@ def describe(wanted: Wanted, group: Group | None, profile: str | None) -> dict[s
         "autoextend_threshold": threshold,
         "autoextend_percent": percent,
         "when_full": pool.when_full,
-        "health": pool.health or "ok",
+        "health": pool.health or ("check_needed" if pool.check_needed else "ok"),
     }
 
 

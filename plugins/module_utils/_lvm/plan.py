@@ -17,9 +17,13 @@ from ansible_collections.screwdriver.kata.plugins.module_utils._errors import Us
 from ansible_collections.screwdriver.kata.plugins.module_utils._lvm.checks import (
     NEW_EXTENT,
     PV_HEAD,
+    check_database,
     check_exists,
     check_fit,
     check_group,
+    check_health,
+    check_hidden,
+    check_identity,
     check_new_device,
 )
 from ansible_collections.screwdriver.kata.plugins.module_utils._lvm.model import (
@@ -60,6 +64,7 @@ class Plan:
     autoactivate_group: bool = False
     autoactivate: bool = False
     monitor: bool = False
+    identify: bool = False
     after: Group | None = None
 
     @property
@@ -110,7 +115,7 @@ def with_devices(group: Group | None, devices: t.Sequence[Device], own: t.Sequen
         group = Group(extent_size=NEW_EXTENT, extents=0, free=0, tags=frozenset({TAG}))
     more = sum((device.size - PV_HEAD) // group.extent_size for device in devices)
     members = tuple(replace(member, tags=member.tags | {TAG}) if member.device in own else member for member in group.members)
-    added = tuple(Member(device.real, frozenset({TAG})) for device in devices)
+    added = tuple(Member(device.real, frozenset({TAG}), links=device.links) for device in devices)
     return replace(group, extents=group.extents + more, free=group.free + more, members=members + added)
 
 
@@ -137,8 +142,17 @@ def without_volumes(group: Group | None, names: t.Sequence[str]) -> Group | None
 def is_begun(device: Device, state: HostState) -> bool:
     """Whether an interrupted run left the device as it is: a physical volume in no volume group, which LVM may not list yet."""
     return (
-        device.real in state.journal.devices and device.group in (None, "", UNKNOWN_GROUP) and set(device.signatures) <= {PHYSICAL_VOLUME}
+        state.has_begun(device.real, device.links)
+        and device.group in (None, "", UNKNOWN_GROUP)
+        and set(device.signatures) <= {PHYSICAL_VOLUME}
     )
+
+
+def identities(state: HostState) -> dict[str, str]:
+    """Returns the path in /dev/disk/by-id of each device that was given under another path, now or before."""
+    given = {device.path for device in state.devices}
+    kept = {path: link for path, link in state.identities.items() if path not in given}
+    return kept | {device.path: device.links[0] for device in state.devices if device.links and device.path not in device.links}
 
 
 def make_plan(wanted: Wanted, state: HostState) -> Plan:
@@ -151,20 +165,27 @@ def make_plan(wanted: Wanted, state: HostState) -> Plan:
     group = without_volumes(state.group, leftovers)
     for device in state.devices:
         check_exists(device)
+    check_hidden(wanted, state)
     if group:
         check_group(wanted, group)
+    if group is None or group.pool is None:
+        check_database(wanted, state)
     inside = {member.device for member in group.members} if group else set()
     new = [device for device in {device.real: device for device in state.devices}.values() if device.real not in inside]
-    erase = {device.real: content for device in new if (content := check_new_device(device, wanted.wipe or is_begun(device, state)))}
+    for device in new:
+        check_identity(device, state)
+    erase = {device.real: content for device in new if (content := check_new_device(device, wanted.wipe, is_begun(device, state)))}
     if group is None and not new:
         raise UserError(f"devices: volume group {wanted.volume_group} does not exist; name at least one device to create it on.")
-    own = tuple(
-        member.device for member in (group.members if group else ()) if member.device in state.journal.devices and TAG not in member.tags
-    )
+    members = group.members if group else ()
+    own = tuple(member.device for member in members if state.has_begun(member.device, member.links) and TAG not in member.tags)
     after = with_devices(group, new, own)
     data, metadata = compute_sizes(wanted, after)
     check_fit(wanted, after, data, metadata, metadata_growth(after, metadata))
     pool = after.pool
+    # A suspended pool reports no usage; it is judged after it was resumed.
+    if pool and not state.suspended:
+        check_health(wanted, pool, grows=data > pool.extents)
     record = {f"{TAG}.size={wanted.size.record}"} | ({f"{TAG}.metadata={wanted.metadata_size}"} if wanted.metadata_size else set())
     plan = Plan(
         resume=state.suspended,
@@ -182,6 +203,7 @@ def make_plan(wanted: Wanted, state: HostState) -> Plan:
         autoactivate_group=not after.autoactivation,
         autoactivate=pool is not None and not pool.autoactivation,
         monitor=pool is not None and not pool.monitored,
+        identify=identities(state) != state.identities,
     )
     return replace(plan, after=with_pool(wanted, after, data, metadata, record))
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from ansible_collections.screwdriver.kata.plugins.module_utils._errors import UserError
+from ansible_collections.screwdriver.kata.plugins.module_utils._lvm.checks import check_hidden
 from ansible_collections.screwdriver.kata.plugins.module_utils._lvm.model import (
     TAG,
     UNKNOWN_GROUP,
@@ -51,9 +52,10 @@ def make_removal(wanted: Wanted, state: HostState) -> Removal:
     Raises:
         UserError: The pool is foreign or in use; nothing was changed.
     """
-    begun = [device for device in state.devices if device.real in state.journal.devices]
+    begun = [device for device in state.devices if state.has_begun(device.real, device.links)]
     orphans = tuple(device.real for device in begun if device.group == "")
     erase = tuple(device.real for device in begun if device.group == UNKNOWN_GROUP)
+    check_hidden(wanted, state)
     leftovers = find_leftovers(wanted, state)
     profile, group = state.profile is not None, without_volumes(state.group, leftovers)
     if group is None:
@@ -70,7 +72,7 @@ def make_removal(wanted: Wanted, state: HostState) -> Removal:
         raise UserError(f"Thin pool {wanted.full_name} has LVM thin volumes ({join_names(thin)}) and is not removed; remove them first.")
     hidden = {wanted.name, f"{wanted.name}_tdata", f"{wanted.name}_tmeta"}
     others = [volume for volume in group.volumes if volume.name not in hidden and not volume.name.endswith("_pmspare")]
-    ours = tuple(member.device for member in group.members if TAG in member.tags or member.device in state.journal.devices)
+    ours = tuple(member.device for member in group.members if TAG in member.tags or state.has_begun(member.device, member.links))
     if TAG in group.tags and not others:
         return Removal(leftovers, pool=bool(pool), group=True, forget=(*ours, *orphans), erase=erase, profile=profile)
     # In a volume group that stays, only a device that was added for the pool is removed, and only if nothing else is on it.

@@ -105,7 +105,13 @@ def test_group() -> None:
     empty = dict.fromkeys(host.VOLUME_FIELDS.split(","), "")
     pool = {**empty, "lv_name": "pool", "lv_uuid": "1", "segtype": "thin-pool", "lv_size": "3430940672", "lv_metadata_size": "67108864"}
     pool |= {"chunk_size": "524288", "seg_monitor": "monitored", "lv_active": "active", "data_percent": "0.00", "metadata_percent": "10.06"}
-    pool |= {"lv_profile": "p", "lv_when_full": "error", "lv_health_status": "out_of_data", "lv_autoactivation": ""}
+    pool |= {
+        "lv_profile": "p",
+        "lv_when_full": "error",
+        "lv_health_status": "out_of_data",
+        "lv_check_needed": "check needed",
+        "lv_autoactivation": "",
+    }
     volumes = [
         {**empty, "lv_name": "[lvol0_pmspare]", "lv_uuid": "2", "segtype": "linear", "lv_size": "67108864"},
         pool,
@@ -129,5 +135,39 @@ def test_group() -> None:
         metadata_percent=10.06,
         when_full="error",
         health="out_of_data",
+        check_needed=True,
     )
     assert host.parse_group(row, members, volumes, "other").pool is None
+
+
+def test_links_that_name_a_disk_by_wwn_or_serial_come_first() -> None:
+    names = [
+        "nvme-Samsung_SSD_980_S64ANS0T",
+        "lvm-pv-uuid-AbCd",
+        "nvme-eui.0025385a71b1d3c2",
+        "wwn-0x5000c500a1b2c3d4",
+        "dm-name-kata-pool",
+    ]
+    assert host.order_links([*names, "virtio-data1", "dm-uuid-mpath-3600", "dm-uuid-LVM-x"]) == tuple(
+        f"/dev/disk/by-id/{name}"
+        for name in (
+            "wwn-0x5000c500a1b2c3d4",
+            "nvme-eui.0025385a71b1d3c2",
+            "nvme-Samsung_SSD_980_S64ANS0T",
+            "dm-uuid-mpath-3600",
+            "virtio-data1",
+        )
+    )
+
+
+def test_links_of_a_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = tmp_path / "nvme1n1"
+    disk.touch()
+    by_id = tmp_path / "by-id"
+    by_id.mkdir()
+    for name in ("nvme-serial", "wwn-1"):
+        (by_id / name).symlink_to(disk)
+    monkeypatch.setattr(host, "BY_ID", by_id)
+    lvm, _module = make(set(host.TOOLS))
+    assert lvm.links(str(disk)) == (f"{by_id}/wwn-1", f"{by_id}/nvme-serial")
+    assert lvm.links("/dev/vdb") == ()

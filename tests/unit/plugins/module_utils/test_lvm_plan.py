@@ -30,7 +30,7 @@ from ansible_collections.screwdriver.kata.plugins.module_utils._lvm.model import
     profile_values,
 )
 from ansible_collections.screwdriver.kata.plugins.module_utils._lvm.options import parse, parse_bytes
-from ansible_collections.screwdriver.kata.plugins.module_utils._lvm.plan import default_metadata, make_plan
+from ansible_collections.screwdriver.kata.plugins.module_utils._lvm.plan import default_metadata, identities, make_plan
 from ansible_collections.screwdriver.kata.plugins.module_utils._lvm.removal import make_removal
 
 PARAMS: dict[str, t.Any] = {
@@ -45,6 +45,9 @@ PARAMS: dict[str, t.Any] = {
 }
 EMPTY = Device("/dev/vdb", "/dev/vdb", size=4 * GIB)
 OURS = frozenset({TAG})
+BOOT = "c0ffee"
+WWN = "/dev/disk/by-id/wwn-0x5000c500a1b2c3d4"
+OTHER = "/dev/disk/by-id/nvme-eui.0025385a71b1d3c2"
 
 
 def wanted(**params: t.Any) -> Wanted:
@@ -57,7 +60,14 @@ def volume(name: str, segtype: str = "linear", extents: int = 16, **more: t.Any)
 
 def pool(extents: int = 818, metadata: int = 16, **more: t.Any) -> Pool:
     tags = more.pop("tags", OURS | {f"{TAG}.size=80VG"})
-    settings = {"profile": "screwdriver-kata-kata-pool", "active": True, "monitored": True, **more}
+    settings = {
+        "profile": "screwdriver-kata-kata-pool",
+        "active": True,
+        "monitored": True,
+        "data_percent": 1.0,
+        "metadata_percent": 1.0,
+        **more,
+    }
     return Pool(extents, metadata, 512 * KIB, tags, **settings)
 
 
@@ -77,7 +87,7 @@ def group(of: Pool | None = None, extents: int = 1023, **more: t.Any) -> Group:
 
 
 def found(**more: t.Any) -> HostState:
-    return HostState(**{"profile": profile_text(75, 20), **more})
+    return HostState(**{"profile": profile_text(75, 20), "boot": BOOT, **more})
 
 
 def made() -> HostState:
@@ -192,7 +202,6 @@ def test_device_that_is_refused_even_with_wipe(device: Device, message: str) -> 
             replace(EMPTY, signatures=("an LVM physical volume",), group="[unknown]"),
             "an LVM physical volume of an unknown volume group",
         ),
-        (replace(EMPTY, signatures=("an LVM physical volume",)), "an LVM physical volume"),
     ],
 )
 def test_device_with_content(device: Device, content: str) -> None:
@@ -203,7 +212,7 @@ def test_device_with_content(device: Device, content: str) -> None:
 
 @pytest.mark.parametrize("unfinished", ["", "[unknown]", None])
 def test_interrupted_run_finds_its_own_physical_volume(unfinished: str | None) -> None:
-    begun = Journal(devices=("/dev/vdb",))
+    begun = Journal(devices=("/dev/vdb",), boot=BOOT)
     orphan = replace(EMPTY, signatures=("an LVM physical volume",), group=unfinished)
     assert make_plan(wanted(), found(devices=(orphan,), journal=begun)).add == ("/dev/vdb",)
     other = replace(EMPTY, signatures=("a signature of ext4",))
@@ -215,7 +224,7 @@ def test_interrupted_run_finds_its_own_physical_volume(unfinished: str | None) -
 def test_member_that_an_interrupted_run_did_not_tag() -> None:
     there = replace(made(), group=replace(made().group or group(), members=(Member("/dev/vdb"),)))
     assert make_plan(wanted(), there).changed is False
-    plan = make_plan(wanted(), replace(there, journal=Journal(devices=("/dev/vdb",))))
+    plan = make_plan(wanted(), replace(there, journal=Journal(devices=("/dev/vdb",), boot=BOOT)))
     assert (plan.own, plan.changed) == (("/dev/vdb",), True)
 
 
@@ -385,7 +394,7 @@ def test_removal_keeps_what_is_foreign() -> None:
 def test_interrupted_removal_is_finished() -> None:
     orphan = replace(EMPTY, group="")
     others = [replace(EMPTY, real="/dev/vdc", group="data"), replace(EMPTY, real="/dev/vdd", group="[unknown]")]
-    there = HostState(devices=(orphan, *others), journal=Journal(devices=("/dev/vdb", "/dev/vdc", "/dev/vdd")))
+    there = HostState(devices=(orphan, *others), journal=Journal(devices=("/dev/vdb", "/dev/vdc", "/dev/vdd"), boot=BOOT), boot=BOOT)
     removal = make_removal(wanted(), there)
     assert (removal.forget, removal.erase) == (("/dev/vdb",), ("/dev/vdd",))
     assert make_removal(wanted(), replace(there, journal=Journal())).changed is False
@@ -398,3 +407,156 @@ def test_diff_shows_what_is_lost_and_not_how_full_it_is() -> None:
     assert side["volume_group"] == {"name": "kata", "devices": ["/dev/vdb"]}
     assert side["pool"]["asked"] == "80VG"
     assert "data_percent" not in side["pool"]
+
+
+def test_physical_volume_that_lvm_does_not_list_is_refused_even_with_wipe() -> None:
+    unknown = replace(EMPTY, signatures=("an LVM physical volume",))
+    assert refusal(wanted(wipe=True), found(devices=(unknown,))) == (
+        "Device /dev/vdb contains an LVM physical volume that LVM does not list, so its volume group is unknown, and is refused, even "
+        "with wipe; see why with `pvs -vv /dev/vdb`, or erase it with `wipefs --all /dev/vdb` if it is not needed."
+    )
+
+
+def nvme(number: int, **more: t.Any) -> Device:
+    name = f"/dev/nvme{number}n1"
+    return Device(name, name, size=500 * GIB, **more)
+
+
+def on_other_name(**more: t.Any) -> Group:
+    """The pool's own disk is nvme2n1 now."""
+    return replace(group(pool()), members=(Member("/dev/nvme2n1", OURS, 1, **more),))
+
+
+@pytest.mark.parametrize("wipe", [False, True])
+@pytest.mark.parametrize("signatures", [(), ("a signature of ext4 labelled ci-cache",)])
+def test_disk_whose_kernel_name_another_has_now_is_refused(wipe: bool, signatures: tuple[str, ...]) -> None:
+    device = nvme(1, links=(OTHER,), signatures=signatures)
+    state = found(devices=(device,), group=on_other_name(links=(WWN,)), identities={"/dev/nvme1n1": WWN})
+    assert refusal(wanted(wipe=wipe), state) == (
+        f"Device /dev/nvme1n1 was {WWN} when it was given to the pool and is {OTHER} now, and is refused, even with wipe; name the pool's disk by "
+        "that path in devices, and a new disk by its own path in /dev/disk/by-id."
+    )
+
+
+@pytest.mark.parametrize("links", [(), (OTHER,)])
+def test_disk_that_replaced_the_pools_is_refused_where_no_volume_group_is_left(links: tuple[str, ...]) -> None:
+    now = f"is {OTHER} now" if links else "has no path in /dev/disk/by-id now"
+    message = refusal(wanted(wipe=True), found(devices=(nvme(1, links=links),), identities={"/dev/nvme1n1": WWN}))
+    assert message.startswith(f"Device /dev/nvme1n1 was {WWN} when it was given to the pool and {now}, and is refused, even with wipe; ")
+
+
+@pytest.mark.parametrize("wipe", [False, True])
+def test_kernel_name_while_a_disk_of_the_pool_is_not_named(wipe: bool) -> None:
+    """A pool from before identities were recorded."""
+    device = nvme(1, signatures=("a signature of ext4",))
+    assert refusal(wanted(wipe=wipe), found(devices=(device,), group=on_other_name(links=(WWN,)))) == (
+        f"Device /dev/nvme1n1 does not belong to the volume group, whose disk {WWN} is not in devices, so kernel names may have changed; it is "
+        "refused, even with wipe; name the pool's disks by their paths in /dev/disk/by-id, and a new disk too."
+    )
+
+
+def test_disk_that_is_added_by_its_stable_path() -> None:
+    device = replace(nvme(1, links=(OTHER,)), path=OTHER)
+    plan = make_plan(wanted(), found(devices=(device,), group=on_other_name(), identities={"/dev/nvme1n1": WWN}))
+    assert (plan.add, plan.identify) == (("/dev/nvme1n1",), False)
+
+
+def test_identities_are_recorded_for_paths_that_may_change() -> None:
+    devices = (nvme(1, links=(WWN,)), replace(nvme(2, links=(OTHER,)), path=OTHER), nvme(3))
+    state = found(devices=devices)
+    assert identities(state) == {"/dev/nvme1n1": WWN}
+    assert make_plan(wanted(), state).identify
+    assert not make_plan(wanted(), replace(state, identities={"/dev/nvme1n1": WWN})).identify
+    # A device that is not given in this run keeps its identity.
+    assert identities(found(identities={"/dev/nvme9n1": WWN})) == {"/dev/nvme9n1": WWN}
+
+
+def test_disks_of_the_pool_may_change_names_among_themselves() -> None:
+    members = (Member("/dev/nvme1n1", OURS, 1, (OTHER,)), Member("/dev/nvme2n1", OURS, 1, (WWN,)))
+    devices = (nvme(1, links=(OTHER,), group="kata"), nvme(2, links=(WWN,), group="kata"))
+    state = found(devices=devices, group=replace(group(pool()), members=members))
+    plan = make_plan(wanted(), replace(state, identities={"/dev/nvme1n1": WWN, "/dev/nvme2n1": OTHER}))
+    assert [name for name, value in vars(plan).items() if value and name != "after"] == ["identify"]
+
+
+@pytest.mark.parametrize(
+    ("links", "journal", "begun"),
+    [
+        ((WWN,), Journal((WWN,)), True),
+        ((OTHER,), Journal((WWN,)), False),
+        # The journal's kernel name, and the disk has an identity that the journal would have.
+        ((OTHER,), Journal(("/dev/nvme1n1",), boot=BOOT), False),
+        ((), Journal(("/dev/nvme1n1",), boot=BOOT), True),
+        ((), Journal(("/dev/nvme1n1",), boot="before"), False),
+        ((), Journal(("/dev/nvme1n1",)), False),
+    ],
+)
+def test_journal_knows_a_disk_by_its_identity(links: tuple[str, ...], journal: Journal, begun: bool) -> None:
+    orphan = nvme(1, links=links, signatures=("an LVM physical volume",), group="[unknown]")
+    state = found(devices=(orphan,), journal=journal)
+    if begun:
+        assert make_plan(wanted(), state).erase == {"/dev/nvme1n1": "an LVM physical volume of an unknown volume group"}
+    else:
+        assert "contains an LVM physical volume of an unknown volume group; name an empty device" in refusal(wanted(), state)
+    assert bool(make_removal(wanted(), state).erase) is begun
+
+
+def test_volume_group_that_lvms_settings_hide() -> None:
+    state = replace(made(), hidden=frozenset({"/dev/vdb"}))
+    message = (
+        "Volume group kata is on /dev/vdb, which LVM's devices file or filter hides; add it with `lvmdevices --adddev /dev/vdb`, or correct filter "
+        "and global_filter in /etc/lvm/lvm.conf."
+    )
+    assert refusal(wanted(wipe=True), state) == message
+    with pytest.raises(UserError) as caught:
+        make_removal(wanted(), state)
+    assert str(caught.value) == message
+
+
+REPAIR = (
+    "stop containerd and repair it with `lvchange --activate n kata/pool && lvconvert --repair kata/pool && lvchange --activate y kata/pool`, or "
+    "lose its snapshots with the entry point reset of the role thin_pool."
+)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"health": "failed", "data_percent": None, "metadata_percent": None}, f"Thin pool kata/pool has failed; {REPAIR}"),
+        ({"health": "metadata_read_only"}, f"Thin pool kata/pool has read-only metadata; {REPAIR}"),
+        ({"check_needed": True}, f"Thin pool kata/pool needs a check of its metadata; {REPAIR}"),
+        ({"health": "out_of_data", "check_needed": True}, f"Thin pool kata/pool needs a check of its metadata; {REPAIR}"),
+        ({"data_percent": None}, f"Thin pool kata/pool is active and reports no usage; {REPAIR}"),
+        ({"metadata_percent": None}, f"Thin pool kata/pool is active and reports no usage; {REPAIR}"),
+        (
+            {"health": "out_of_data", "data_percent": 100.0},
+            "Thin pool kata/pool is out of data space and its writes wait or fail; add a disk to devices or ask for more size, or delete images with "
+            "`crictl rmi --prune`.",
+        ),
+        (
+            {"health": "partial"},
+            "Thin pool kata/pool is not healthy: LVM reports partial; inspect it with `lvs -a -o +lv_health_status kata/pool`.",
+        ),
+    ],
+)
+def test_unhealthy_pool(change: dict[str, t.Any], message: str) -> None:
+    assert refusal(wanted(), found(group=group(pool(**change)))) == message
+
+
+def test_pool_that_is_out_of_data_space_may_grow() -> None:
+    full = group(pool(health="out_of_data", data_percent=100.0))
+    assert make_plan(wanted(size="84%VG"), found(group=full)).extend
+
+
+def test_inactive_pool_reports_no_usage() -> None:
+    plan = make_plan(wanted(), found(group=group(pool(active=False, data_percent=None, metadata_percent=None))))
+    assert plan.activate
+
+
+def test_new_pool_with_the_database_of_an_old_one() -> None:
+    root = "/var/lib/containerd/io.containerd.snapshotter.v1.devmapper"
+    assert refusal(wanted(wipe=True), found(devices=(EMPTY,), database=root)) == (
+        f"Thin pool kata/pool does not exist, but {root} has containerd's database of an earlier pool, and devmapper would not start with it; if its "
+        "snapshots are lost, stop containerd and run the entry point reset of the role thin_pool with thin_pool_discard_snapshots=true."
+    )
+    assert not make_plan(wanted(), replace(made(), database=root)).changed
