@@ -175,17 +175,20 @@ class Cluster:
         Raises:
             ClusterError: It could not be written.
         """
-        name, namespace = body["metadata"]["name"], body["metadata"].get("namespace")
+        name, namespace, uid = body["metadata"]["name"], body["metadata"].get("namespace"), body["metadata"]["uid"]
         current: dict[str, t.Any] | None = body
 
         def attempt() -> dict[str, t.Any] | None:
             nonlocal current
             # The first attempt trusts what was read, so that nothing is read twice without a conflict.
             found, current = current or self.get(kind, name, namespace, api_version), None
-            if not found:
+            # An object of the same name that was created meanwhile is another one.
+            if not found or found["metadata"]["uid"] != uid:
                 return None
-            patch = patch_for(found)
-            return self.patch(kind, name, patch, namespace, api_version) if patch else body
+            if not (patch := patch_for(found)):
+                return body
+            patch = {**patch, "metadata": {**patch.get("metadata", {}), "uid": uid}}
+            return self.patch(kind, name, patch, namespace, api_version)
 
         try:
             return self.update(attempt)

@@ -13,10 +13,11 @@ version_added: 0.1.0
 author:
   - screwdriver.kata maintainers (@screwdriver-cd)
 description:
-  - Gives nodes labels, annotations and taints, or takes them away. The nodes are listed once, and only those that differ are written,
-    several at a time.
-  - Labels, annotations and taints that are not named stay as they are, also if somebody else changes them at the same time.
-  - Needs the verbs C(list), C(get) and C(patch) on nodes.
+  - Sets or removes labels, annotations and taints of nodes. The nodes are listed once, and only those that differ are written, several at
+    a time.
+  - Labels, annotations and taints that are not named stay as they are, even if another client changes them at the same time.
+  - A node that is deleted while the module runs is reported, and is not a failure.
+  - Needs C(list) on nodes, C(patch) if a node differs, and C(get) to resolve a conflict with another client.
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
   - screwdriver.kata._attributes
@@ -38,18 +39,18 @@ options:
     type: list
     elements: str
   selector:
-    description: A label selector of nodes. An empty string selects all.
+    description: A label selector of nodes. An empty string selects all nodes.
     type: str
   labels:
-    description: The labels, by key.
+    description: The labels, by key. Booleans become V(true) and V(false), as in a quoted manifest.
     type: dict
     default: {}
   annotations:
-    description: The annotations, by key.
+    description: The annotations, by key. Booleans become V(true) and V(false).
     type: dict
     default: {}
   taints:
-    description: The taints. A node's taint of the same key and effect gets the value asked for.
+    description: The taints. A taint of a node with the same key and effect gets this value.
     type: list
     elements: dict
     default: []
@@ -59,26 +60,26 @@ options:
         type: str
         required: true
       value:
-        description: The taint's value.
-        type: str
+        description: The taint's value. Booleans become V(true) and V(false).
+        type: raw
         default: ""
       effect:
-        description: The taint's effect. Build pods of C(executor-k8s) tolerate V(NoSchedule) alone.
+        description: The taint's effect. Build pods of C(executor-k8s) tolerate only V(NoSchedule).
         type: str
         choices: [NoSchedule, PreferNoSchedule, NoExecute]
         default: NoSchedule
   require_handler:
     description:
       - Leave out nodes whose kubelet does not report this handler in C(status.runtimeHandlers).
-      - Kubelets report handlers from Kubernetes 1.30 and containerd 2.0 on.
+      - Kubelets report handlers since Kubernetes 1.30, with containerd 2.0 or newer.
     type: str
   concurrency:
-    description: How many nodes are written at the same time, at most 5 times the processors of the machine that runs the module.
+    description: How many nodes are written at the same time, at most 5 times the number of CPUs of the machine that runs the module.
     type: int
     default: 10
   state:
     description:
-      - V(present) gives, V(absent) takes away. A label, annotation or taint of another value than the one named is never taken away.
+      - V(present) sets them, V(absent) removes them. A label, annotation or taint with another value is never removed.
     type: str
     choices: [present, absent]
     default: present
@@ -87,7 +88,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Put proven nodes into the pool
+- name: Add verified nodes to the pool
   screwdriver.kata.node_pool:
     selector: kata.screwdriver.cd/ready=true
     require_handler: kata
@@ -101,7 +102,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 nodes:
-  description: The nodes that were named or selected, by name.
+  description: The nodes that were named or selected.
   returned: success
   type: list
   elements: dict
@@ -113,10 +114,10 @@ nodes:
       description: Whether it was, or in check mode would be, written.
       type: bool
     ready:
-      description: Whether it is now as O(state) asks.
+      description: Whether the node is now as O(state) asks.
       type: bool
     reason:
-      description: Why it is not. Empty if it is.
+      description: Why it is not. Empty otherwise.
       type: str
   sample:
     - name: build-1
@@ -135,35 +136,63 @@ from concurrent.futures import ThreadPoolExecutor
 from ansible_collections.screwdriver.kata.plugins.module_utils import _node_pool
 from ansible_collections.screwdriver.kata.plugins.module_utils._errors import UserError
 from ansible_collections.screwdriver.kata.plugins.module_utils._k8s import Cluster, ClusterError, create_module
+from ansible_collections.screwdriver.kata.plugins.module_utils._labels import TAINT_EFFECTS
 from ansible_collections.screwdriver.kata.plugins.module_utils._values import join_names
 
-GONE = "It was deleted meanwhile."
+DELETED = "It was deleted meanwhile."
+
+
+class Outcome(t.NamedTuple):
+    """What became of a node.
+
+    Attributes:
+        after: The node afterwards, the same object where it was not written.
+        reason: Why it is not as asked, or an empty string.
+        error: Why it could not be written.
+    """
+
+    after: dict[str, t.Any]
+    reason: str = ""
+    error: ClusterError | None = None
 
 
 class NodePool:
+    """Reads and writes the nodes."""
+
     def __init__(self, module: t.Any) -> None:
         self.params = module.params
+        self.pool = _node_pool.parse(module.params)
         self.cluster = Cluster(module)
-        self.labels = {key: str(value) for key, value in self.params["labels"].items()}
-        self.annotations = {key: str(value) for key, value in self.params["annotations"].items()}
-        self.taints: list[dict[str, str]] = self.params["taints"]
-        self.patch_for = _node_pool.present_patch if self.params["state"] == "present" else _node_pool.absent_patch
+        self.present: bool = self.params["state"] == "present"
 
     def run(self) -> dict[str, t.Any]:
+        """The result, with ``msg`` where nodes could not be written."""
         before = self._nodes()
-        with ThreadPoolExecutor(min(self.params["concurrency"], self.cluster.connections)) as pool:
-            outcomes = list(pool.map(self._settle, before))
-        nodes = [
-            {"name": node["metadata"]["name"], "changed": after is not node, "ready": not reason, "reason": reason}
-            for node, (after, reason, failed) in zip(before, outcomes, strict=True)
-        ]
-        changed = [(node, after) for node, (after, reason, failed) in zip(before, outcomes, strict=True) if after is not node]
-        return {
+        with ThreadPoolExecutor(min(self.params["concurrency"], self.cluster.connections)) as threads:
+            outcomes = list(threads.map(self._write, before))
+        pairs = list(zip(before, outcomes, strict=True))
+        changed = [(node, outcome.after) for node, outcome in pairs if outcome.after is not node]
+        result: dict[str, t.Any] = {
             "changed": bool(changed),
-            "nodes": nodes,
-            "failed_nodes": [node for node, (after, reason, failed) in zip(nodes, outcomes, strict=True) if failed],
-            "diff": {"before": self._shown(node for node, after in changed), "after": self._shown(after for node, after in changed)},
+            "nodes": [
+                {
+                    "name": node["metadata"]["name"],
+                    "changed": outcome.after is not node,
+                    "ready": not outcome.reason,
+                    "reason": outcome.reason,
+                }
+                for node, outcome in pairs
+            ],
+            "diff": {
+                "before": {node["metadata"]["name"]: self.pool.diff_view(node) for node, unused in changed},
+                "after": {node["metadata"]["name"]: self.pool.diff_view(node) for unused, node in changed},
+            },
         }
+        errors = [(node["metadata"]["name"], outcome.error) for node, outcome in pairs if outcome.error]
+        if errors:
+            first = errors[0][1]
+            result["msg"] = _node_pool.failure_sentence([name for name, unused in errors], len(before), str(first), first.status)
+        return result
 
     def _nodes(self) -> list[dict[str, t.Any]]:
         found, unused = self.cluster.list("Node", **({"label_selector": self.params["selector"]} if self.params["selector"] else {}))
@@ -171,26 +200,21 @@ class NodePool:
             return found
         by_name = {node["metadata"]["name"]: node for node in found}
         if missing := [name for name in self.params["nodes"] if name not in by_name]:
-            raise UserError(
-                f"{join_names(missing)} {'is no node' if len(missing) == 1 else 'are no nodes'} of this cluster: correct nodes. Nothing was changed."
-            )
+            are = "is not a node" if len(missing) == 1 else "are not nodes"
+            raise UserError(f"{join_names(missing)} {are} of this cluster; correct nodes. Nothing was changed.")
         return [by_name[name] for name in dict.fromkeys(self.params["nodes"])]
 
-    def _settle(self, node: dict[str, t.Any]) -> tuple[dict[str, t.Any], str, bool]:
-        """(the node afterwards, why it is not as asked, whether that is an error)."""
+    def _write(self, node: dict[str, t.Any]) -> Outcome:
         handler = self.params["require_handler"]
         if handler and (reason := _node_pool.missing_handler(node, handler)):
-            return node, reason, False
+            return Outcome(node, reason)
         try:
-            after = self.cluster.reconcile(
-                "Node", node, lambda current: self.patch_for(current, self.labels, self.annotations, self.taints)
-            )
-            return (after, "", False) if after else (node, GONE, False)
+            after = self.cluster.reconcile("Node", node, self.pool.present_patch if self.present else self.pool.absent_patch)
         except ClusterError as exc:
-            return node, str(exc), True
-
-    def _shown(self, nodes: t.Iterable[dict[str, t.Any]]) -> dict[str, t.Any]:
-        return {node["metadata"]["name"]: _node_pool.diff_view(node, self.labels, self.annotations, self.taints) for node in nodes}
+            return Outcome(node, str(exc), exc)
+        if after is None:
+            return Outcome(node, DELETED if self.present else "")
+        return Outcome(after)
 
 
 def main() -> None:
@@ -206,8 +230,8 @@ def main() -> None:
                 "default": [],
                 "options": {
                     "key": {"type": "str", "required": True, "no_log": False},
-                    "value": {"type": "str", "default": ""},
-                    "effect": {"type": "str", "choices": ["NoSchedule", "PreferNoSchedule", "NoExecute"], "default": "NoSchedule"},
+                    "value": {"type": "raw", "default": ""},
+                    "effect": {"type": "str", "choices": list(TAINT_EFFECTS), "default": "NoSchedule"},
                 },
             },
             "require_handler": {"type": "str"},
@@ -217,16 +241,12 @@ def main() -> None:
         mutually_exclusive=[("nodes", "selector")],
         required_one_of=[("nodes", "selector")],
     )
-    if module.params["concurrency"] < 1:
-        module.fail_json(msg=f"concurrency is {module.params['concurrency']}: give at least 1.")
     try:
         result = NodePool(module).run()
     except UserError as exc:
         module.fail_json(msg=str(exc))
-    if failed := result.pop("failed_nodes"):
-        names = join_names([node["name"] for node in failed])
-        msg = f"{len(failed)} of {len(result['nodes'])} nodes could not be written: {names}. {failed[0]['reason']} Run it again for these."
-        module.fail_json(msg=msg, **result)
+    if "msg" in result:
+        module.fail_json(**result)
     module.exit_json(**result)
 
 

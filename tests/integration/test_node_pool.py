@@ -20,6 +20,22 @@ POOL: dict[str, t.Any] = {
     "labels": {"dedicated": "screwdriver-kata"},
     "taints": [{"key": "dedicated", "value": "screwdriver-kata", "effect": "NoSchedule"}],
 }
+REFUSED: list[tuple[dict[str, t.Any], str]] = [
+    ({"labels": {"not a label": "x"}}, "labels: 'not a label' is not a valid key; use for example dedicated or kata.screwdriver.cd/ready."),
+    ({"labels": {"ready": None}}, 'labels: ready is null; give it a value, or "" for none.'),
+    ({"labels": {"version": 1.10}}, "labels: version is 1.1, which is not a string; put the value in quotes."),
+    ({"annotations": {"by": ["ada"]}}, "annotations: by is ['ada'], which is not a string; put the value in quotes."),
+    ({"taints": [{"key": "a", "value": None}]}, 'taints: the value of a is null; give it a value, or "" for none.'),
+    (
+        {"taints": [{"key": "a", "value": "x"}, {"key": "a", "value": "y"}]},
+        "taints: a is given twice with effect NoSchedule; a node has one taint of a key and effect.",
+    ),
+    (
+        {"labels": {"a": "two words"}},
+        "labels: a is 'two words', which is not a valid label value; use up to 63 letters, digits, '-', '_' and '.', with a letter or digit at "
+        "both ends.",
+    ),
+]
 Writes = t.Callable[[], list[dict[str, t.Any]]]
 
 
@@ -103,7 +119,7 @@ def test_only_nodes_whose_kubelet_reports_the_handler(lab: Lab, module: ModuleRu
             "name": "pool-2",
             "changed": False,
             "ready": False,
-            "reason": "Its kubelet reports no handlers, so kata cannot be seen: that takes Kubernetes 1.30 and containerd 2.0 or newer.",
+            "reason": "Its kubelet reports no handlers, so kata cannot be checked; that requires Kubernetes 1.30 and containerd 2.0 or newer.",
         },
         {"name": "pool-3", "changed": True, "ready": True, "reason": ""},
     ]
@@ -218,15 +234,15 @@ def test_refused(lab: Lab, module: ModuleRunner, module_as: t.Any, writes: Write
     writes()
     assert (
         module("node_pool", nodes=["build-1", "nowhere"], **POOL)["msg"]
-        == "nowhere is no node of this cluster: correct nodes. Nothing was changed."
+        == "nowhere is not a node of this cluster; correct nodes. Nothing was changed."
     )
     assert (
         module("node_pool", nodes=["a", "b", "c", "d"], **POOL)["msg"]
-        == "a, b, c and 1 more are no nodes of this cluster: correct nodes. Nothing was changed."
+        == "a, b, c and 1 more are not nodes of this cluster; correct nodes. Nothing was changed."
     )
     assert module("node_pool", **POOL)["msg"] == "one of the following is required: nodes, selector"
     assert module("node_pool", nodes=["build-1"], selector="", **POOL)["msg"] == "parameters are mutually exclusive: nodes|selector"
-    assert module("node_pool", nodes=["build-1"], concurrency=0, **POOL)["msg"] == "concurrency is 0: give at least 1."
+    assert module("node_pool", nodes=["build-1"], concurrency=0, **POOL)["msg"] == "concurrency is 0; use at least 1."
     limited = module_as(lab.directory / "limited.kubeconfig")("node_pool", selector="", **POOL)
     assert limited["msg"].startswith("Cannot list Node: not allowed (403). Grant the right or use other credentials: nodes is forbidden")
     expired = module_as(lab.write_kubeconfig(tmp_path / "expired", "a-token-of-yesterday"))("node_pool", selector="", **POOL)
@@ -234,8 +250,56 @@ def test_refused(lab: Lab, module: ModuleRunner, module_as: t.Any, writes: Write
         "Cannot list Node: the API server does not accept the credentials (401). They are wrong or have expired: renew the kubeconfig or token."
     )
     assert own(writes) == 0
-    refused = module("node_pool", nodes=["build-1"], labels={"not a label": "x"})
-    assert refused["msg"].startswith("1 of 1 nodes could not be written: build-1")
+    assert module("node_pool", nodes=[], **POOL)["msg"] == "nodes is empty; name at least one node, or use selector."
+    for given, message in REFUSED:
+        assert module("node_pool", nodes=["build-1"], **given)["msg"] == message
+    # What only the API server refuses does not become valid when it is sent again.
+    huge = module("node_pool", nodes=["build-1"], annotations={"a": "x" * 300_000})
+    assert huge["msg"] == (
+        '1 of 1 nodes could not be written: build-1. Cannot patch Node build-1: Node "build-1" is invalid: metadata.annotations: Too long: '
+        "may not be more than 262144 bytes."
+    )
+    assert own(writes) == 0
+
+
+@pytest.mark.usefixtures("nodes")
+@pytest.mark.parametrize(("value", "text"), [(True, "true"), (False, "false"), (0, "0"), ("", "")])
+def test_a_value_is_as_in_a_manifest(lab: Lab, module: ModuleRunner, writes: Writes, value: t.Any, text: str) -> None:
+    asked: dict[str, t.Any] = {
+        "nodes": ["pool-1"],
+        "labels": {"value": value},
+        "annotations": {"value": value},
+        "taints": [{"key": "value", "value": value}],
+    }
+    assert module("node_pool", **asked)["changed"] is True
+    found = json.loads(lab.kubectl("get", "node", "pool-1", "-o", "json"))
+    taint = next(item for item in found["spec"]["taints"] if item["key"] == "value")
+    assert (found["metadata"]["labels"]["value"], found["metadata"]["annotations"]["value"], taint.get("value", "")) == (text, text, text)
+    own(writes)
+    assert (module("node_pool", **asked)["changed"], own(writes)) == (False, 0)
+    assert module("node_pool", state="absent", **asked)["changed"] is True
+
+
+@pytest.mark.usefixtures("nodes")
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_node_that_vanishes_during_the_call(lab: Lab, module: ModuleRunner, writes: Writes, replaced: bool) -> None:
+    """The nodes are written one after the other, so the last one goes while the first ones are written."""
+    own(writes)
+    last = f"pool-{MANY}"
+    process = module.start("node_pool", nodes=[*(f"pool-{number}" for number in range(3, MANY)), last], concurrency=1, **POOL)
+    deadline = time.monotonic() + 60
+    while not own(writes):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    lab.kubectl("delete", "node", last)
+    if replaced:
+        lab.kubectl("create", "-f", "-", stdin=json.dumps(node(last, ["", "runc", "kata"])))
+    done = module.result(process)
+    assert not done.get("failed"), done["msg"]
+    assert done["nodes"][-1] == {"name": last, "changed": False, "ready": False, "reason": "It was deleted meanwhile."}
+    assert {item["ready"] for item in done["nodes"][:-1]} == {True}
+    # A new machine of the old name was never verified.
+    assert seen(lab).get(last) == (OUT if replaced else None)
 
 
 @pytest.mark.usefixtures("nodes")

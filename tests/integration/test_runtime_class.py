@@ -19,6 +19,20 @@ ASKED: dict[str, t.Any] = {
     "node_selector": {"dedicated": "screwdriver-kata", "ready": "true"},
     "tolerations": [{"key": "dedicated", "value": "screwdriver-kata", "effect": "NoSchedule"}],
 }
+REFUSED: list[tuple[dict[str, t.Any], str]] = [
+    ({"name": ""}, "name is empty; give the name of the RuntimeClass, such as kata."),
+    ({"handler": ""}, "handler is empty; give the name of containerd's runtime handler, such as kata."),
+    ({"node_selector": {"ready": None}}, 'node_selector: ready is null; give it a value, or "" for none.'),
+    ({"overhead": {"cpu": True}}, "overhead: True is not a valid quantity of cpu; use for example 250m, 2 or 160Mi."),
+    (
+        {"tolerations": [{"key": "a", "value": "x"}, {"key": "a", "value": "x"}]},
+        "tolerations: the toleration of a is given twice; leave one out.",
+    ),
+    (
+        {"tolerations": [{"value": "x"}]},
+        "tolerations: a toleration without a key tolerates every taint; set its operator to Exists, or give a key.",
+    ),
+]
 Writes = t.Callable[[], list[dict[str, t.Any]]]
 
 
@@ -89,7 +103,7 @@ def test_another_handler_takes_a_recreation(lab: Lab, module: ModuleRunner, writ
     writes()
     other: dict[str, t.Any] = {"name": "test-kata", "handler": "kata-clh"}
     assert module("runtime_class", **other)["msg"] == (
-        "RuntimeClass test-kata has the handler kata, which cannot be changed to kata-clh: set recreate to handler_changed, while no build uses it."
+        "RuntimeClass test-kata has handler kata, which cannot be changed to kata-clh; set recreate to handler_changed while no build uses it."
     )
     tried = module("runtime_class", check=True, recreate="handler_changed", **other)
     assert (tried["changed"], own(writes)) == (True, [])
@@ -103,7 +117,7 @@ def test_another_handler_takes_a_recreation(lab: Lab, module: ModuleRunner, writ
 def test_it_is_not_taken_from_under_pods(lab: Lab, module: ModuleRunner) -> None:
     module("runtime_class", **ASKED)
     use(lab)
-    message = "RuntimeClass test-kata cannot be {} while pods use it (sd-builds/user-of-kata): wait until they have ended, or set force."
+    message = "RuntimeClass test-kata cannot be {} while pods use it (sd-builds/user-of-kata); wait until they end, or set force."
     assert module("runtime_class", name="test-kata", state="absent")["msg"] == message.format("deleted")
     assert module("runtime_class", name="test-kata", handler="other", recreate="handler_changed")["msg"] == message.format("recreated")
     assert seen(lab)["handler"] == "kata"
@@ -121,4 +135,18 @@ def test_refused(lab: Lab, module: ModuleRunner, module_as: t.Any) -> None:
     wrong = module("runtime_class", **{**ASKED, "handler": "Kata_1"})
     assert wrong["msg"].startswith("Cannot create RuntimeClass test-kata: RuntimeClass.node.k8s.io")
     odd = module("runtime_class", **{**ASKED, "overhead": {"memory": "much"}})
-    assert odd["msg"] == "overhead: 'much' is no quantity of memory: write one such as 250m, 2 or 160Mi."
+    assert odd["msg"] == "overhead: 'much' is not a valid quantity of memory; use for example 250m, 2 or 160Mi."
+    for given, message in REFUSED:
+        assert module("runtime_class", **{**ASKED, **given})["msg"] == message
+    assert lab.kubectl("get", "runtimeclass", "test-kata", "--ignore-not-found") == ""
+
+
+def test_booleans_are_as_in_a_manifest(lab: Lab, module: ModuleRunner, writes: Writes) -> None:
+    asked = {**ASKED, "node_selector": {"ready": True}, "tolerations": [{"key": "ready", "value": False, "effect": "NoSchedule"}]}
+    assert module("runtime_class", **asked)["changed"] is True
+    assert seen(lab)["scheduling"] == {
+        "nodeSelector": {"ready": "true"},
+        "tolerations": [{"key": "ready", "value": "false", "effect": "NoSchedule"}],
+    }
+    own(writes)
+    assert (module("runtime_class", **asked)["changed"], own(writes)) == (False, [])

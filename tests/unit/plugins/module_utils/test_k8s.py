@@ -97,9 +97,9 @@ def test_a_forgotten_resource_version_is_answered_by_a_list(monkeypatch: pytest.
 class Node:
     """A node whose writes meet these errors first."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, errors: t.Iterable[int], exists: bool = True) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, errors: t.Iterable[int], uid: str = "1") -> None:
         self.errors = iter(errors)
-        self.exists = exists
+        self.uid = uid
         self.reads = 0
         self.clock = Clock()
         monkeypatch.setattr(_k8s, "time", self.clock)
@@ -109,7 +109,7 @@ class Node:
 
     def get(self, *_names: t.Any) -> dict[str, t.Any] | None:
         self.reads += 1
-        return {"metadata": {"name": "a"}, "read": self.reads} if self.exists else None
+        return {"metadata": {"name": "a", "uid": self.uid}, "read": self.reads} if self.uid else None
 
     def patch(self, _kind: str, _name: str, patch: dict[str, t.Any], *_rest: t.Any) -> dict[str, t.Any]:
         if status := next(self.errors, 0):
@@ -117,12 +117,12 @@ class Node:
         return patch
 
     def reconcile(self) -> dict[str, t.Any] | None:
-        return self.cluster.reconcile("Node", {"metadata": {"name": "a"}, "read": 0}, lambda node: {"from": node["read"]})
+        return self.cluster.reconcile("Node", {"metadata": {"name": "a", "uid": "1"}, "read": 0}, lambda node: {"from": node["read"]})
 
 
 def test_a_conflict_is_decided_again_on_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     node = Node(monkeypatch, [409, 409])
-    assert node.reconcile() == {"from": 2}
+    assert node.reconcile() == {"from": 2, "metadata": {"uid": "1"}}
     assert node.reads == 2
 
 
@@ -133,9 +133,9 @@ def test_conflicts_end_in_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 1060 <= node.clock.now <= 1061
 
 
-@pytest.mark.parametrize(("errors", "exists"), [([404], True), ([409], False)])
-def test_an_object_that_vanishes_is_not_an_error(monkeypatch: pytest.MonkeyPatch, errors: list[int], exists: bool) -> None:
-    assert Node(monkeypatch, errors, exists).reconcile() is None
+@pytest.mark.parametrize(("errors", "uid"), [([404], "1"), ([409], ""), ([409], "2")])
+def test_an_object_that_is_deleted_or_replaced_is_not_an_error(monkeypatch: pytest.MonkeyPatch, errors: list[int], uid: str) -> None:
+    assert Node(monkeypatch, errors, uid).reconcile() is None
 
 
 def test_any_other_error_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
