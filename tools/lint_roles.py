@@ -1,4 +1,4 @@
-"""Checks every role's argument specs against its defaults: the same variables, the same values."""
+"""Checks every role's argument specs against its defaults and the shared ones of role names: the same variables, the same values."""
 
 from __future__ import annotations
 
@@ -9,10 +9,23 @@ from pathlib import Path
 import yaml
 
 TOP = Path(__file__).resolve().parents[1]
+# Defaults that other roles depend on: it has no entry point.
+SHARED = TOP / "roles" / "names"
+
+
+def variables(role: Path) -> dict[str, t.Any]:
+    return yaml.safe_load((role / "defaults" / "main.yml").read_text()) or {}
+
+
+def depends_on_names(role: Path) -> bool:
+    meta = role / "meta" / "main.yml"
+    dependencies = yaml.safe_load(meta.read_text()).get("dependencies", []) if meta.exists() else []
+    return {"role": "screwdriver.kata.names"} in dependencies
 
 
 def problems(role: Path) -> t.Iterator[str]:
-    defaults: dict[str, t.Any] = yaml.safe_load((role / "defaults" / "main.yml").read_text()) or {}
+    defaults = variables(role)
+    shared = variables(SHARED) if depends_on_names(role) else {}
     specs = yaml.safe_load((role / "meta" / "argument_specs.yml").read_text())["argument_specs"]
     entry_points = {path.stem for path in (role / "tasks").glob("*.yml") if not path.stem.startswith("_")}
     if missing := entry_points - specs.keys():
@@ -23,6 +36,9 @@ def problems(role: Path) -> t.Iterator[str]:
     for name in sorted(options.keys() | defaults.keys()):
         if name not in options:
             yield f"{role.name}: {name} has a default and no argument spec"
+        elif name in shared and name not in defaults:
+            if options[name].get("default") != shared[name]:
+                yield f"{role.name}: {name} is {shared[name]!r} in role names and {options[name].get('default')!r} in the argument spec"
         elif name not in defaults:
             if not options[name].get("required") and "default" in options[name]:
                 yield f"{role.name}: {name} has a default in the argument spec alone"
@@ -31,7 +47,7 @@ def problems(role: Path) -> t.Iterator[str]:
 
 
 def main() -> int:
-    found = [problem for role in sorted((TOP / "roles").glob("*/")) for problem in problems(role)]
+    found = [problem for role in sorted((TOP / "roles").glob("*/")) if role != SHARED for problem in problems(role)]
     print("\n".join(found) or f"{len(list((TOP / 'roles').glob('*/')))} roles: argument specs and defaults agree")
     return 1 if found else 0
 

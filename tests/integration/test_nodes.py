@@ -1,4 +1,4 @@
-"""The cluster's side of making a node and taking it back. The nodes are kwok's, looked at with kubectl; writes are seen in the audit log."""
+"""Role node on kwok's nodes, read back with kubectl; writes are counted in the audit log."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ NAMESPACE = "nodes"
 # kwok ends pods of tier=builds by itself; those of this tier run until a test ends them.
 ENDLESS = "tier=endless-builds"
 READY = "kata.screwdriver.cd/ready"
-# A host of a node's name that is this machine, as Ansible takes localhost.
+# A host named as a node that is this machine.
 LOCAL = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
 CORDONED = "kata.screwdriver.cd/cordoned"
 PROVEN = "kata.screwdriver.cd/proven"
 
 
 def role(entry: str, **variables: t.Any) -> dict[str, t.Any]:
-    return {"ansible.builtin.import_role": {"name": "screwdriver.kata.cluster", "tasks_from": entry}, "vars": variables}
+    return {"ansible.builtin.import_role": {"name": "screwdriver.kata.node", "tasks_from": entry}, "vars": variables}
 
 
 class Nodes:
-    """Plays the entry points for a host of the name of one of kwok's nodes."""
+    """Runs the entry points for a host named as one of kwok's nodes."""
 
     def __init__(self, lab: Lab, playbook: t.Callable[..., subprocess.CompletedProcess[str]], writes: Writes) -> None:
         self.lab, self.playbook, self.writes = lab, playbook, writes
@@ -41,7 +41,7 @@ class Nodes:
     ) -> subprocess.CompletedProcess[str]:
         path = self.lab.directory / "nodes.yml"
         path.write_text(json.dumps([{"hosts": "all", "gather_facts": False, "tasks": list(tasks)}]))
-        defaults = {**LOCAL, "cluster_build_selector": ENDLESS, "cluster_join_timeout": 5}
+        defaults = {**LOCAL, "rollout_build_selector": ENDLESS, "node_join_timeout": 5}
         return self.playbook(path, "-i", f"{host},", *(["--check"] if check else []), **{**defaults, **variables})
 
     def done(self, *tasks: dict[str, t.Any], **variables: t.Any) -> str:
@@ -81,7 +81,7 @@ class Nodes:
         self.lab.kubectl("wait", f"pod/{name}", "-n", NAMESPACE, "--for=jsonpath={.status.phase}=Running", "--timeout=60s")
 
     def report_handlers(self, *names: str) -> None:
-        """As a kubelet tells what its containerd knows."""
+        """As a kubelet reports the handlers of its containerd."""
         status = {"status": {"runtimeHandlers": [{"name": name} for name in ("", "runc", *names)]}}
         self.lab.kubectl("patch", "node", NODE, "--subresource=status", "--type=merge", "-p", json.dumps(status))
 
@@ -99,14 +99,14 @@ def nodes(lab: Lab, playbook: t.Any, writes: Writes) -> t.Iterator[Nodes]:
     lab.kubectl("wait", f"node/{NODE}", "--for=condition=Ready", "--timeout=60s")
 
 
-def test_out_and_back_again(nodes: Nodes) -> None:
+def test_a_node_is_drained_and_returned_to_service(nodes: Nodes) -> None:
     nodes.own_writes()
-    tried = nodes.done(role("take_out"), role("put_back"), check=True)
+    tried = nodes.done(role("drain"), role("return_to_service"), check=True)
     assert re.search(r"changed=[1-9]", tried)
     assert (nodes.own_writes(), nodes.cordoned()) == ([], False)
-    nodes.done(role("take_out"))
+    nodes.done(role("drain"))
     assert (nodes.cordoned(), nodes.reason(), nodes.mark(READY)) == (True, "Kata is being installed.", None)
-    nodes.done(role("put_back"))
+    nodes.done(role("return_to_service"))
     node = nodes.node()
     assert (nodes.cordoned(), nodes.mark(CORDONED), nodes.mark(READY)) == (False, None, "true")
     assert node["metadata"]["labels"]["dedicated"] == "screwdriver-kata"
@@ -114,8 +114,8 @@ def test_out_and_back_again(nodes: Nodes) -> None:
     assert re.fullmatch("[0-9a-f]{64}", nodes.mark(PROVEN) or "")
 
 
-def test_a_node_that_is_proven_with_what_is_asked_is_left_alone(nodes: Nodes) -> None:
-    both = (role("take_out"), role("put_back"))
+def test_a_node_verified_as_asked_is_left_alone(nodes: Nodes) -> None:
+    both = (role("drain"), role("return_to_service"))
     nodes.done(*both, kata_version="4.1.0")
     digest = nodes.mark(PROVEN)
     nodes.build("runs")
@@ -127,70 +127,72 @@ def test_a_node_that_is_proven_with_what_is_asked_is_left_alone(nodes: Nodes) ->
     nodes.own_writes()
     assert "changed=0" not in nodes.done(*both, kata_version="3.32.0")
     assert (nodes.own_writes()[0], nodes.mark(PROVEN) != digest) == (f"nodes/{NODE}", True)
-    # Whoever takes the label away wants it proven anew.
+    # Whoever removes the label wants it verified again.
     nodes.lab.kubectl("label", "node", NODE, f"{READY}-")
-    nodes.done(role("take_out"), kata_version="3.32.0")
+    nodes.done(role("drain"), kata_version="3.32.0")
     assert nodes.cordoned()
 
 
-def test_builds_are_waited_for_and_named(nodes: Nodes) -> None:
+def test_remaining_builds_are_waited_for_and_named(nodes: Nodes) -> None:
     nodes.build("long")
-    stopped = nodes(role("take_out"), cluster_drain_timeout=3, cluster_drain_report=1)
+    stopped = nodes(role("drain"), node_drain_timeout=3, node_drain_interval=1)
     assert stopped.returncode != 0
     out = re.sub(r"\d+ min", "N min", " ".join(stopped.stdout.split()))
     assert re.search(rf"1 build still runs on {NODE}: nodes/long \(N min\); waiting for at most \d s more\.", out), out
     assert (
-        f"After 3 s 1 build still runs on {NODE}: nodes/long (N min). Nothing was done to the node, and it stays cordoned. Run again to wait on, raise"
-        " cluster_drain_timeout, or set cluster_drain_force to lose them."
+        f"After 3 s 1 build still runs on {NODE}: nodes/long (N min). Nothing was changed on the host, and the node stays cordoned."
+        " Run again to keep waiting, raise node_drain_timeout, or set node_drain_force to evict and lose these builds."
     ) in out
     assert nodes.cordoned()
 
 
-def test_a_node_that_failed_stays_out_with_its_reason(nodes: Nodes) -> None:
-    nodes.done(role("take_out"), role("put_back"))
+def test_a_failed_node_is_quarantined_with_its_reason(nodes: Nodes) -> None:
+    nodes.done(role("drain"), role("return_to_service"))
     nodes.build("runs")
-    failed = nodes(role("keep_out", cluster_reason="The proof failed."))
+    failed = nodes(role("quarantine", node_reason="The proof failed."))
     assert failed.returncode != 0
-    assert f"{NODE} stays out of service, cordoned and with that reason noted on it. Mend it, and run again." in failed.stdout
+    assert f"{NODE} stays out of service, cordoned and annotated with the reason: fix what failed and run again." in failed.stdout
     assert (nodes.cordoned(), nodes.reason(), nodes.mark(READY)) == (True, "The proof failed.", None)
     assert nodes.lab.kubectl("get", "pod", "runs", "-n", NAMESPACE, "-o", "jsonpath={.status.phase}") == "Running"
 
 
-def test_a_cordon_of_somebody_else_stays(nodes: Nodes) -> None:
+def test_a_foreign_cordon_stays(nodes: Nodes) -> None:
     nodes.lab.kubectl("cordon", NODE)
-    out = nodes.done(role("take_out"), role("put_back"))
-    assert f"Node {NODE} is proven, and cordoned. Somebody else cordoned it, so this module does not uncordon it." in out
+    out = nodes.done(role("drain"), role("return_to_service"))
+    assert f"Node {NODE} is verified and stays cordoned. Somebody else cordoned it, so this module does not uncordon it." in out
     assert (nodes.cordoned(), nodes.mark(READY)) == (True, "true")
 
 
-def test_a_node_that_cannot_take_builds_is_not_put_back(nodes: Nodes) -> None:
+def test_a_node_that_cannot_take_builds_is_not_returned_to_service(nodes: Nodes) -> None:
     nodes.report_handlers("other")
-    nodes.done(role("take_out"))
-    refused = nodes(role("put_back"))
+    nodes.done(role("drain"))
+    refused = nodes(role("return_to_service"))
     assert (
-        f"The kubelet of {NODE} does not report handler kata, only runc, other: that takes Kubernetes 1.30 and containerd 2.x. Set cluster_require_handler to"
-        " false where they are older. It was waited for 5 s."
+        f"The kubelet of {NODE} does not report handler kata, only runc, other: this needs Kubernetes 1.30 and containerd 2.0. Set"
+        " cluster_require_handler to false where they are older. Waited for 5 s."
     ) in refused.stdout
     assert (refused.returncode != 0, nodes.cordoned(), nodes.mark(READY)) == (True, True, None)
-    nodes.done(role("put_back"), cluster_require_handler=False)
+    nodes.done(role("return_to_service"), cluster_require_handler=False)
     assert (nodes.cordoned(), nodes.mark(READY)) == (False, "true")
     nodes.own_writes()
-    nodes.done(role("take_out"), host="elsewhere")
-    missing = nodes(role("put_back"), host="elsewhere")
+    nodes.done(role("drain"), host="elsewhere")
+    missing = nodes(role("return_to_service"), host="elsewhere")
     assert (
-        "Node elsewhere is not in the cluster: start its kubelet, or set cluster_node_name to the name that it has there (or cluster_managed to false,"
-        " if it is in none). It was waited for 5 s."
+        "Node elsewhere is not in the cluster: start its kubelet, set node_name to its name in the cluster, or set cluster_managed to false"
+        " for a host outside of a cluster. Waited for 5 s."
     ) in missing.stdout
     # In check mode it has not been made yet.
-    assert "Node elsewhere would be labelled once it is in the cluster." in nodes.done(role("put_back"), host="elsewhere", check=True)
+    assert "Node elsewhere would be labelled once it is in the cluster." in nodes.done(
+        role("return_to_service"), host="elsewhere", check=True
+    )
     assert nodes.own_writes() == []
 
 
-def test_hosts_in_no_cluster_ask_no_api_server(nodes: Nodes) -> None:
-    entries = [role(entry) for entry in ("take_out", "put_back", "mark", "report", "forget")]
-    assert "failed=0" in nodes.done(*entries, cluster_managed=False, kubeconfig=Path("/nonexistent"), cluster_hosts=[NODE])
+def test_hosts_outside_of_a_cluster_call_no_api_server(nodes: Nodes) -> None:
+    entries = [role(entry) for entry in ("drain", "return_to_service", "label", "report", "release")]
+    assert "failed=0" in nodes.done(*entries, cluster_managed=False, kubeconfig=Path("/nonexistent"), node_hosts=[NODE])
     assert (
-        "No node was proven: put hosts into the group kata_nodes of the inventory, or name them in kata_hosts."
+        "There is no node to report: add hosts to the group kata_nodes of the inventory, or name them in kata_hosts."
         in nodes(role("report")).stdout
     )
 
@@ -199,58 +201,58 @@ def test_a_failed_node_stops_the_next_batch(nodes: Nodes) -> None:
     nodes.build("long")
     both = nodes.lab.directory / "inventory"
     both.write_text(f"[kata_nodes]\n{NODE}\nbuild-4\n")
-    variables = {**LOCAL, "cluster_build_selector": ENDLESS, "cluster_drain_timeout": 0}
+    variables = {**LOCAL, "rollout_build_selector": ENDLESS, "node_drain_timeout": 0}
     stopped = nodes.playbook("playbooks/site.yml", "-i", str(both), **variables)
     assert stopped.returncode != 0
     assert "build-4" not in stopped.stdout
-    assert "Make the cluster ready for Kata" not in stopped.stdout
+    assert "Prepare the cluster for Kata" not in stopped.stdout
     assert (nodes.cordoned(), nodes.reason().startswith(f"After 0 s 1 build still runs on {NODE}: nodes/long")) == (True, True)
     assert nodes.lab.kubectl("get", "node", "build-4", "-o", "jsonpath={.spec.unschedulable}") == ""
 
 
-def test_a_proof_gives_the_label_and_takes_it(nodes: Nodes) -> None:
-    nodes.done(role("mark"))
+def test_a_proof_sets_and_removes_the_ready_label(nodes: Nodes) -> None:
+    nodes.done(role("label"))
     assert nodes.mark(READY) == "true"
     nodes.own_writes()
-    nodes.done(role("mark"))
+    nodes.done(role("label"))
     assert nodes.own_writes() == []
-    nodes.done(role("mark"), check=True, cluster_failure="No pod ran.")
+    nodes.done(role("label"), check=True, node_failure="No pod ran.")
     assert nodes.mark(READY) == "true"
-    told = nodes(role("mark", cluster_failure="No pod ran."), role("report"), cluster_hosts=[NODE])
-    assert (told.returncode != 0, nodes.mark(READY), nodes.cordoned()) == (True, None, False)
-    assert re.search(rf"{NODE} +FAILED .*Ready, not in the pool", told.stdout), told.stdout
-    assert "    No pod ran." in told.stdout
-    assert f"{NODE} failed: see the table." in told.stdout
+    failed = nodes(role("label", node_failure="No pod ran."), role("report"), node_hosts=[NODE])
+    assert (failed.returncode != 0, nodes.mark(READY), nodes.cordoned()) == (True, None, False)
+    assert re.search(rf"{NODE} +FAILED .*Ready, not in the pool", failed.stdout), failed.stdout
+    assert "    No pod ran." in failed.stdout
+    assert f"{NODE} failed: see the table." in failed.stdout
 
 
-def test_removed_and_forgotten(nodes: Nodes) -> None:
-    remove: dict[str, t.Any] = {"cluster_purpose": "remove", "cluster_reason": "Kata is being removed."}
-    nodes.done(role("take_out"), role("put_back"))
+def test_a_removed_node_is_released(nodes: Nodes) -> None:
+    remove: dict[str, t.Any] = {"node_purpose": "remove", "node_reason": "Kata is being removed."}
+    nodes.done(role("drain"), role("return_to_service"))
     share = {"ansible.builtin.import_role": {"name": "screwdriver.kata.executor", "tasks_from": "share"}, "delegate_to": "localhost"}
     config = nodes.lab.kubectl("get", "configmap", "buildcluster-queue-worker", "-n", "sd", "-o", "jsonpath={.data.local\\.yaml}")
     try:
         nodes.done({"ansible.builtin.import_role": {"name": "screwdriver.kata.executor"}})
         nodes.done(share, executor_share="50")
-        refused = nodes(role("take_out"), **remove)
+        refused = nodes(role("drain"), **remove)
         assert re.search(
-            rf"Removing {NODE} would leave no proven node, and Kata's weightage is \d+, so builds would wait for one. Run screwdriver.kata.rollback first, or"
-            r" leave a node out of kata_hosts. Nothing was changed.",
+            rf"Removing {NODE} would leave no verified node, and Kata's weightage is \d+, so builds would wait for one. Run"
+            r" screwdriver.kata.rollback first, or leave a node out of kata_hosts. Nothing was changed.",
             refused.stdout,
         )
         assert (nodes.cordoned(), nodes.mark(READY)) == (False, "true")
         nodes.done(share, executor_share="0")
-        nodes.done(role("take_out"), **remove)
+        nodes.done(role("drain"), **remove)
         assert (nodes.cordoned(), nodes.reason(), nodes.mark(READY)) == (True, "Kata is being removed.", None)
-        nodes.done(role("forget"), cluster_usable=False)
+        nodes.done(role("release"), node_usable=False)
         assert (nodes.cordoned(), nodes.reason()) == (True, "Kata was removed, and no other containerd is left on the node.")
         assert (nodes.mark("dedicated"), nodes.mark(PROVEN)) == (None, None)
         assert "screwdriver-kata" not in json.dumps(nodes.node()["spec"])
         nodes.own_writes()
-        nodes.done(role("take_out"), role("forget"), cluster_usable=False, **remove)
+        nodes.done(role("drain"), role("release"), node_usable=False, **remove)
         assert nodes.own_writes() == []
         # One that has a containerd of its own runs other pods.
-        nodes.done(role("take_out"), role("put_back"))
-        nodes.done(role("take_out"), role("forget"), **remove)
+        nodes.done(role("drain"), role("return_to_service"))
+        nodes.done(role("drain"), role("release"), **remove)
         assert (nodes.cordoned(), nodes.mark(CORDONED), nodes.mark(READY), nodes.mark("dedicated")) == (False, None, None, None)
     finally:
         nodes.lab.kubectl(

@@ -78,7 +78,7 @@ def test_from_a_bare_machine_and_back(playbooks: Playbooks, tmp_path: Path) -> N
     # A node of a batch that fails does not hold up the others of it, and the next batch does not begin.
     stopped = playbooks("site", "-i", "lost,late,", kata_hosts="node1,lost,late", kata_batches=[2, 1])
     assert (stopped.returncode != 0, changed(stopped.stdout)) == (True, 0)
-    assert "Not begun, since lost failed: see above what to do, and run site again. late is as it was." in stopped.stdout
+    assert "late was not changed, since lost failed: fix it as reported above, then run site again." in stopped.stdout
 
     made = files(node)
     assert re.search(r"node1 +ok ", playbooks.done("verify"))

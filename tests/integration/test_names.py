@@ -1,0 +1,98 @@
+"""Shared names: set once, seen in every role, also in one used alone."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import typing as t
+from pathlib import Path
+
+import pytest
+
+from .conftest import TOP
+
+ENTRY_POINTS = {"cluster": "absent", "node": "report", "node_proof": "main", "executor": "main", "rollout": "main"}
+SHARED = {
+    "executor_namespace": "ci",
+    "executor_kata": "kata-vm",
+    "executor_legacy": "k8s",
+    "rollout_builds_namespace": "ci-builds",
+    "rollout_build_selector": "app=build",
+    "cluster_managed": False,
+    "cluster_pool_key": "pool",
+    "cluster_pool_value": "isolated",
+    "cluster_ready_label": "example.com/verified",
+    "cluster_handler": "kata-clh",
+}
+# Each role's variables then.
+EXPECTED: dict[str, dict[str, t.Any]] = {
+    "cluster": {
+        "cluster_pool_key": "pool",
+        "cluster_pool_value": "isolated",
+        "cluster_ready_label": "example.com/verified",
+        "cluster_node_selector": "example.com/verified=true",
+        "cluster_handler": "kata-clh",
+        "cluster_runtime_class": "kata-clh",
+        "executor_namespace": "ci",
+        "rollout_namespace": "ci",
+        "rollout_builds_namespace": "ci-builds",
+    },
+    "node": {
+        "cluster_managed": False,
+        "cluster_pool_key": "pool",
+        "cluster_pool_value": "isolated",
+        "cluster_ready_label": "example.com/verified",
+        "cluster_handler": "kata-clh",
+        "rollout_build_selector": "app=build",
+        "__node_taint": {"key": "pool", "value": "isolated", "effect": "NoSchedule"},
+        "executor_kata": "kata-vm",
+    },
+    "node_proof": {"node_proof_handler": "kata-clh"},
+    "executor": {
+        "executor_namespace": "ci",
+        "executor_kata": "kata-vm",
+        "executor_legacy": "k8s",
+        "executor_entry": {
+            "pluginName": "k8s",
+            "options": {"kubernetes": {"runtimeClass": "kata-clh", "nodeSelectors": {"pool": "isolated"}}},
+        },
+    },
+    "rollout": {
+        "rollout_namespace": "ci",
+        "rollout_builds_namespace": "ci-builds",
+        "rollout_build_selector": "app=build",
+        "rollout_runtime_class": "kata-clh",
+        "rollout_pool_labels": {"pool": "isolated", "example.com/verified": "true"},
+        "executor_namespace": "ci",
+        "executor_kata": "kata-vm",
+        "executor_legacy": "k8s",
+    },
+}
+
+
+def seen(tmp_path: Path, how: str, role: str, variables: dict[str, t.Any]) -> dict[str, t.Any]:
+    """The role's variables as its tasks see them, in a play that uses this role alone."""
+    result = tmp_path / f"{how}-{role}.json"
+    pairs = ", ".join(f"'{name}': {name}" for name in EXPECTED[role])
+    # Its own tasks are skipped.
+    use: dict[str, t.Any] = {
+        f"ansible.builtin.{how}": {"name": f"screwdriver.kata.{role}", "tasks_from": ENTRY_POINTS[role], "rolespec_validate": False}
+    }
+    if how == "include_role":
+        use["ansible.builtin.include_role"] |= {"public": True, "apply": {"when": False}}
+    else:
+        use["when"] = False
+    copy = {"ansible.builtin.copy": {"dest": str(result), "content": f"{{{{ {{{pairs}}} | to_json }}}}"}}
+    play = tmp_path / "play.yml"
+    play.write_text(json.dumps([{"hosts": "localhost", "connection": "local", "gather_facts": False, "tasks": [use, copy]}]))
+    done = subprocess.run(
+        ["ansible-playbook", "-e", json.dumps(variables), str(play)], cwd=TOP, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads(result.read_text())
+
+
+@pytest.mark.parametrize("role", EXPECTED)
+def test_a_role_used_alone_sees_each_shared_name(tmp_path: Path, role: str) -> None:
+    assert seen(tmp_path, "import_role", role, SHARED) == EXPECTED[role]
+    assert seen(tmp_path, "include_role", role, SHARED) == EXPECTED[role]
