@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import fcntl
+import gzip
 import json
 import os
 import secrets
@@ -235,7 +237,7 @@ class Lab:
     def record(self, name: str = "kata-rollout") -> dict[str, t.Any]:
         """The rollout's record, read with kubectl; empty where there is none."""
         text = self.kubectl("get", "configmap", name, "-n", "sd", "--ignore-not-found", "-o", "jsonpath={.data.record}")
-        return json.loads(text) if text else {}
+        return json.loads(gzip.decompress(base64.b64decode(text))) if text else {}
 
     def _fill(self, nodes: int) -> None:
         manifests = (HERE / "manifests.yaml").read_text()

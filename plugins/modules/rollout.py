@@ -13,17 +13,17 @@ version_added: 0.1.0
 author:
   - screwdriver.kata maintainers (@screwdriver-cd)
 description:
-  - Keeps in a ConfigMap how far a rollout has come, so that another operator sees it and a run that was interrupted goes on where it
-    stopped.
-  - Keeps in a Lease of the same name who may work on it, so that two operators do not at the same time.
+  - Keeps in a ConfigMap how far a rollout has come, so that another operator sees it and an interrupted run resumes where it stopped.
+  - Keeps in a Lease of the same name which run may work on it, so that two runs do not at the same time.
   - Changes nothing else. It is M(screwdriver.kata.executor_config) that sets the share.
   - Needs the verbs C(get), C(create) and C(patch) on configmaps and on C(leases.coordination.k8s.io) in O(namespace).
   - Every write is a single object and refers to the version that was read. A record is therefore never half written and no change is lost.
 notes:
-  - Whether another holder's lock has run out is judged by the clock of the machine that runs the module. Clocks may differ by 15 seconds.
-    If they differ by more and a lock is taken too early, its former holder is refused at its next call.
-  - The ConfigMap has the record as JSON in the key C(record), the bulk of the evidence, compressed, in C(evidence), and for readers the
-    keys C(phase), C(step) and C(share).
+  - Whether another holder's lock has expired is judged by the API server's clock, which also notes when the lock was renewed. The clocks
+    of the machines that run the module may differ.
+  - The ConfigMap has the record as compressed JSON in the key C(record), and for readers the keys C(phase), C(step), C(share) and
+    C(reason). To read the record without this module, pipe that key through C(base64 -d | gunzip).
+  - A step is also approved by the annotation C(kata.screwdriver.cd/approve-step-N) of the ConfigMap, with who approves it as its value.
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
   - screwdriver.kata._attributes
@@ -40,7 +40,7 @@ attributes:
   idempotent:
     support: full
     details:
-      - Renewing the lock is a write, but no change. Taking it and giving it up are changes.
+      - Renewing the lock is a write, but no change. Taking and releasing it are changes.
       - O(action=advance) needs O(step) to recognise that it is repeated.
   action_group:
     support: full
@@ -57,16 +57,19 @@ options:
     required: true
   action:
     description:
-      - V(begin) takes the lock. It begins a rollout at its first step, or goes on with the one that is running or paused. A paused one
-        stays paused. One that has finished with the same O(steps) is left as it is, and steps that would take builds back are refused.
+      - V(begin) takes the lock. It begins a rollout at its first step, or resumes the one that is running or paused. A paused one
+        stays paused. One that has finished with the same O(steps) is left as it is, and steps that would lower the share are refused.
       - V(observe) stores O(evidence) and O(baseline).
-      - V(advance) closes the current step with O(gate) and goes to the next.
-      - V(pause) keeps the share where it is. V(resume) goes on.
+      - V(advance) closes the current step with O(gate) and moves to the next.
+      - V(pause) stops at the step. V(resume) continues it with a full window. What was observed is kept where only evidence was missing.
+        Where it stood against passing, or the share was lowered meanwhile, the step is observed from the beginning.
       - V(roll_back) ends the rollout, also one that has finished. Without a record it does nothing.
       - V(finish) ends the rollout at its last step.
-      - V(release) gives the lock up.
-      - V(observe), V(advance), V(resume) and V(finish) need the lock and renew it. V(pause) and V(roll_back) never wait for it. Whoever
-        holds the lock then learns of it at the next call, which fails.
+      - V(renew) renews the lock. V(release) releases it.
+      - V(approve) notes that O(holder) approves O(step), the current one by default. V(note) adds O(reason) to the notes.
+      - V(read) returns the record and the lock, and writes nothing. It needs the verb C(get) alone.
+      - V(observe), V(advance), V(resume), V(finish) and V(renew) need the lock and renew it. V(pause), V(roll_back), V(approve) and V(note)
+        never wait for it. Whoever holds the lock then learns of it at the next call, which fails.
     type: str
     required: true
     choices:
@@ -77,41 +80,64 @@ options:
       - resume
       - roll_back
       - finish
+      - renew
       - release
+      - approve
+      - note
+      - read
   steps:
     description:
       - The shares in percent, in ascending order, with at most two decimals. The first may be V(pilot), which leaves the share at 0 and
         is for builds whose job asks for the executor by annotation.
       - A step may also be a dictionary with C(share) or C(pilot).
-      - Used by O(action=begin) alone, which needs it unless there is a rollout to go on with.
+      - Used by O(action=begin) alone, which needs it unless there is a rollout to resume.
     type: list
     elements: raw
     default: []
   step:
     description:
-      - The number of the step, from 1, that O(action=observe) or O(action=advance) is about. It is refused where that is not the current
-        step.
+      - The number of the step, from 1, that O(action=observe), O(action=advance) or O(action=approve) is about. Observing or advancing
+        is refused where that is not the current step.
       - An O(action=advance) from a step that was left just before changes nothing.
     type: int
   holder:
     description:
-      - Who works on the rollout, such as C(user@host). The lock is for this name, so a run that goes on after a crash must use the same
-        one.
-      - Required by every action except O(action=pause) and O(action=roll_back).
+      - Who works on the rollout, such as C(user@host). The lock is for this very text, so each run needs one of its own.
+      - Required by every action except O(action=pause), O(action=roll_back) and O(action=read).
     type: str
+  unique:
+    description:
+      - Whether O(action=begin) adds a random identifier to O(holder). Hand C(holder) of RV(lock) to the later calls of the same run.
+    type: bool
+    default: false
+  take_over:
+    description:
+      - Whether O(action=begin) takes the lock even where another run holds it. That run is refused at its next call.
+    type: bool
+    default: false
   ttl:
     description:
-      - How long the lock is valid after it was last taken or renewed, in seconds, at least 30.
+      - How long the lock is valid after it was last taken or renewed, in seconds, from 10 to 3600. After that another run may take it.
     type: int
-    default: 300
+    default: 60
   reason:
     description:
-      - Why. Required by O(action=pause) and O(action=roll_back).
+      - Why. Required by O(action=pause) and O(action=roll_back), and the text of O(action=note).
     type: str
+  doubt:
+    description:
+      - What stands against passing, for O(action=pause). The RV(screwdriver.kata.build_gate#module:doubt) of the gate, or V(approval) where
+        the step waits for one.
+    type: str
+    default: ''
+  share:
+    description:
+      - The share in percent that stands while the rollout is paused, for O(action=pause), where it was lowered.
+    type: float
   gate:
     description:
-      - What led to the decision, for the history. Meant for the V(verdict), V(reasons), V(executors) and V(share_observed) of
-        M(screwdriver.kata.build_gate).
+      - What led to the decision, for the history. Meant for the V(verdict), V(reasons), V(executors), V(share_observed) and
+        V(log_e) of M(screwdriver.kata.build_gate). Lists are cut after 20 items.
       - Used by O(action=advance), O(action=finish) and O(action=roll_back).
     type: dict
     default: {}
@@ -129,7 +155,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Begin or go on
+- name: Begin or resume
   screwdriver.kata.rollout:
     namespace: sd
     action: begin
@@ -142,7 +168,7 @@ EXAMPLES = r"""
     holder: ada@ops-1
   register: record
 
-- name: Store what the gate has seen
+- name: Store what the gate has observed
   screwdriver.kata.rollout:
     namespace: sd
     action: observe
@@ -164,7 +190,7 @@ EXAMPLES = r"""
     holder: ada@ops-1
   register: record
 
-- name: Record a way back, whoever holds the lock
+- name: Record a rollback, whoever holds the lock
   screwdriver.kata.rollout:
     namespace: sd
     action: roll_back
@@ -173,18 +199,24 @@ EXAMPLES = r"""
 
 RETURN = r"""
 rollout:
-  description: The record after the action, or V(null) where there is none.
+  description: The record after the action. It has all its keys in every phase, also where there is no record.
   returned: success
   type: dict
   contains:
     phase:
-      description: V(running), V(paused), V(rolled_back) or V(finished).
+      description: V(running), V(paused), V(rolled_back), V(finished), or V(none) where there is no record.
       type: str
     step:
-      description: The number of the current step, from 1.
+      description: The number of the current step, from 1. 0 without a record.
       type: int
     share:
-      description: The share in percent that the executor should have. 0 at a pilot step and after a way back.
+      description: The share in percent that the executor should have. 0 at a pilot step and after a rollback.
+      type: float
+    step_share:
+      description: The share in percent of the current step.
+      type: float
+    passed_share:
+      description: The share in percent of the last step that passed, of this rollout or of the finished one before it. 0 where none has.
       type: float
     pilot:
       description: Whether the current step is the pilot.
@@ -196,8 +228,23 @@ rollout:
     reason:
       description: Why it is paused or was rolled back.
       type: str
+    doubt:
+      description: What stands against passing, where it is paused or was rolled back.
+      type: str
+    approvals:
+      description: The approved steps, each with C(step), C(by) and C(at).
+      type: list
+      elements: dict
+    notes:
+      description: Pauses, resumptions and remarks, each with C(at), C(by) and C(text). The latest 50.
+      type: list
+      elements: dict
+    earlier:
+      description: The C(log_e) of the steps that passed, for O(screwdriver.kata.build_gate#module:earlier).
+      type: list
+      elements: float
     holder:
-      description: Who began or last went on with it.
+      description: Who began or last resumed it.
       type: str
     began:
       description: When it began.
@@ -206,9 +253,8 @@ rollout:
       description: When the current step began.
       type: str
     ended:
-      description: When it ended.
+      description: When it ended. Empty where it has not.
       type: str
-      returned: when it was rolled back or has finished
     history:
       description: The steps that were left, each with C(step), C(share), C(pilot), C(began), C(ended), C(outcome) and C(gate).
       type: list
@@ -244,7 +290,7 @@ rollout:
           verdict: pass
     past: []
 resumed:
-  description: Whether O(action=begin) found a rollout to go on with.
+  description: Whether O(action=begin) found a rollout to resume.
   returned: when O(action=begin)
   type: bool
   sample: false
@@ -266,42 +312,53 @@ baseline:
 """
 
 import typing as t
+import uuid
 from datetime import UTC, datetime
 
 from ansible_collections.screwdriver.kata.plugins.module_utils._errors import UserError
 from ansible_collections.screwdriver.kata.plugins.module_utils._k8s import Cluster, create_module
-from ansible_collections.screwdriver.kata.plugins.module_utils._rollout import record as _record
+from ansible_collections.screwdriver.kata.plugins.module_utils._rollout import record as records
+
+if t.TYPE_CHECKING:
+    from collections.abc import Callable
 
 LEASES = "coordination.k8s.io/v1"
-WITH_LOCK = ("begin", "observe", "advance", "resume", "finish", "release")
-WITHOUT_LOCK = ("pause", "roll_back")
+WITH_LOCK = ("begin", "observe", "advance", "resume", "finish", "renew", "release")
+WITH_HOLDER = (*WITH_LOCK, "approve", "note")
+WITH_REASON = ("pause", "roll_back", "note")
+ACTIONS = ["begin", "observe", "advance", "pause", "resume", "roll_back", "finish", "renew", "release", "approve", "note", "read"]
 
 
 class State(t.NamedTuple):
     """A rollout as it is in the cluster."""
 
-    record: _record.Record | None
-    lock: _record.Lock | None
+    record: records.Record | None
+    lock: records.Lock | None
 
     @property
     def holder(self) -> str | None:
         return self.lock.holder if self.lock else None
 
     def diff_view(self) -> dict[str, t.Any]:
-        return {**(_record.view(self.record) or {}), "lock": self.holder}
+        return {**(records.view(self.record) if self.record else {}), "lock": self.holder}
 
 
 class Rollout:
     """The ConfigMap and the Lease of one rollout."""
 
-    def __init__(self, params: dict[str, t.Any], cluster: Cluster) -> None:
+    def __init__(self, params: dict[str, t.Any], cluster: Cluster, dry_run: Callable[[], Cluster]) -> None:
+        """dry_run: creates a cluster of which no write is kept, to ask the API server for its time."""
         self.params = params
         self.cluster = cluster
+        self.dry_run = dry_run
         self.action: str = params["action"]
         self.name: str = params["name"]
         self.namespace: str = params["namespace"]
         self.title = f"{self.namespace}/{self.name}"
-        self.steps = _record.parse_steps(params["steps"])
+        self.steps = records.parse_steps(params["steps"])
+        self.holder: str = params["holder"] or ""
+        if self.action == "begin" and params["unique"]:
+            self.holder += f" {uuid.uuid4().hex[:8]}"
 
     def run(self) -> dict[str, t.Any]:
         # A write that lost a race is decided again on what is in the cluster now.
@@ -309,52 +366,64 @@ class Rollout:
         record, lock = after.record or {}, after.lock
         result: dict[str, t.Any] = {
             "changed": (before.record, before.holder) != (after.record, after.holder),
-            "rollout": _record.view(after.record),
-            "lock": {"holder": lock.holder, "expires": _record.stamp(lock.expires)} if lock else None,
+            "rollout": records.view(after.record),
+            "lock": {"holder": lock.holder, "expires": records.stamp(lock.expires)} if lock else None,
             "evidence": record.get("evidence", {}),
             "baseline": record.get("baseline", {}),
             "diff": {"before": before.diff_view(), "after": after.diff_view()},
         }
         if self.action == "begin":
-            result["resumed"] = before.record is not None and before.record["phase"] in (_record.RUNNING, _record.PAUSED)
+            result["resumed"] = before.record is not None and before.record["phase"] in (records.RUNNING, records.PAUSED)
         return result
 
     def _act(self) -> tuple[State, State]:
         stored = self.cluster.get("ConfigMap", self.name, self.namespace)
         lease = self.cluster.get("Lease", self.name, self.namespace, LEASES)
-        record = _record.from_data(stored.get("data") or {}, self.title) if stored else None
-        before = State(record, _record.lock_of(lease))
+        record = records.from_data(stored.get("data") or {}, self.title) if stored else None
+        before = State(record, records.lock_of(lease))
         # Decided before the lock is taken, so that a refused begin leaves no lock behind.
-        wanted = self._decide(record)
+        wanted = self._decide(record, (stored or {}).get("metadata", {}).get("annotations") or {})
+        if self.action == "read":
+            state = before._replace(record=wanted)
+            return state, state
+        data = records.to_data(wanted, self.title) if wanted is not None and wanted != record else None
         if self.action in WITH_LOCK:
             lease = self._lock(lease, before)
-        if wanted is not None and wanted != record:
-            self._write(stored, wanted)
-        return before, State(wanted, _record.lock_of(lease))
+        if data:
+            self._write(stored, data)
+        return before, State(wanted, records.lock_of(lease))
 
-    def _decide(self, record: _record.Record | None) -> _record.Record | None:
+    def _decide(self, record: records.Record | None, annotations: dict[str, str]) -> records.Record | None:
         """The record as it should be."""
-        params, now = self.params, _record.stamp(datetime.now(UTC))
+        params, now = self.params, records.stamp(datetime.now(UTC))
         if self.action == "begin":
-            return _record.begin(record, self.title, self.steps, params["holder"], now)
-        if self.action == "release" or (self.action == "roll_back" and record is None):
-            return record
+            return records.begin(record, self.title, self.steps, self.holder, now)
         if record is None:
+            if self.action in ("read", "roll_back", "renew", "release"):
+                return None
             raise UserError(f"Cannot {self.action} rollout {self.title}: there is no such record, begin one first.")
+        if self.action in ("renew", "release"):
+            return record
+        if self.action == "read":
+            return records.approve_by_annotation(record, self.title, annotations, now)
         if self.action == "observe":
-            return _record.observe(record, self.title, params["step"], params["evidence"], params["baseline"])
+            record = records.approve_by_annotation(record, self.title, annotations, now)
+            return records.observe(record, self.title, params["step"], params["evidence"], params["baseline"])
         if self.action == "advance":
-            return _record.advance(record, self.title, params["step"], params["gate"], params["baseline"], now)
+            return records.advance(record, self.title, params["step"], params["gate"], params["baseline"], now)
         if self.action == "pause":
-            return _record.pause(record, self.title, params["reason"])
+            return records.pause(record, self.title, params["reason"], params["doubt"], params["share"], self.holder, now)
         if self.action == "resume":
-            return _record.resume(record, self.title)
+            return records.resume(record, self.title, self.holder, now)
+        if self.action == "approve":
+            return records.approve(record, self.title, params["step"], self.holder, now)
+        if self.action == "note":
+            return records.note(record, params["reason"], self.holder, now)
         if self.action == "roll_back":
-            return _record.roll_back(record, params["reason"], params["gate"], now)
-        return _record.finish(record, self.title, params["gate"], now)
+            return records.roll_back(record, params["reason"], params["gate"], now)
+        return records.finish(record, self.title, params["gate"], now)
 
-    def _write(self, stored: dict[str, t.Any] | None, record: _record.Record) -> None:
-        data = _record.to_data(record)
+    def _write(self, stored: dict[str, t.Any] | None, data: dict[str, str]) -> None:
         if stored is None:
             labels = {"app.kubernetes.io/managed-by": "screwdriver.kata"}
             meta = {"name": self.name, "namespace": self.namespace, "labels": labels}
@@ -364,16 +433,18 @@ class Rollout:
             self.cluster.patch("ConfigMap", self.name, patch, self.namespace)
 
     def _lock(self, lease: dict[str, t.Any] | None, state: State) -> dict[str, t.Any] | None:
-        """Takes the lock at the beginning of a run, renews it from then on, and gives it up at the end."""
-        holder, now = self.params["holder"], datetime.now(UTC)
-        _record.require_free(state.lock, self.title, holder, now)
+        """Takes the lock at the beginning of a run, renews it from then on, and releases it at the end."""
+        holder, now = self.holder, datetime.now(UTC)
+        taking = self.action == "begin" and self.params["take_over"]
+        if state.lock and state.holder != holder and not taking:
+            records.require_free(state.lock, self.title, holder, self._server_time(now))
         spec: dict[str, t.Any]
         if self.action == "release":
             if state.holder != holder:
                 return lease
             spec = {"holderIdentity": None, "renewTime": None, "acquireTime": None}
         elif self.action == "begin" or state.holder == holder:
-            spec = _record.lease_spec(lease, holder, self.params["ttl"], now)
+            spec = records.lease_spec(lease, holder, self.params["ttl"], now)
         else:
             raise UserError(f"{holder} does not hold the lock of rollout {self.title}: begin to take it.")
         if lease is None:
@@ -382,16 +453,23 @@ class Rollout:
         patch = {"metadata": {"resourceVersion": lease["metadata"]["resourceVersion"]}, "spec": spec}
         return self.cluster.patch("Lease", self.name, patch, self.namespace, LEASES)
 
+    def _server_time(self, now: datetime) -> datetime:
+        """The time by the API server, which also notes when the lock was renewed: the clocks of two operators may differ."""
+        patch = {"metadata": {"annotations": {"kata.screwdriver.cd/time": uuid.uuid4().hex}}}
+        return records.written_at(self.dry_run().patch("Lease", self.name, patch, self.namespace, LEASES)) or now
+
 
 def problem_of(params: dict[str, t.Any]) -> str | None:
     """One sentence about the first parameter that makes no sense."""
     action = params["action"]
-    if action in WITH_LOCK and not params["holder"].strip():
+    if action in WITH_HOLDER and not params["holder"].strip():
         return f"holder is empty: {action} needs the name of who works on the rollout, such as user@host."
-    if action in WITHOUT_LOCK and not params["reason"].strip():
+    if action in WITH_REASON and not params["reason"].strip():
         return f"reason is empty: {action} needs one for the record."
-    if params["ttl"] < 30:
-        return f"ttl is {params['ttl']}: give at least 30 seconds, so that the lock outlives the time between two renewals."
+    if not 10 <= params["ttl"] <= 3600:
+        return f"ttl is {params['ttl']}: give 10 to 3600 seconds, so that the lock outlives the time between two renewals."
+    if params["share"] is not None and not 0 <= params["share"] <= 100:
+        return f"share is {params['share']}: give a percent from 0 to 100."
     return None
 
 
@@ -400,29 +478,29 @@ def main() -> None:
         {
             "name": {"type": "str", "default": "kata-rollout"},
             "namespace": {"type": "str", "required": True},
-            "action": {
-                "type": "str",
-                "required": True,
-                "choices": ["begin", "observe", "advance", "pause", "resume", "roll_back", "finish", "release"],
-            },
+            "action": {"type": "str", "required": True, "choices": ACTIONS},
             "steps": {"type": "list", "elements": "raw", "default": []},
             "step": {"type": "int"},
             "holder": {"type": "str"},
-            "ttl": {"type": "int", "default": 300},
+            "unique": {"type": "bool", "default": False},
+            "take_over": {"type": "bool", "default": False},
+            "ttl": {"type": "int", "default": 60},
             "reason": {"type": "str"},
+            "doubt": {"type": "str", "default": ""},
+            "share": {"type": "float"},
             "gate": {"type": "dict", "default": {}},
             "evidence": {"type": "dict"},
             "baseline": {"type": "dict"},
         },
         required_if=[
-            *(("action", action, ("holder",)) for action in WITH_LOCK),
-            *(("action", action, ("reason",)) for action in WITHOUT_LOCK),
+            *(("action", action, ("holder",)) for action in WITH_HOLDER),
+            *(("action", action, ("reason",)) for action in WITH_REASON),
         ],
     )
     if problem := problem_of(module.params):
         module.fail_json(msg=problem)
     try:
-        module.exit_json(**Rollout(module.params, Cluster(module)).run())
+        module.exit_json(**Rollout(module.params, Cluster(module), lambda: Cluster(module, dry_run=True)).run())
     except UserError as exc:
         module.fail_json(msg=str(exc))
 

@@ -37,17 +37,20 @@ class Rollout:
         return json.loads(self.lab.kubectl("get", "configmap", self.name, "-n", "sd", "-o", "json"))["data"]
 
     def record(self) -> dict[str, t.Any]:
-        return json.loads(self.data()["record"])
+        return self.lab.record(self.name)
 
     def lease(self) -> dict[str, t.Any]:
         return json.loads(self.lab.kubectl("get", "lease", self.name, "-n", "sd", "-o", "json"))["spec"]
 
-    def age_lease(self, seconds: int) -> datetime:
-        """Lets the lock be renewed for the last time so many seconds ago; returns when it runs out."""
-        renewed = datetime.now(UTC) - timedelta(seconds=seconds)
-        patch = {"spec": {"renewTime": renewed.strftime("%Y-%m-%dT%H:%M:%S.%fZ")}}
-        self.lab.kubectl("patch", "lease", self.name, "-n", "sd", "--type=merge", "-p", json.dumps(patch))
-        return renewed + timedelta(seconds=self.lease()["leaseDurationSeconds"])
+    def expire(self) -> None:
+        """Lets the time of the lock run out."""
+        self.lab.kubectl("patch", "lease", self.name, "-n", "sd", "--type=merge", "-p", '{"spec": {"leaseDurationSeconds": 1}}')
+        time.sleep(3)
+
+    def written(self) -> datetime:
+        """When the lease was written, by the API server's clock."""
+        lease = json.loads(self.lab.kubectl("get", "lease", self.name, "-n", "sd", "-o", "json", "--show-managed-fields"))
+        return max(datetime.fromisoformat(entry["time"]) for entry in lease["metadata"]["managedFields"])
 
     def exists(self) -> list[str]:
         found = self.lab.kubectl("get", f"configmap/{self.name}", f"lease/{self.name}", "-n", "sd", "--ignore-not-found", "-o", "name")
@@ -73,7 +76,7 @@ def test_a_rollout_from_its_begin_to_its_end(rollout: Rollout, writes: Writes) -
     began = rollout("begin", steps=STEPS)
     assert (began["changed"], began["resumed"], began["lock"]["holder"]) == (True, False, "ada")
     assert written(writes()) == ["create leases", "create configmaps"]
-    assert rollout.data().keys() == {"phase", "step", "share", "record", "evidence"}
+    assert rollout.data().keys() == {"version", "phase", "step", "share", "reason", "record"}
     assert {key: rollout.data()[key] for key in ("phase", "step", "share")} == {"phase": "running", "step": "1 of 3", "share": "0"}
     assert rollout.lease()["holderIdentity"] == "ada"
 
@@ -158,24 +161,66 @@ def test_check_mode_tells_and_writes_nothing(rollout: Rollout, writes: Writes) -
     assert (told["rollout"]["step"], told["diff"]["after"].keys()) == (done["rollout"]["step"], done["diff"]["after"].keys())
 
 
-def test_another_holder_is_refused_until_the_lock_has_run_out(rollout: Rollout, writes: Writes) -> None:
-    rollout("begin", steps=STEPS, ttl=60)
-    until = rollout.age_lease(0)
+def test_another_holder_is_refused_until_the_lock_has_expired(rollout: Rollout, writes: Writes) -> None:
+    rollout("begin", steps=STEPS)
+    until = rollout.written() + timedelta(seconds=60)
     writes()
-    locked = f"Rollout {rollout.title} is locked by ada until {stamp(until)} unless renewed: wait, or let ada release it. A way back needs no lock."
+    locked = (
+        f"Rollout {rollout.title} is locked by ada until {stamp(until)} unless renewed:"
+        " wait until ada releases it, or set take_over. A rollback needs no lock."
+    )
     assert rollout.refused("begin", holder="bob", steps=STEPS) == locked
     assert rollout.refused("advance", holder="bob") == locked
     assert rollout.refused("release", holder="bob") == locked
-    # Run out, but not by more than two clocks may differ.
-    until = rollout.age_lease(60 + 5)
-    assert f"locked by ada until {stamp(until)}" in rollout.refused("begin", holder="bob")
-    assert written(writes()) == ["patch leases"]
+    assert writes() == []
 
-    rollout.age_lease(60 + 16)
+    rollout.expire()
     taken = rollout("begin", holder="bob")
     assert (taken["changed"], taken["resumed"], taken["lock"]["holder"], taken["rollout"]["holder"]) == (True, True, "bob", "bob")
     assert (rollout.lease()["holderIdentity"], rollout.lease()["leaseTransitions"]) == ("bob", 1)
     assert rollout.refused("observe", evidence={}).startswith(f"Rollout {rollout.title} is locked by bob until ")
+
+
+@pytest.mark.parametrize("minutes", [-5, 5])
+def test_clocks_of_two_operators_may_differ(rollout: Rollout, minutes: int) -> None:
+    rollout("begin", steps=STEPS)
+    renewed = (datetime.now(UTC) + timedelta(minutes=minutes)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    rollout.lab.kubectl("patch", "lease", rollout.name, "-n", "sd", "--type=merge", "-p", json.dumps({"spec": {"renewTime": renewed}}))
+    assert rollout.refused("begin", holder="bob").startswith(f"Rollout {rollout.title} is locked by ada until ")
+    rollout.expire()
+    assert rollout("begin", holder="bob")["lock"]["holder"] == "bob"
+
+
+def test_two_runs_of_one_account_exclude_each_other_until_one_takes_over(rollout: Rollout) -> None:
+    first = rollout("begin", steps=STEPS, unique=True)["lock"]["holder"]
+    name, _space, identifier = first.partition(" ")
+    assert (name, len(identifier)) == ("ada", 8)
+    assert rollout.refused("begin", unique=True).startswith(f"Rollout {rollout.title} is locked by {first} until ")
+    assert rollout("renew", holder=first)["lock"]["holder"] == first
+    second = rollout("begin", unique=True, take_over=True)["lock"]["holder"]
+    assert second not in (first, "ada")
+    assert rollout.refused("renew", holder=first).startswith(f"Rollout {rollout.title} is locked by {second} until ")
+    assert rollout("advance", holder=second, step=1)["rollout"]["step"] == 2
+
+
+def test_a_step_is_approved_by_a_call_or_by_an_annotation(rollout: Rollout) -> None:
+    rollout("begin", steps=STEPS)
+    approved = rollout("approve", holder="bob")
+    assert (approved["changed"], [(item["step"], item["by"]) for item in approved["rollout"]["approvals"]]) == (True, [(1, "bob")])
+    assert not rollout("approve", holder="cyd")["changed"]
+    rollout.lab.kubectl("annotate", "configmap", rollout.name, "-n", "sd", "kata.screwdriver.cd/approve-step-2=dan")
+    read = rollout("read", holder=None)
+    assert (read["changed"], [(item["step"], item["by"]) for item in read["rollout"]["approvals"]]) == (False, [(1, "bob"), (2, "dan")])
+    rollout("observe", step=1)
+    assert [(item["step"], item["by"]) for item in rollout.record()["approvals"]] == [(1, "bob"), (2, "dan")]
+    rollout("note", holder="eve", reason="The registry is slow.")
+    assert [(item["by"], item["text"]) for item in rollout.record()["notes"]] == [("eve", "The registry is slow.")]
+
+
+def test_reading_what_does_not_exist_writes_nothing(rollout: Rollout, writes: Writes) -> None:
+    read = rollout("read", holder=None)
+    assert (read["changed"], read["rollout"]["phase"], read["rollout"]["history"], read["lock"]) == (False, "none", [], None)
+    assert writes() == []
 
 
 def test_a_way_back_and_a_pause_need_no_lock(rollout: Rollout) -> None:
@@ -251,7 +296,7 @@ def test_a_run_that_took_the_lock_alone_goes_on(rollout: Rollout) -> None:
 
 def test_a_way_back_without_a_record_is_nothing(rollout: Rollout, writes: Writes) -> None:
     back = rollout("roll_back", holder=None, reason="builds hang")
-    assert (back["changed"], back["rollout"], back["lock"]) == (False, None, None)
+    assert (back["changed"], back["rollout"]["phase"], back["lock"]) == (False, "none", None)
     assert writes() == []
 
 
@@ -265,8 +310,8 @@ def test_a_way_back_without_a_record_is_nothing(rollout: Rollout, writes: Writes
         ({"action": "begin", "holder": " "}, "holder is empty: begin needs the name of who works on the rollout, such as user@host."),
         ({"action": "pause", "reason": ""}, "reason is empty: pause needs one for the record."),
         (
-            {"action": "begin", "holder": "ada", "ttl": 29},
-            "ttl is 29: give at least 30 seconds, so that the lock outlives the time between two renewals.",
+            {"action": "begin", "holder": "ada", "ttl": 9},
+            "ttl is 9: give 10 to 3600 seconds, so that the lock outlives the time between two renewals.",
         ),
         ({"action": "begin", "holder": "ada"}, "There is no rollout {title} to resume: give the steps to begin one."),
         (
@@ -282,7 +327,7 @@ def test_a_way_back_without_a_record_is_nothing(rollout: Rollout, writes: Writes
         ({"action": "pause", "reason": "lunch"}, "Cannot pause rollout {title}: there is no such record, begin one first."),
         (
             {"action": "stop", "holder": "ada"},
-            "value of action must be one of: begin, observe, advance, pause, resume, roll_back, finish, release, got: stop",
+            "value of action must be one of: begin, observe, advance, pause, resume, roll_back, finish, renew, release, approve, note, read, got: stop",
         ),
     ],
 )
@@ -299,7 +344,8 @@ def test_other_steps_are_refused_and_leave_no_lock(rollout: Rollout, writes: Wri
     rollout("release")
     writes()
     assert rollout.refused("begin", steps=[50]) == (
-        f"Rollout {rollout.title} is running at step 1 of 3 (pilot) of [pilot, 5, 100]: go on with the same steps, or roll it back before it begins with [50]."
+        f"Rollout {rollout.title} is running at step 1 of 3 (pilot) of [pilot, 5, 100]:"
+        " resume it with the same steps, or roll it back before it begins with [50]."
     )
     assert rollout.refused("begin", holder="bob", steps=[50]).startswith(f"Rollout {rollout.title} is running at step 1")
     assert writes() == []
@@ -310,7 +356,7 @@ def test_a_config_map_that_is_no_record_is_left_alone(rollout: Rollout, writes: 
     rollout.lab.kubectl("create", "configmap", rollout.name, "-n", "sd", "--from-literal=local.yaml=executor")
     writes()
     assert rollout.refused(action, steps=STEPS, reason="x") == (
-        f"ConfigMap {rollout.title} is not a rollout record: its keys record and evidence are not what this module writes."
+        f"ConfigMap {rollout.title} is not a rollout record: its key record is not what this module writes."
         " Use another name, or delete it if nothing needs it."
     )
     assert (writes(), rollout.data()) == ([], {"local.yaml": "executor"})
@@ -318,15 +364,10 @@ def test_a_config_map_that_is_no_record_is_left_alone(rollout: Rollout, writes: 
 
 def test_a_record_of_a_newer_version_is_refused(rollout: Rollout, writes: Writes) -> None:
     rollout("begin", steps=STEPS)
-    record = {**rollout.record(), "version": 2}
-    rollout.lab.kubectl(
-        "patch", "configmap", rollout.name, "-n", "sd", "--type=merge", "-p", json.dumps({"data": {"record": json.dumps(record)}})
-    )
+    rollout.lab.kubectl("patch", "configmap", rollout.name, "-n", "sd", "--type=merge", "-p", json.dumps({"data": {"version": "3"}}))
     writes()
-    refusal = (
-        f"The rollout record {rollout.title} has version 2, this module reads version 1: use the release of the collection that wrote it."
-    )
-    assert [rollout.refused(action, reason="x") for action in ("begin", "advance", "roll_back")] == [refusal] * 3
+    refusal = f"The rollout record {rollout.title} has version '3', this module reads version '2': use the release of the collection that wrote it."
+    assert [rollout.refused(action, reason="x") for action in ("begin", "advance", "roll_back", "read")] == [refusal] * 4
     assert writes() == []
 
 

@@ -86,8 +86,7 @@ def weightages(lab: Lab) -> dict[str, int]:
 
 
 def record(lab: Lab) -> dict[str, t.Any]:
-    text = lab.kubectl("get", "configmap", "kata-rollout", "-n", "sd", "--ignore-not-found", "-o", "jsonpath={.data.record}")
-    return json.loads(text) if text else {}
+    return lab.record()
 
 
 def lock_holder(lab: Lab) -> str:

@@ -5,31 +5,66 @@
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
 # Do not use this from other collections or standalone plugins/modules!
 
-"""The rollout record as a state machine, and the rules of its lock. Pure: every function takes the time and gives a new record."""
+"""The rollout record as a state machine, and the rules of its lock. Pure: every function takes the time and returns a new record."""
 
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 import typing as t
-import zlib
 from datetime import UTC, datetime, timedelta
 
 from ansible_collections.screwdriver.kata.plugins.module_utils._errors import UserError
-from ansible_collections.screwdriver.kata.plugins.module_utils._values import parse_share
+from ansible_collections.screwdriver.kata.plugins.module_utils._values import format_bytes, parse_share
 
-RUNNING, PAUSED, ROLLED_BACK, FINISHED = "running", "paused", "rolled_back", "finished"
-RECORD_VERSION = 1
-# Rollouts that came before the present one and are still told of.
+NONE, RUNNING, PAUSED, ROLLED_BACK, FINISHED = "none", "running", "paused", "rolled_back", "finished"
+RECORD_VERSION = 2
+# Bounds that keep the record far below the 1 MiB of a ConfigMap.
 MAX_PAST = 10
-# The clocks of two operators' machines may differ by this much: a lock that has run out is left alone for so long.
-CLOCK_SKEW = timedelta(seconds=15)
+MAX_NOTES = 50
+MAX_ITEMS = 20
+MAX_TEXT = 1000
+MAX_BYTES = 1_000_000
+# On the ConfigMap, with the number of the step: who approves it.
+APPROVAL_ANNOTATION = "kata.screwdriver.cd/approve-step-"
+# What stands against a step that was paused, although nothing that was observed counts against it.
+HARMLESS_DOUBTS = frozenset({"", "evidence", "approval"})
 
 Record = dict[str, t.Any]
 
+# What the history has of a gate, for readers that must not stumble over a step that was left without one.
+EMPTY_GATE: dict[str, t.Any] = {
+    "verdict": "",
+    "reasons": [],
+    "doubt": "",
+    "observed_seconds": 0.0,
+    "executors": {},
+    "share_observed": {"percent": None, "builds": 0},
+    "excluded_on_kata": 0,
+    "suspects": [],
+    "worst": {"image": None, "node": None},
+    "log_e": 0.0,
+    "log_m": 0.0,
+    "log_threshold": 0.0,
+    "gaps": 0,
+}
+EMPTY_FIGURES: dict[str, t.Any] = {
+    "builds": 0,
+    "started": 0,
+    "failures": {},
+    "details": {},
+    "waiting": 0,
+    "withdrawn": 0,
+    "ended": {},
+    "excluded": 0,
+    "pinned": 0,
+    "setup_seconds": {"p50": None, "p95": None},
+}
+
 
 class Lock(t.NamedTuple):
-    """Who holds the lock, and until when it does by the clock of its holder."""
+    """Who holds the lock, and until when by the API server's clock."""
 
     holder: str
     expires: datetime
@@ -75,7 +110,7 @@ def begin(record: Record | None, name: str, steps: list[dict[str, t.Any]], holde
         if steps and steps != record["steps"]:
             raise UserError(
                 f"Rollout {name} is {record['phase']} at {_place(record)} of {_steps(record['steps'])}:"
-                f" go on with the same steps, or roll it back before it begins with {_steps(steps)}."
+                f" resume it with the same steps, or roll it back before it begins with {_steps(steps)}."
             )
         return {**record, "holder": holder}
     if not steps:
@@ -85,8 +120,8 @@ def begin(record: Record | None, name: str, steps: list[dict[str, t.Any]], holde
             return record
         if steps[0]["share"] < share_of(record):
             raise UserError(
-                f"Rollout {name} has finished at {_percent(share_of(record))}, and the first of {_steps(steps)} would take builds back:"
-                " leave out the steps below, or roll it back before it begins anew."
+                f"Rollout {name} has finished at {_percent(share_of(record))}, and the first of {_steps(steps)} would lower the share:"
+                " leave out the steps below, or roll it back before it begins again."
             )
     past = [_summary(record), *record["past"]][:MAX_PAST] if record else []
     return {
@@ -98,6 +133,10 @@ def begin(record: Record | None, name: str, steps: list[dict[str, t.Any]], holde
         "began": now,
         "step_began": now,
         "reason": "",
+        "doubt": "",
+        "standing_share": None,
+        "approvals": [],
+        "notes": [],
         "history": [],
         "past": past,
         "evidence": {},
@@ -106,14 +145,14 @@ def begin(record: Record | None, name: str, steps: list[dict[str, t.Any]], holde
 
 
 def observe(record: Record, name: str, step: int | None, evidence: dict[str, t.Any] | None, baseline: dict[str, t.Any] | None) -> Record:
-    """Stores what the current step has seen so far."""
+    """Stores what the current step has observed so far."""
     _require_running(record, name, "observe")
     _require_step(record, name, step)
     return {**record, **{key: value for key, value in (("evidence", evidence), ("baseline", baseline)) if value is not None}}
 
 
 def advance(record: Record, name: str, step: int | None, gate: dict[str, t.Any], baseline: dict[str, t.Any] | None, now: str) -> Record:
-    """Closes the current step and goes to the next. With step, a repeated call is recognised."""
+    """Closes the current step and moves to the next. With step, a repeated call is recognised."""
     _require_running(record, name, "advance")
     if step is not None and record["step"] == step + 1:
         return record
@@ -130,14 +169,64 @@ def advance(record: Record, name: str, step: int | None, gate: dict[str, t.Any],
     }
 
 
-def pause(record: Record, name: str, reason: str) -> Record:
+def pause(record: Record, name: str, reason: str, doubt: str, share: float | None, by: str, now: str) -> Record:
+    """Stops where it is.
+
+    Args:
+        record: The record.
+        name: What the rollout is called in messages.
+        reason: Why, as sentences.
+        doubt: What stands against passing, in the word of the gate.
+        share: The share that stands meanwhile, where it was lowered.
+        by: Who pauses it.
+        now: The time.
+    """
     _require_open(record, name, "pause")
-    return {**record, "phase": PAUSED, "reason": reason}
+    paused = {**record, "phase": PAUSED, "reason": reason[:MAX_TEXT], "doubt": doubt, "standing_share": share}
+    return record if paused == record else _noted(paused, f"Paused at {_place(record)}: {reason}", by, now)
 
 
-def resume(record: Record, name: str) -> Record:
+def resume(record: Record, name: str, by: str, now: str) -> Record:
+    """Continues the step with a full window.
+
+    What was observed is kept where only evidence was missing. Where it stood against passing, or the share was lowered meanwhile, the step
+    is observed from the beginning.
+    """
     _require_open(record, name, "resume")
-    return {**record, "phase": RUNNING, "reason": ""}
+    if record["phase"] == RUNNING:
+        return record
+    keep = record["doubt"] in HARMLESS_DOUBTS and record["standing_share"] is None and record["evidence"]
+    # Without a resourceVersion the gate begins to watch again, and builds that came meanwhile are not counted.
+    evidence = {**record["evidence"], "observed_seconds": 0.0, "resource_version": ""} if keep else {}
+    resumed = {**record, "phase": RUNNING, "reason": "", "doubt": "", "standing_share": None, "evidence": evidence}
+    return _noted(resumed, f"Resumed at {_place(record)}.", by, now)
+
+
+def approve(record: Record, name: str, step: int | None, by: str, now: str) -> Record:
+    """Notes who approved a step, the current one by default. A step that is approved stays as it is."""
+    _require_open(record, name, "approve")
+    number = record["step"] if step is None else step
+    if not 1 <= number <= len(record["steps"]):
+        raise UserError(f"Cannot approve step {number} of rollout {name}: its steps are 1 to {len(record['steps'])}.")
+    if any(approval["step"] == number for approval in record["approvals"]):
+        return record
+    return {**record, "approvals": [*record["approvals"], {"step": number, "by": by, "at": now}]}
+
+
+def approve_by_annotation(record: Record, name: str, annotations: dict[str, str], now: str) -> Record:
+    """Notes the approvals that people left on the ConfigMap."""
+    if record["phase"] not in (RUNNING, PAUSED):
+        return record
+    for key, by in sorted(annotations.items()):
+        number = key.removeprefix(APPROVAL_ANNOTATION)
+        if key.startswith(APPROVAL_ANNOTATION) and number.isdecimal() and 1 <= int(number) <= len(record["steps"]):
+            record = approve(record, name, int(number), by, now)
+    return record
+
+
+def note(record: Record, text: str, by: str, now: str) -> Record:
+    """Adds a remark to the record, whatever its phase."""
+    return _noted(record, text, by, now)
 
 
 def roll_back(record: Record, reason: str, gate: dict[str, t.Any], now: str) -> Record:
@@ -145,57 +234,93 @@ def roll_back(record: Record, reason: str, gate: dict[str, t.Any], now: str) -> 
     if record["phase"] == ROLLED_BACK:
         return record
     closed = record if record["phase"] == FINISHED else _close(record, "rolled back", gate, now)
-    return {**closed, "phase": ROLLED_BACK, "reason": reason, "ended": now, "evidence": {}}
+    reason = reason[:MAX_TEXT]
+    return {**closed, "phase": ROLLED_BACK, "reason": reason, "doubt": gate.get("doubt", ""), "standing_share": None} | _ended(now)
 
 
 def finish(record: Record, name: str, gate: dict[str, t.Any], now: str) -> Record:
+    """Closes the last step."""
     if record["phase"] == FINISHED:
         return record
     _require_running(record, name, "finish")
     if record["step"] < len(record["steps"]):
         raise UserError(f"Rollout {name} is at {_place(record)}: advance to the last step before it finishes.")
-    return {**_close(record, "passed", gate, now), "phase": FINISHED, "reason": "", "ended": now, "evidence": {}}
+    return {**_close(record, "passed", gate, now), "phase": FINISHED, "reason": "", "doubt": ""} | _ended(now)
 
 
 def share_of(record: Record) -> float:
-    """The share that the record asks the executor for, in percent."""
-    return 0 if record["phase"] == ROLLED_BACK else record["steps"][record["step"] - 1]["share"]
+    """The share that the executor should have, in percent."""
+    if record["phase"] == ROLLED_BACK:
+        return 0
+    return _step(record)["share"] if record["standing_share"] is None else record["standing_share"]
 
 
-def view(record: Record | None) -> dict[str, t.Any] | None:
-    """The record as users see it: with the share, without the bulk of the evidence."""
+def passed_share(record: Record) -> float:
+    """The share that evidence stands for: that of the last step that passed, or that a finished rollout reached before this one."""
+    passed = [entry["share"] for entry in record["history"] if entry["outcome"] == "passed"]
+    before = record["past"][0] if record["past"] else {"phase": ROLLED_BACK}
+    return passed[-1] if passed else before["reached"] if before["phase"] == FINISHED else 0
+
+
+def view(record: Record | None) -> dict[str, t.Any]:
+    """The record as users see it, without the bulk of the evidence. It has all its keys in every phase, also where there is no record."""
     if record is None:
-        return None
-    shown = {key: value for key, value in record.items() if key not in ("version", "evidence", "baseline")}
-    return {**shown, "share": share_of(record), "pilot": record["steps"][record["step"] - 1]["pilot"]}
+        record = {**begin(None, "", [{"share": 0, "pilot": False}], "", ""), "phase": NONE, "step": 0, "steps": []}
+        return _view(record) | {"share": 0, "step_share": 0, "pilot": False}
+    return _view(record) | {"share": share_of(record), "step_share": _step(record)["share"], "pilot": _step(record)["pilot"]}
 
 
-def to_data(record: Record) -> dict[str, str]:
-    """The record as a ConfigMap's data, with a few flat keys for whoever reads it with kubectl."""
-    bulk = {key: record[key] for key in ("evidence", "baseline")}
+def _view(record: Record) -> dict[str, t.Any]:
+    kept = {key: value for key, value in record.items() if key not in ("version", "evidence", "baseline", "standing_share")}
+    names = {name: None for entry in record["history"] for name in entry["gate"].get("executors", {})}
+    history = [{**entry, "gate": _whole_gate(entry["gate"], list(names))} for entry in record["history"]]
+    earlier = [entry["gate"]["log_e"] for entry in history if entry["outcome"] == "passed"]
+    return {"ended": "", **kept, "history": history, "earlier": earlier, "passed_share": passed_share(record)}
+
+
+def _whole_gate(gate: dict[str, t.Any], executors: list[str]) -> dict[str, t.Any]:
+    figures = {name: {**EMPTY_FIGURES, **gate.get("executors", {}).get(name, {})} for name in executors}
+    return {**EMPTY_GATE, **gate, "executors": figures}
+
+
+def to_data(record: Record, name: str) -> dict[str, str]:
+    """The record as a ConfigMap's data, with a few flat keys for whoever reads it with kubectl.
+
+    Raises:
+        UserError: It does not fit into a ConfigMap.
+    """
+    packed = base64.b64encode(gzip.compress(json.dumps(record, separators=(",", ":")).encode(), mtime=0)).decode()
+    if len(packed) > MAX_BYTES:
+        raise UserError(
+            f"The rollout record {name} would have {format_bytes(len(packed))}, more than the {format_bytes(MAX_BYTES)} that fit into a"
+            " ConfigMap: roll back, and begin again with fewer steps."
+        )
     return {
+        "version": str(RECORD_VERSION),
         "phase": record["phase"],
         "step": f"{record['step']} of {len(record['steps'])}",
         "share": f"{share_of(record):g}",
-        "record": json.dumps({key: value for key, value in record.items() if key not in bulk}, indent=2),
-        # Thousands of builds would not fit into the 1 MiB of a ConfigMap as they are.
-        "evidence": base64.b64encode(zlib.compress(json.dumps(bulk).encode())).decode(),
+        "reason": record["reason"],
+        "record": packed,
     }
 
 
 def from_data(data: dict[str, str], name: str) -> Record:
-    try:
-        record = json.loads(data["record"])
-        if record["version"] == RECORD_VERSION:
-            return {**record, **json.loads(zlib.decompress(base64.b64decode(data["evidence"])))}
-    except (KeyError, TypeError, ValueError, zlib.error) as exc:
+    """The record of a ConfigMap's data. Raises UserError where it is none, or of another version."""
+    if data.get("version", str(RECORD_VERSION)) != str(RECORD_VERSION):
         raise UserError(
-            f"ConfigMap {name} is not a rollout record: its keys record and evidence are not what this module writes."
-            " Use another name, or delete it if nothing needs it."
-        ) from exc
+            f"The rollout record {name} has version {data['version']!r}, this module reads version '{RECORD_VERSION}':"
+            " use the release of the collection that wrote it."
+        )
+    try:
+        record = json.loads(gzip.decompress(base64.b64decode(data["record"], validate=True)))
+        if record["version"] == RECORD_VERSION:
+            return record
+    except (KeyError, TypeError, ValueError, OSError, EOFError):
+        pass
     raise UserError(
-        f"The rollout record {name} has version {record['version']!r}, this module reads version {RECORD_VERSION}:"
-        " use the release of the collection that wrote it."
+        f"ConfigMap {name} is not a rollout record: its key record is not what this module writes."
+        " Use another name, or delete it if nothing needs it."
     )
 
 
@@ -205,20 +330,30 @@ def stamp(when: datetime) -> str:
 
 
 def lock_of(lease: dict[str, t.Any] | None) -> Lock | None:
-    """The lock as the Lease has it, also one that has run out; None where nobody holds it."""
+    """The lock as the Lease has it, also one that has expired; None where nobody holds it.
+
+    When it was renewed is taken from the API server's note of the write, so that the clocks of two operators may differ.
+    """
     spec = (lease or {}).get("spec") or {}
     if not spec.get("holderIdentity") or not spec.get("renewTime"):
         return None
-    duration = timedelta(seconds=spec.get("leaseDurationSeconds") or 0)
-    return Lock(spec["holderIdentity"], datetime.fromisoformat(spec["renewTime"]) + duration)
+    renewed = written_at(lease or {}) or datetime.fromisoformat(spec["renewTime"])
+    return Lock(spec["holderIdentity"], renewed + timedelta(seconds=spec.get("leaseDurationSeconds") or 0))
+
+
+def written_at(found: dict[str, t.Any]) -> datetime | None:
+    """When an object was last written, by the API server's clock."""
+    times = [entry["time"] for entry in (found.get("metadata") or {}).get("managedFields") or [] if entry.get("time")]
+    return max(map(datetime.fromisoformat, times)) if times else None
 
 
 def require_free(lock: Lock | None, name: str, holder: str, now: datetime) -> None:
-    """Refuses a holder while the lock is another one's and has not run out."""
-    if lock and lock.holder != holder and now < lock.expires + CLOCK_SKEW:
+    """Refuses a holder while the lock is another one's and has not expired."""
+    # The API server's times are whole seconds.
+    if lock and lock.holder != holder and now < lock.expires + timedelta(seconds=1):
         raise UserError(
             f"Rollout {name} is locked by {lock.holder} until {stamp(lock.expires)} unless renewed:"
-            f" wait, or let {lock.holder} release it. A way back needs no lock."
+            f" wait until {lock.holder} releases it, or set take_over. A rollback needs no lock."
         )
 
 
@@ -247,13 +382,26 @@ def _require_running(record: Record, name: str, action: str) -> None:
 
 def _require_step(record: Record, name: str, step: int | None) -> None:
     if step is not None and step != record["step"]:
-        raise UserError(f"Rollout {name} is at {_place(record)}, not at step {step}: begin again to go on from where it is.")
+        raise UserError(f"Rollout {name} is at {_place(record)}, not at step {step}: begin again to resume it from there.")
 
 
 def _close(record: Record, outcome: str, gate: dict[str, t.Any], now: str) -> Record:
-    step = record["steps"][record["step"] - 1]
-    entry = {"step": record["step"], **step, "began": record["step_began"], "ended": now, "outcome": outcome, "gate": gate}
+    bounded = {key: value[:MAX_ITEMS] if isinstance(value, list) else value for key, value in gate.items()}
+    entry = {"step": record["step"], **_step(record), "began": record["step_began"], "ended": now, "outcome": outcome, "gate": bounded}
     return {**record, "history": [*record["history"], entry]}
+
+
+def _ended(now: str) -> dict[str, t.Any]:
+    return {"ended": now, "evidence": {}}
+
+
+def _noted(record: Record, text: str, by: str, now: str) -> Record:
+    entry = {"at": now, "by": by, "text": text[:MAX_TEXT]}
+    return {**record, "notes": [*record["notes"], entry][-MAX_NOTES:]}
+
+
+def _step(record: Record) -> dict[str, t.Any]:
+    return record["steps"][record["step"] - 1]
 
 
 def _summary(record: Record) -> dict[str, t.Any]:
@@ -261,7 +409,7 @@ def _summary(record: Record) -> dict[str, t.Any]:
     return {
         "phase": record["phase"],
         "reason": record["reason"],
-        "reached": record["steps"][record["step"] - 1]["share"],
+        "reached": _step(record)["share"],
         "holder": record["holder"],
         "began": record["began"],
         "ended": record["ended"],
@@ -269,7 +417,7 @@ def _summary(record: Record) -> dict[str, t.Any]:
 
 
 def _place(record: Record) -> str:
-    step = record["steps"][record["step"] - 1]
+    step = _step(record)
     return f"step {record['step']} of {len(record['steps'])} ({'pilot' if step['pilot'] else _percent(step['share'])})"
 
 

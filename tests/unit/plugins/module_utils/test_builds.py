@@ -467,7 +467,7 @@ def crowd(builds: int) -> Observation:
 
 def test_the_evidence_of_thousands_of_live_builds_fits_into_a_config_map_twice() -> None:
     record = _record.begin(None, "sd/kata-rollout", _record.parse_steps([1, 100]), "ada", "2026-11-23T21:00:00Z")
-    data = _record.to_data(_record.observe(record, "sd/kata-rollout", 1, crowd(20000).dump(), None))
+    data = _record.to_data(_record.observe(record, "sd/kata-rollout", 1, crowd(20000).dump(), None), "sd/kata-rollout")
     assert sum(map(len, data.values())) < 512 * 1024
 
 
