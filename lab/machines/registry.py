@@ -17,7 +17,7 @@ import typing as t
 from pathlib import Path
 
 from lab.common import LabError
-from lab.programs import mirror
+from lab.programs.images import layer
 
 if t.TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,7 +26,7 @@ LAUNCHER = Path(__file__).parent / "launcher"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 CONFIG = "application/vnd.oci.image.config.v1+json"
 LAYER = "application/vnd.oci.image.layer.v1.tar"
-# The scripts of a build pod call these, besides those that the mirror's image has.
+# The scripts of a build pod call these, besides those of the layer.
 APPLETS = ("chmod", "cp", "date", "mkdir", "mktemp", "mv")
 
 
@@ -50,10 +50,7 @@ class Images:
     """Manifests by name of repository, and blobs by digest."""
 
     def __init__(self) -> None:
-        with tarfile.open(mirror.pack() / "files" / "images" / "proof.tar") as archive:
-            stream = archive.extractfile("layer.tar")
-            assert stream
-            busybox = stream.read()
+        busybox = layer()
         tools = _layer({f"bin/{applet}": "busybox" for applet in APPLETS})
         launcher = {f"opt/sd/{path.name}": path.read_bytes() for path in sorted(LAUNCHER.iterdir())}
         # The init container waits for `launch`.

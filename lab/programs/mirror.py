@@ -10,7 +10,6 @@ import argparse
 import hashlib
 import http.server
 import io
-import json
 import shutil
 import socket
 import subprocess
@@ -24,8 +23,9 @@ import yaml
 
 from lab.common import CACHE, TOP, LabError, locked, progress
 from lab.processes import Process, free_ports
-from lab.programs.apt import apt_get, install_packages
+from lab.programs.apt import install_packages
 from lab.programs.go import NODE_PARTS, compile_part
+from lab.programs.images import archive_of_images
 
 MIRROR = CACHE / "mirror"
 KATA_VERSIONS = {"3.27.0": ".tar.xz", "3.28.0": ".tar.zst", "3.32.0": ".tar.zst", "4.1.0": ".tar.zst"}
@@ -109,7 +109,7 @@ def pack() -> Path:
             for name, members in apart.items():
                 _pack(files / f"kata/{version}/{name}-{version}-amd64{suffix}", members)
         (files / "images").mkdir()
-        (files / "images/proof.tar").write_bytes(_images(_busybox(files.parent / "busybox")))
+        (files / "images/proof.tar").write_bytes(archive_of_images())
         (files.parent / "variables.yml").write_text(yaml.safe_dump(_variables(files, parts)))
         files.parent.rename(target)
     return target
@@ -146,59 +146,6 @@ def _kata(version: str, shim: Path, directory: str) -> dict[str, Path | str]:
         if name.startswith(RUST) == (directory == RUST):
             members[f"./opt/kata/share/defaults/kata-containers/{name}"] = KATA_CONFIGURATION.format(section=section)
     return members
-
-
-def _busybox(work: Path) -> bytes:
-    """Debian's static busybox, which all images consist of."""
-    if not shutil.which("apt-get"):
-        raise LabError("The mirror's images need Debian's busybox-static, and there is no apt-get to download it: use a Debian host.")
-    work.mkdir()
-    apt_get("-o", "APT::Sandbox::User=root", "download", "busybox-static", directory=work)
-    subprocess.run(["dpkg-deb", "-x", str(next(work.glob("*.deb"))), "root"], cwd=work, check=True)
-    content = next(path for path in (work / "root").rglob("bin/busybox") if path.is_file()).read_bytes()
-    shutil.rmtree(work)
-    return content
-
-
-def _images(busybox: bytes) -> bytes:
-    """Two images as one archive: the one that the proof runs, and the pause image under the name that the role containerd configures."""
-    layer = io.BytesIO()
-    with tarfile.open(fileobj=layer, mode="w") as archive:
-        for directory in ("bin", "tmp", "etc", "proc", "sys", "dev"):
-            entry = tarfile.TarInfo(directory)
-            entry.type, entry.mode = tarfile.DIRTYPE, 0o755
-            archive.addfile(entry)
-        entry = tarfile.TarInfo("bin/busybox")
-        entry.size, entry.mode = len(busybox), 0o755
-        archive.addfile(entry, io.BytesIO(busybox))
-        for applet in ("sh", "sleep", "uname", "awk", "dd", "cat", "rm", "mount", "ls"):
-            entry = tarfile.TarInfo(f"bin/{applet}")
-            entry.type, entry.linkname = tarfile.SYMTYPE, "busybox"
-            archive.addfile(entry)
-    content = {"layer.tar": layer.getvalue()}
-    manifest = []
-    for name, command in (
-        ("docker.io/library/busybox:1.37.0", ["/bin/sh"]),
-        ("registry.k8s.io/pause:3.10.1", ["/bin/sleep", "2147483647"]),
-    ):
-        config = {
-            "architecture": "amd64",
-            "os": "linux",
-            "config": {"Entrypoint": command, "Env": ["PATH=/bin"]},
-            "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(content['layer.tar']).hexdigest()}"]},
-        }
-        text = json.dumps(config, sort_keys=True).encode()
-        file = f"{hashlib.sha256(text).hexdigest()}.json"
-        content[file] = text
-        manifest.append({"Config": file, "RepoTags": [name], "Layers": ["layer.tar"]})
-    content["manifest.json"] = json.dumps(manifest).encode()
-    whole = io.BytesIO()
-    with tarfile.open(fileobj=whole, mode="w") as archive:
-        for name, data in content.items():
-            entry = tarfile.TarInfo(name)
-            entry.size = len(data)
-            archive.addfile(entry, io.BytesIO(data))
-    return whole.getvalue()
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):

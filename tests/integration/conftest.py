@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import subprocess
-import sys
 import typing as t
 from pathlib import Path
 
@@ -14,9 +13,9 @@ import pytest
 
 from lab.cluster.lab import Lab
 
-TOP = Path(__file__).resolve().parents[2]
+from ..helpers import TOP, ModuleRunner
+
 NODES = 8
-COLLECTION = "ansible_collections.screwdriver.kata.plugins.modules"
 
 
 @pytest.fixture(scope="session")
@@ -38,35 +37,6 @@ def namespace(lab: Lab, request: pytest.FixtureRequest) -> t.Iterator[None]:
     lab.kubectl("wait", "--for=create", "serviceaccount/default", "-n", name, "--timeout=120s")
     yield
     lab.kubectl("delete", "namespace", name, "--wait=false")
-
-
-class ModuleRunner:
-    """Runs a module as Ansible does, in a process of its own, and returns the JSON that it printed."""
-
-    def __init__(self, kubeconfig: Path | None) -> None:
-        self._kubeconfig = kubeconfig
-
-    def start(self, name: str, /, check: bool = False, **parameters: t.Any) -> subprocess.Popen[str]:
-        kubeconfig = {"kubeconfig": str(self._kubeconfig)} if self._kubeconfig else {}
-        arguments = {**kubeconfig, **parameters, "_ansible_check_mode": check, "_ansible_diff": True}
-        process = subprocess.Popen(
-            [sys.executable, "-m", f"{COLLECTION}.{name}"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        assert process.stdin
-        process.stdin.write(json.dumps({"ANSIBLE_MODULE_ARGS": arguments}))
-        process.stdin.close()
-        process.stdin = None
-        return process
-
-    def __call__(self, name: str, /, check: bool = False, **parameters: t.Any) -> dict[str, t.Any]:
-        return self.result(self.start(name, check, **parameters))
-
-    def result(self, process: subprocess.Popen[str]) -> dict[str, t.Any]:
-        out, err = process.communicate()
-        try:
-            return json.loads(out)
-        except ValueError:
-            raise AssertionError(f"no JSON from the module (exit {process.returncode}):\n{out}\n{err}") from None
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 from lab.cluster.lab import Lab
 
 if t.TYPE_CHECKING:
-    from .conftest import ModuleRunner
+    from ..helpers import ModuleRunner
 
 Writes = t.Callable[[], list[dict[str, t.Any]]]
 ANNOTATION = "kata.screwdriver.cd/cordoned"

@@ -1,12 +1,12 @@
-"""What a real machine needs of a lab to be one of its nodes, without a machine."""
+"""What a lab gives to a real machine that joins it, without a machine."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import socket
 import subprocess
 import sys
-import time
 import typing as t
 import urllib.error
 import urllib.request
@@ -22,7 +22,7 @@ from lab.processes import free_ports
 from lab.programs.go import KUBELET, PARTS
 from lab.scenarios.e2e import release_variables
 
-from .conftest import TOP
+from ..helpers import TOP, wait_until
 
 NAME = "machine"
 
@@ -56,7 +56,7 @@ def test_a_machine_is_its_own_node_and_no_other(lab: Lab, as_node: t.Any) -> Non
     assert other.returncode != 0
     assert "forbidden" in other.stderr
     assert as_node("create", "-f", "-", stdin=node("another")).returncode != 0
-    # It may not prove itself.
+    # It may not mark itself as verified.
     assert as_node("label", "node", NAME, "node-restriction.kubernetes.io/proven=true").returncode != 0
 
 
@@ -77,17 +77,16 @@ def images() -> t.Iterator[str]:
     """The address of the registry."""
     (port,) = free_ports(1)
     process = subprocess.Popen([sys.executable, "-m", "lab.machines.registry", "--port", str(port)], cwd=TOP)
-    deadline = time.monotonic() + 600
-    while True:
-        try:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/v2/", timeout=5).close()
-            break
-        except OSError:
-            assert process.poll() is None and time.monotonic() < deadline
-            time.sleep(0.1)
+    wait_until(lambda: process.poll() is not None or answers(port), "the registry answers", seconds=600)
+    assert process.poll() is None
     yield f"http://127.0.0.1:{port}/v2"
     process.terminate()
     process.wait()
+
+
+def answers(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
 
 
 def fetch(url: str) -> bytes:
@@ -108,7 +107,8 @@ def test_an_image_is_whole(images: str, name: str, entrypoint: str, layers: int)
     repository = name.split("/manifests/")[0]
     for part in (manifest["config"], *manifest["layers"]):
         content = fetch(f"{images}/{repository}/blobs/{part['digest']}")
-        assert (f"sha256:{hashlib.sha256(content).hexdigest()}", len(content)) == (part["digest"], part["size"])
+        assert f"sha256:{hashlib.sha256(content).hexdigest()}" == part["digest"]
+        assert len(content) == part["size"]
     config = json.loads(fetch(f"{images}/{repository}/blobs/{manifest['config']['digest']}"))
     assert config["config"]["Entrypoint"][0] == entrypoint
     assert config["rootfs"]["diff_ids"] == [layer["digest"] for layer in manifest["layers"]]

@@ -1,4 +1,4 @@
-"""The lab itself: seen from outside, with kubectl and the process table."""
+"""The lab itself, inspected from outside: kubectl and the process table."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 import typing as t
 from pathlib import Path
 
@@ -20,7 +19,8 @@ from lab.common import LABS, LabError
 from lab.processes import Process
 from lab.programs import go
 
-from .conftest import NODES, TOP
+from ..helpers import TOP, wait_until
+from .conftest import NODES
 
 
 @pytest.fixture
@@ -73,10 +73,7 @@ def ready_nodes(lab: Lab) -> int:
 
 
 def test_nodes_are_ready(lab: Lab) -> None:
-    deadline = time.monotonic() + 60
-    while ready_nodes(lab) < NODES:
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+    wait_until(lambda: ready_nodes(lab) == NODES, f"{NODES} nodes are Ready")
 
 
 def test_writes_are_counted(lab: Lab, writes: t.Callable[[], list[dict[str, t.Any]]]) -> None:
@@ -112,24 +109,18 @@ def test_a_lab_that_crashed_comes_up_again(other: Lab) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_one_that_is_interrupted_leaves_nothing_running(other: Lab, number: signal.Signals) -> None:
+def test_an_interrupted_up_leaves_nothing_running(other: Lab, number: signal.Signals) -> None:
     process = command(other, "up", "--nodes", "1")
-    deadline = time.monotonic() + 120
-    while not running(other):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until(lambda: running(other), "a process of the lab")
     os.kill(process.pid, number)
     process.communicate(timeout=120)
     assert process.returncode != 0
     assert running(other) == []
 
 
-def test_one_that_is_killed_is_cleared_by_the_next_up(other: Lab) -> None:
+def test_the_next_up_removes_what_a_killed_one_left(other: Lab) -> None:
     process = command(other, "up", "--nodes", "1")
-    deadline = time.monotonic() + 120
-    while not running(other):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until(lambda: running(other), "a process of the lab")
     process.kill()
     process.communicate()
     code, out = run(other, "up", "--nodes", "1")
@@ -137,8 +128,8 @@ def test_one_that_is_killed_is_cleared_by_the_next_up(other: Lab) -> None:
     assert len(running(other)) == len(ORDER) - 1
 
 
-def test_a_process_does_not_become_a_program_that_nobody_knows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever starts it is interrupted before it has seen it written down, and clears away."""
+def test_an_interrupted_parent_leaves_no_unknown_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The parent is interrupted before it has read the child's record."""
 
     def interrupted(self: Process) -> dict[str, t.Any]:
         raise KeyboardInterrupt
@@ -149,14 +140,11 @@ def test_a_process_does_not_become_a_program_that_nobody_knows(tmp_path: Path, m
         with pytest.raises(KeyboardInterrupt):
             process.start(["touch", tmp_path / "started"])
     process.stop()
-    deadline = time.monotonic() + 60
-    while working_in(tmp_path):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until(lambda: not working_in(tmp_path), "the end of the process")
     assert not (tmp_path / "started").exists()
 
 
-def test_a_process_that_cannot_be_written_down_does_not_become_a_program(tmp_path: Path) -> None:
+def test_a_process_that_cannot_be_recorded_does_not_run_its_program(tmp_path: Path) -> None:
     (tmp_path / "one.pid.new").mkdir()
     process = Process(tmp_path, "one")
     process.start(["touch", tmp_path / "started"])
@@ -165,17 +153,14 @@ def test_a_process_that_cannot_be_written_down_does_not_become_a_program(tmp_pat
 
 
 def test_a_process_has_ended_when_its_last_thread_has(tmp_path: Path) -> None:
-    """Else a server that is restarted may find its own port taken."""
+    """Otherwise a restarted server may find its own port in use."""
     ends_its_first_thread = (
         "import threading, time, ctypes; threading.Thread(target=time.sleep, args=(600,)).start(); ctypes.CDLL(None).pthread_exit(None)"
     )
     process = Process(tmp_path, "threads")
     process.start([sys.executable, "-c", ends_its_first_thread])
     pid = process.pid
-    deadline = time.monotonic() + 60
-    while "Z" not in Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1]:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until(lambda: "Z" in Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1], "the end of the first thread")
     assert process.pid == pid
     process.stop()
     assert process.pid is None
@@ -183,19 +168,21 @@ def test_a_process_has_ended_when_its_last_thread_has(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["demo", "e2e"])
 def test_one_run_at_a_time(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two demos would take one another's rollout for their own."""
+    """Two demos would use the same cluster."""
     monkeypatch.setenv("KATA_CACHE", str(tmp_path))
     monkeypatch.setattr(lab_module, "LABS", tmp_path / "labs")
     with Lab(name).held():
         code, out = run(Lab(name), name)
-    assert (code, out) == (1, f"lab: Lab {name} is held by process {os.getpid()}: wait until it has ended.\n")
+    assert code == 1
+    assert out == (f"lab: Lab {name} is held by process {os.getpid()}: wait until it has ended.\n")
     with Lab(name).held():
         pass
 
 
-def test_a_lab_that_is_not_there(other: Lab) -> None:
+def test_an_unknown_lab(other: Lab) -> None:
     code, out = run(other, "status")
-    assert (code, out) == (1, f"lab: There is no lab named {other.name}: start it with `python -m lab up --name {other.name}`.\n")
+    assert code == 1
+    assert out == (f"lab: There is no lab named {other.name}: start it with `python -m lab up --name {other.name}`.\n")
 
 
 def test_an_unreachable_module_proxy_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,10 +9,10 @@ import pytest
 
 from lab.cluster.lab import Lab
 
-from .test_rollout_role import RUNTIME_CLASS
+from ..helpers import RUNTIME_CLASS
 
 if t.TYPE_CHECKING:
-    from .conftest import ModuleRunner
+    from ..helpers import ModuleRunner
 
 ASKED: dict[str, t.Any] = {"namespace": "pool-info", "share": 25}
 

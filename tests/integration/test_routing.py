@@ -17,7 +17,7 @@ from lab.cluster.lab import Lab
 from lab.programs.npm import nodejs
 
 if t.TYPE_CHECKING:
-    from .conftest import ModuleRunner
+    from ..helpers import ModuleRunner
 
 FILES = Path(__file__).parent / "files"
 BUILDS = 10_000

@@ -10,7 +10,7 @@ import pytest
 from lab.cluster.lab import Lab
 
 if t.TYPE_CHECKING:
-    from .conftest import ModuleRunner
+    from ..helpers import ModuleRunner
 
 ASKED: dict[str, t.Any] = {
     "name": "test-kata",

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import typing as t
 
-from .test_input import refusals, state
-from .test_install import END_PODS, NODE_ROLES, STAND_INS, image, pod, started, versions
+from .helpers import END_PODS, NODE_ROLES, STAND_INS, image, pod, refusals, started, state_with_times, versions
 
 if t.TYPE_CHECKING:
     from .conftest import Mirror, Roles
@@ -28,14 +27,14 @@ def test_mirror_that_fails(roles: Roles, mirror: Mirror) -> None:
         ("kata", {}, "kata", "truncated", kata, "kata", None),
         ("kata", {"kata_checksums": {kata: "0" * 64}}, "kata", "", kata, "kata", f"its SHA-256 is {digest}, not {'0' * 64}"),
     ]
-    before = state(roles.node)
+    before = state_with_times(roles.node)
     said = refusals(roles, [(role, mirror.variables(part, fault=fault) | variables, {}) for role, variables, part, fault, *_rest in cases])
     for sentence, (_role, _variables, _part, fault, name, option, reason) in zip(said, cases, strict=True):
         url = f"{base}/fault-{fault}/{files[name]}" if fault else f"{base}/{files[name]}"
         start, end = f"{url} could not be downloaded to localhost: ", f". Mend that, or set {option}_base_url to a mirror that has it."
         assert sentence.startswith(start) and sentence.endswith(end), sentence
         assert reason is None or sentence == start + reason + end
-    assert state(roles.node) == before
+    assert state_with_times(roles.node) == before
 
 
 def test_killed_in_every_phase(roles: Roles, mirror: Mirror) -> None:

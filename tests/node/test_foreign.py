@@ -10,7 +10,7 @@ import pytest
 
 from lab.programs.go import NODE_PARTS, compile_part
 
-from .test_install import handlers
+from .helpers import handlers
 
 if t.TYPE_CHECKING:
     from .conftest import Roles

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import yaml
 
+from .helpers import refusals, state_with_times
+
 if t.TYPE_CHECKING:
-    from .conftest import Node, Roles
+    from .conftest import Roles
 
 TOP = Path(__file__).resolve().parents[2]
 FILES = Path(__file__).parent / "files"
@@ -102,33 +104,10 @@ MODULE = "The kernel of node1 has no module vhost_net. Install the distribution'
 FOREIGN = "/opt/kata on node1 is a directory that this role did not make (kata-deploy unpacks there). Remove it and run again."
 
 
-def state(node: Node) -> str:
-    return node.run("find /etc /opt /usr/local /var/lib -xdev -path /var/lib/systemd -prune -o -printf '%p %y %m %s %T@\\n' | sort")
-
-
-def refusals(roles: Roles, cases: list[tuple[str, dict[str, t.Any], dict[str, str]]]) -> list[str]:
-    """The sentences of roles that run one after the other in one playbook, each with its own variables and facts."""
-    facts = {"architecture": "x86_64", "os_family": "Debian"}
-    tasks = [
-        {
-            "block": [
-                {"ansible.builtin.set_fact": {**facts, **found, "cacheable": True}},
-                {"ansible.builtin.include_role": {"name": f"screwdriver.kata.{role}"}, "vars": roles.variables | variables},
-            ],
-            "rescue": [{"ansible.builtin.meta": "noop"}],
-        }
-        for role, variables, found in cases
-    ]
-    results = roles.node.results(roles.node.start(tasks))
-    # A download that fails is followed by the role's own sentence.
-    told = [result for result in results if result["failed"] and "Download the archive" not in result["task"]]
-    return [result["msg"].removeprefix("Validation of arguments failed:\n") for result in told]
-
-
 def test_bad_input(roles: Roles) -> None:
-    before, asked = state(roles.node), roles.mirror.requests()
+    before, asked = state_with_times(roles.node), roles.mirror.requests()
     assert refusals(roles, [case[:3] for case in CASES]) == [sentence for *_case, sentence in CASES]
-    assert state(roles.node) == before
+    assert state_with_times(roles.node) == before
     assert roles.mirror.requests() == asked
 
 

@@ -2,75 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import typing as t
 
-if t.TYPE_CHECKING:
-    from .conftest import Node, Roles
+from .helpers import END_PODS, NODE_ROLES, STAND_INS, handlers, image, pod, started, state, versions
 
-NODE_ROLES = ("kata", "containerd", "crictl")
+if t.TYPE_CHECKING:
+    from .conftest import Roles
+
+PROXY = 1080
 ADMINISTRATOR = """
 mkdir -p /usr/local/sbin /etc/containerd/certs.d/registry.example.com
 printf '#!/bin/sh\\necho runc of the administrator\\n' >/usr/local/sbin/runc && chmod 755 /usr/local/sbin/runc
 echo 'timeout: 7' >/etc/crictl.yaml
 echo 'server = "https://registry.example.com"' >/etc/containerd/certs.d/registry.example.com/hosts.toml
 """
-# Kata's stand-in is runc's shim, which can read no configuration of Kata's.
-STAND_INS = [{"name": "stand-in", "config_path": ""}, {"name": "stand-in-rs", "shim": "rust", "config_path": ""}]
-# A pod on the machine's own network, whose container prints what it sees and then sleeps. Usage: pod HANDLER
-POD = """
-set -e
-ctr -n k8s.io images import --no-unpack /srv/proof.tar >/dev/null 2>&1
-echo '{{"metadata": {{"name": "{name}", "namespace": "test", "uid": "{name}"}},
-  "linux": {{"cgroup_parent": "system.slice", "security_context": {{"namespace_options": {{"network": 2}}}}}}}}' >/tmp/pod.json
-echo '{{"metadata": {{"name": "test"}}, "image": {{"image": "docker.io/library/busybox:1.37.0"}},
-  "command": ["sleep", "3600"], "linux": {{}}}}' >/tmp/container.json
-pod=$(crictl runp --runtime {handler} /tmp/pod.json)
-container=$(crictl create "$pod" /tmp/container.json /tmp/pod.json)
-crictl start "$container" >/dev/null
-crictl exec "$container" sh -c 'ulimit -n'
-crictl inspect "$container" | sed -n 's/^ *"pid": \\([0-9]*\\),$/\\1/p'
-ctr -n k8s.io containers info "$pod" | sed -n 's/.*"Name": "\\(io.containerd.*\\)".*/\\1/p'
-"""
-PROXY = 1080
-END_PODS = 'for pod in $(crictl pods -q); do crictl stopp "$pod" && crictl rmp "$pod"; done'
-
-
-def image(roles: Roles) -> None:
-    """Copies the archive of images to the machine."""
-    (copied,) = roles.node.play(
-        [{"ansible.builtin.copy": {"src": str(roles.mirror.folder / "files/images/proof.tar"), "dest": "/srv/proof.tar"}}]
-    )
-    assert not copied["failed"], copied
-
-
-def pod(node: Node, handler: str) -> tuple[int, int, str]:
-    """What a pod under the handler sees as its limit of open files, its process on the machine, and its runtime."""
-    nofile, pid, runtime = node.run(POD.format(handler=handler, name=handler)).splitlines()
-    return int(nofile), int(pid), runtime
-
-
-def state(node: Node) -> str:
-    """Everything that the roles could change."""
-    return node.run(
-        "find /etc /opt /srv /usr/local /var/lib/containerd -printf '%p %y %m %s %l\\n' | sort; systemctl list-unit-files --no-legend"
-    )
-
-
-def versions(node: Node) -> tuple[str, str]:
-    """The version of containerd that runs, and the release of Kata that is in use."""
-    server = node.run("ctr version | awk '/^Server/ {server = 1} server && /Version:/ {print $2}'")
-    return server.removeprefix("v"), node.run("cat /opt/kata/VERSION")
-
-
-def handlers(node: Node) -> dict[str, str]:
-    """The runtime of each handler, as containerd has read its configuration."""
-    known = json.loads(node.run("crictl info"))["config"]["containerd"]["runtimes"]
-    return {name: runtime["runtimeType"] for name, runtime in known.items()}
-
-
-def started(node: Node) -> str:
-    return node.run("systemctl show --property ActiveEnterTimestampMonotonic containerd")
 
 
 def test_versions(roles: Roles) -> None:

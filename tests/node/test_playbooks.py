@@ -9,7 +9,7 @@ import typing as t
 
 import pytest
 
-from .test_install import END_PODS, STAND_INS, image, pod, started, state
+from .helpers import END_PODS, STAND_INS, image, pod, started, state
 
 if t.TYPE_CHECKING:
     from pathlib import Path

@@ -6,7 +6,7 @@ import signal
 import time
 import typing as t
 
-from .test_install import NODE_ROLES, image
+from .helpers import NODE_ROLES, image
 
 if t.TYPE_CHECKING:
     from .conftest import Roles
