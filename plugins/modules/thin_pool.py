@@ -41,7 +41,7 @@ options:
         has when it is given is recorded in C(/var/lib/screwdriver.kata). If it has another one later and does not belong to the volume group, it
         is refused, even with O(wipe=true).
       - A disk without WWN and serial has no path in C(/dev/disk/by-id), and is known by the volume group on it alone.
-      - May be empty where the volume group exists.
+      - May be empty where the volume group exists. With O(state=absent) nothing but the identity of a device is checked.
     type: list
     elements: path
     default: []
@@ -140,6 +140,12 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+steps:
+  description: What was done, or would be done in check mode. Empty where everything is as asked for.
+  returned: O(state=present)
+  type: list
+  elements: str
+  sample: [add, create, write_profile]
 pool:
   description: The pool after the module, or in check mode as it would be. V(null) where there is none.
   returned: success
@@ -223,11 +229,18 @@ pool:
 
 import os
 import typing as t
+from dataclasses import replace
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.screwdriver.kata.plugins.module_utils._errors import UserError
-from ansible_collections.screwdriver.kata.plugins.module_utils._lvm.checks import check_exists, check_health, is_broken, repair_advice
+from ansible_collections.screwdriver.kata.plugins.module_utils._lvm.checks import (
+    check_exists,
+    check_health,
+    check_identity,
+    is_broken,
+    repair_advice,
+)
 from ansible_collections.screwdriver.kata.plugins.module_utils._lvm.host import PROFILES, Lvm
 from ansible_collections.screwdriver.kata.plugins.module_utils._lvm.journal import IdentityFile, JournalFile, boot_id, write_file
 from ansible_collections.screwdriver.kata.plugins.module_utils._lvm.loop import Loop
@@ -307,7 +320,8 @@ class ThinPool:
             self.loop.check()
             if self.loop.is_missing():
                 if self.check_mode:
-                    return {"changed": True, "pool": None, "diff": {"before": {}, "after": {"loop_file": self.params["loop_file"]}}}
+                    diff = {"before": {}, "after": {"loop_file": self.params["loop_file"]}}
+                    return {"changed": True, "pool": None, "steps": ["loop"], "diff": diff}
                 self.loop.attach()
                 return {**self._manage(), "changed": True}
         return self._manage()
@@ -321,6 +335,8 @@ class ThinPool:
             before["suspended"] = list(plan.resume)
         if plan.leftovers:
             before["unfinished"] = list(plan.leftovers)
+        if plan.identify and state.identities:
+            before["disks"] = state.identities
         group = plan.after
         if not self.check_mode:
             if plan.changed:
@@ -334,9 +350,12 @@ class ThinPool:
             check_health(self.wanted, require_pool(group))
             self.journal.end()
         after = diff_view(self.wanted, group, profile, {})
+        if plan.identify:
+            after["disks"] = identities(state)
         return {
             "changed": plan.changed,
             "pool": describe(self.wanted, group, profile),
+            "steps": plan.steps,
             "diff": {"before": before, "after": after},
         }
 
@@ -419,6 +438,7 @@ class ThinPool:
             # Without LVM's tools there is no pool that could be in use, only files.
             return self._remove_files(self._read_profile())
         state = self._inspect()
+        self._check_identities(state)
         removal = make_removal(self.wanted, state)
         devices = self._thin_devices(state) if removal.pool else []
         before = diff_view(self.wanted, state.group, state.profile, {})
@@ -436,6 +456,14 @@ class ThinPool:
         if not self.check_mode:
             self._remove(state, removal, devices)
         return result
+
+    def _check_identities(self, state: HostState) -> None:
+        # The caller is about to create the pool again on these devices, and the record of them is removed now.
+        members = {member.device for member in state.group.members} if state.group else set()
+        given = tuple(self.lvm.device(path, None) for path in self.params["devices"])
+        for device in given:
+            if device.real not in members:
+                check_identity(device, replace(state, devices=given))
 
     def _thin_devices(self, state: HostState) -> list[tuple[str, bool]]:
         pool = require_pool(state.group)

@@ -25,6 +25,9 @@ for loop in $(losetup --noheadings --output NAME --associated /var/tmp/test-pool
 for disk in %s; do wipefs --quiet --all "$disk"?* "$disk"; done
 rm -rf /var/lib/screwdriver.kata /etc/lvm/profile/screwdriver-kata-*
 for unit in /etc/systemd/system/screwdriver-kata-loop-*; do systemctl disable --quiet "${unit##*/}"; rm "$unit"; done
+for unit in /etc/systemd/system/screwdriver-kata-watch-*; do systemctl disable --quiet --now "${unit##*/}"; rm "$unit"; done
+rm -rf /usr/local/sbin/screwdriver-kata-watch-* /run/screwdriver-kata-watch-*
+[ -e /etc/lvm/lvm.conf.test ] && mv /etc/lvm/lvm.conf.test /etc/lvm/lvm.conf
 rm -f /var/tmp/test-pool.img /etc/modules-load.d/screwdriver-kata-* /etc/systemd/system/containerd.service.d/20-screwdriver-kata-*
 systemctl daemon-reload
 udevadm settle
@@ -72,6 +75,7 @@ def test_life(node: Node, disks: list[str]) -> None:
     made, again = node.modules("thin_pool", {"devices": [one]}, {"devices": [one]})
     assert (made["changed"], again["changed"], again["diff"]["before"]) == (True, False, made["diff"]["after"])
     assert made["diff"] == predicted["diff"]
+    assert (made["steps"], again["steps"]) == (predicted["steps"], [])
     percents = {"data_percent": 0.0, "metadata_percent": 0.0}
     assert made["pool"] | percents == predicted["pool"] | percents
     look = seen(node)
@@ -264,7 +268,7 @@ def test_metadata_that_fill_up(node: Node, disks: list[str]) -> None:
     refused = node.results(node.start([{"ansible.builtin.include_role": {"name": "screwdriver.kata.thin_pool"}, "vars": variables}]))[-1]
     assert refused["msg"] == (
         f"Thin pool kata/pool is nearly full: {near['pool']['data_percent']} % of its data (at most 90) and {near['pool']['metadata_percent']} % "
-        "of its metadata (at most 90) are in use. Add a device, or have containerd delete images."
+        "of its metadata (at most 90) are in use; add a disk to thin_pool_devices, or delete images with `crictl rmi --prune`."
     )
     # Watched as it is by default, it helps itself.
     node.module("thin_pool", **{**small, "autoextend_threshold": 75, "autoextend_percent": 100})
@@ -371,6 +375,55 @@ def test_killed_before_its_volume_is_a_pool(node: Node, disks: list[str]) -> Non
     assert node.run(f"wipefs --no-act {one}; vgs --noheadings") == ""
 
 
+def test_pool_that_lvms_filter_hides(node: Node, disks: list[str]) -> None:
+    one = disks[0]
+    node.module("thin_pool", devices=[one])
+    node.run("vgchange -q -an kata; cp /etc/lvm/lvm.conf /etc/lvm/lvm.conf.test")
+    node.run(f"""echo 'devices/global_filter = [ "r|^{one}$|" ]' >>/etc/lvm/lvm.conf""")
+    before = node.run(f"head -c 4M {one} | sha256sum")
+    assert node.run("pvs --noheadings") == ""
+    asked = {"devices": [one], "wipe": True}
+    messages = [result.get("msg") for result in node.modules("thin_pool", asked, {"state": "absent"})]
+    assert (
+        messages
+        == [
+            f"Volume group kata is on {one}, which LVM's devices file or filter hides; add it with `lvmdevices --adddev {one}`, or correct filter and "
+            "global_filter in /etc/lvm/lvm.conf."
+        ]
+        * 2
+    )
+    assert node.run(f"head -c 4M {one} | sha256sum") == before
+    node.run("mv /etc/lvm/lvm.conf.test /etc/lvm/lvm.conf")
+    [again, _second] = converges(node, **asked)
+    assert again["pool"]["active"]
+
+
+def test_names_that_another_disk_has_now(node: Node, disks: list[str]) -> None:
+    """The inventory's kernel name, made by a link that is moved as a boot moves names."""
+    one, two = disks[:2]
+    node.module("thin_pool", devices=[one])
+    node.run(f"mkfs.ext4 -q -L precious {two}")
+    assert node.module("thin_pool", devices=[two], wipe=True)["msg"] == (
+        f"Device {two} does not belong to the volume group, whose disk {one} is not in devices, so kernel names may have changed; it is refused, "
+        "even with wipe; name the pool's disks by their paths in /dev/disk/by-id, and a new disk too."
+    )
+    node.run(f"mkdir -p /dev/disk/by-id; ln -sfn {one} /dev/disk/by-id/wwn-test-1; ln -sfn {two} /dev/disk/by-id/wwn-test-2")
+    try:
+        node.run(f"ln -sfn {one} /dev/test-alias")
+        [first, second] = node.modules("thin_pool", {"devices": ["/dev/test-alias"]}, {"devices": ["/dev/test-alias"]})
+        assert (first["steps"], second["steps"]) == (["identify"], [])
+        assert first["pool"]["stable_devices"] == ["/dev/disk/by-id/wwn-test-1"]
+        node.run(f"ln -sfn {two} /dev/test-alias; vgchange -q -an kata; vgremove -q -q --force --force --yes kata; wipefs -q --all {one}")
+        for state in ("present", "absent"):
+            assert node.module("thin_pool", devices=["/dev/test-alias"], wipe=True, state=state)["msg"] == (
+                "Device /dev/test-alias was /dev/disk/by-id/wwn-test-1 when it was given to the pool and is /dev/disk/by-id/wwn-test-2 now, and is "
+                "refused, even with wipe; name the pool's disk by that path in devices, and a new disk by its own path in /dev/disk/by-id."
+            )
+        assert "precious" in node.run(f"blkid -p {two}")
+    finally:
+        node.run("rm -f /dev/disk/by-id/wwn-test-* /dev/test-alias")
+
+
 def test_role(node: Node, disks: list[str]) -> None:
     one = disks[0]
 
@@ -385,7 +438,7 @@ def test_role(node: Node, disks: list[str]) -> None:
         assert not results[-1]["failed"], results[-1]
         return [result["task"] for result in results if result.get("changed")]
 
-    assert any("Manage the pool" in name for name in changes(role("main", "--check")))
+    assert any("Create or change the pool" in name for name in changes(role("main", "--check")))
     assert node.run("vgs --noheadings") == ""
     changes(role("main"))
     assert changes(role("main")) == []
@@ -393,18 +446,40 @@ def test_role(node: Node, disks: list[str]) -> None:
     assert "lvchange --quiet --activate y kata/pool" in node.run(start)
     assert node.run("cat /etc/modules-load.d/screwdriver-kata-thin-pool.conf").endswith("\ndm_thin_pool")
 
+    watch = "screwdriver-kata-watch-kata-pool"
+    node.run(f"systemctl is-active {watch}.timer && systemctl is-enabled {watch}.timer && systemctl start {watch}.service")
+    changes(role("main", thin_pool_watch_percent=0))
+    node.run(f"systemctl start {watch}.service")
+    assert "Thin pool kata/pool uses 0.0 % of its data" in node.run(f"journalctl --unit {watch}.service --priority warning --output cat")
+    changes(role("main", thin_pool_watch=False))
+    assert node.run(f"ls /etc/systemd/system/{watch}.* /usr/local/sbin/{watch}", check=False) == ""
+    assert changes(role("main", thin_pool_watch=False)) == []
+    changes(role("main"))
+
     # Snapshots and their database go together, when asked, and never under a running containerd.
     database = "/var/lib/containerd/io.containerd.snapshotter.v1.devmapper"
     node.run(f"mkdir -p {database}; touch {database}/metadata.db; dmsetup message kata-pool 0 'create_thin 1'; systemctl start containerd")
     assert role("reset")[-1]["msg"] == (
-        "A reset of thin pool kata/pool loses all snapshots of containerd: set thin_pool_discard_snapshots to true if that is meant."
+        "A reset of thin pool kata/pool loses all snapshots of containerd; set thin_pool_discard_snapshots to true if that is meant."
     )
     for entry in ("reset", "absent"):
         assert role(entry, thin_pool_discard_snapshots=True)[-1]["msg"] == (
-            "The service containerd is active, and the snapshots of a running containerd are not deleted: stop it first."
+            "The service containerd is active, and the snapshots of a running containerd are not deleted; stop it first."
         )
     assert "has thin devices (1) and is not removed" in role("absent")[-1]["msg"]
     node.run(f"ls {database}/metadata.db; systemctl stop containerd")
+    changes(role("reset", thin_pool_discard_snapshots=True))
+    assert node.run(f"ls -A {database}", check=False) == ""
+
+    # The database of an earlier pool: as an instance's disk is after it was replaced.
+    node.run(f"mkdir -p {database}; touch {database}/metadata.db {database}/kata-pool.db")
+    assert changes(role("main")) == []
+    node.module("thin_pool", state="absent")
+    for options in (("--check",), ()):
+        assert role("main", *options)[-1]["msg"] == (
+            f"Thin pool kata/pool does not exist, but {database} has containerd's database of an earlier pool, and devmapper would not start with it; "
+            "if its snapshots are lost, stop containerd and run the entry point reset of the role thin_pool with thin_pool_discard_snapshots=true."
+        )
     changes(role("reset", thin_pool_discard_snapshots=True))
     assert node.run(f"ls -A {database}", check=False) == ""
     node.run(
@@ -413,4 +488,7 @@ def test_role(node: Node, disks: list[str]) -> None:
     changes(role("absent"))
     assert changes(role("absent")) == []
     assert "lvchange" not in node.run(start)
+    assert (
+        node.run(f"ls -d /etc/systemd/system/{watch}.* /usr/local/sbin/{watch} /run/{watch} /var/lib/screwdriver.kata", check=False) == ""
+    )
     assert node.run(f"wipefs --no-act {one}; vgs --noheadings") == ""

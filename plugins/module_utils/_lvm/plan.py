@@ -69,7 +69,12 @@ class Plan:
 
     @property
     def changed(self) -> bool:
-        return any(value for name, value in vars(self).items() if name != "after")
+        return bool(self.steps)
+
+    @property
+    def steps(self) -> list[str]:
+        """The names of the steps that are left."""
+        return [name for name, value in vars(self).items() if value and name != "after"]
 
 
 def default_metadata(data: int) -> int:
