@@ -258,8 +258,10 @@ def share_of(record: Record) -> float:
 def passed_share(record: Record) -> float:
     """The share that evidence stands for: that of the last step that passed, or that a finished rollout reached before this one."""
     passed = [entry["share"] for entry in record["history"] if entry["outcome"] == "passed"]
-    before = record["past"][0] if record["past"] else {"phase": ROLLED_BACK}
-    return passed[-1] if passed else before["reached"] if before["phase"] == FINISHED else 0
+    before: Record = record["past"][0] if record["past"] else {"phase": ROLLED_BACK}
+    if passed:
+        return passed[-1]
+    return before["reached"] if before["phase"] == FINISHED else 0
 
 
 def view(record: Record | None) -> dict[str, t.Any]:
