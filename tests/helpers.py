@@ -11,9 +11,13 @@ import sys
 import tempfile
 import time
 import typing as t
+from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
+
+if t.TYPE_CHECKING:
+    from lab.cluster.lab import Lab
 
 TOP = Path(__file__).resolve().parents[1]
 Playbook = t.Callable[..., "subprocess.CompletedProcess[str]"]
@@ -47,6 +51,44 @@ def wait_until(holds: t.Callable[[], t.Any], what: object = "", seconds: float =
         assert time.monotonic() < deadline, f"not within {seconds:g} s: {what() if callable(what) else what or holds}"
         time.sleep(interval)
     return found
+
+
+@contextmanager
+def granted(lab: Lab, rules: t.Iterable[tuple[str, str, str]]) -> t.Iterator[ModuleRunner]:
+    """A ModuleRunner as the lab's user ``limited`` with these permissions alone.
+
+    Args:
+        lab: The lab.
+        rules: Verb, resource (``pods``, ``pods/eviction``, ``leases.coordination.k8s.io``) and namespace, empty for the whole cluster.
+    """
+    rules = list(rules)
+    objects, reviews = [], []
+    for number, (verb, resource, namespace) in enumerate(rules):
+        plural, _dot, group = resource.partition(".")
+        kind = "Role" if namespace else "ClusterRole"
+        meta = {"name": f"test-granted-{number}", **({"namespace": namespace} if namespace else {})}
+        api = {"apiVersion": "rbac.authorization.k8s.io/v1", "metadata": meta}
+        objects.append({**api, "kind": kind, "rules": [{"apiGroups": [group], "resources": [plural], "verbs": [verb]}]})
+        reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": meta["name"]}
+        objects.append({**api, "kind": f"{kind}Binding", "roleRef": reference, "subjects": [{"kind": "User", "name": "limited"}]})
+        name, _slash, subresource = plural.partition("/")
+        attributes = {"verb": verb, "resource": name, "subresource": subresource, "group": group, "namespace": namespace}
+        review = {"kind": "SubjectAccessReview", "spec": {"user": "limited", "resourceAttributes": attributes}}
+        reviews.append({"apiVersion": "authorization.k8s.io/v1", **review})
+    listed = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
+
+    def allowed() -> set[bool]:
+        asked = json.dumps({"apiVersion": "v1", "kind": "List", "items": reviews})
+        answers = lab.kubectl("create", "-o", "jsonpath={.status.allowed}{'\\n'}", "-f", "-", stdin=asked)
+        return {answer == "true" for answer in answers.split()}
+
+    lab.kubectl("create", "-f", "-", stdin=listed)
+    try:
+        wait_until(lambda: allowed() == {True}, "the permissions hold")
+        yield ModuleRunner(lab.directory / "limited.kubeconfig")
+    finally:
+        lab.kubectl("delete", "-f", "-", stdin=listed)
+        wait_until(lambda: allowed() == {False}, "the permissions are gone")
 
 
 def default(role: str, variable: str) -> t.Any:

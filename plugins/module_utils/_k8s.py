@@ -52,11 +52,13 @@ class ClusterError(UserError):
 
     Attributes:
         status: HTTP status, or 0 where no answer came.
+        reason: The answer alone, without a period.
     """
 
-    def __init__(self, message: str, status: int = 0) -> None:
+    def __init__(self, message: str, status: int = 0, reason: str = "") -> None:
         super().__init__(message)
         self.status = status
+        self.reason = reason
 
 
 class Change(t.NamedTuple):
@@ -336,6 +338,8 @@ class Cluster:
             reason = exc.reason
         if exc.status == 401:
             reason = "the API server does not accept the credentials (401). They are wrong or have expired: renew the kubeconfig or token"
-        elif exc.status == 403:
-            reason = f"not allowed (403). Grant the right or use other credentials: {reason}"
-        return ClusterError(f"Cannot {verb} {what}: {str(reason).rstrip('.')}.", exc.status)
+        elif exc.status == 403 and " cannot " in str(reason):
+            # Unlike an admission plugin, the authorizer names who cannot do what.
+            reason = f"not allowed (403). Grant the permission or use other credentials: {reason}"
+        reason = str(reason).rstrip(".")
+        return ClusterError(f"Cannot {verb} {what}: {reason}.", exc.status, reason)

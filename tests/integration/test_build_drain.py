@@ -328,7 +328,7 @@ def test_refused(drain: Drain, module_as: t.Any, tmp_path: Path) -> None:
         "Namespace nowhere does not exist: namespace must be the one that builds run in. Nothing was changed."
     )
     limited = module_as(drain.lab.directory / "limited.kubeconfig")("build_drain", **drain.parameters("build-1"))
-    assert limited["msg"].startswith("Cannot read Node build-1: not allowed (403). Grant the right or use other credentials: nodes")
+    assert limited["msg"].startswith("Cannot read Node build-1: not allowed (403). Grant the permission or use other credentials: nodes")
     expired = module_as(drain.lab.write_kubeconfig(tmp_path / "expired", "a-token-of-yesterday"))(
         "build_drain", **drain.parameters("build-1")
     )

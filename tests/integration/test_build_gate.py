@@ -345,7 +345,7 @@ def test_evidence_of_other_builds_is_refused(gate: Gate) -> None:
 def test_a_user_without_the_right(gate: Gate, lab: Lab, module_as: t.Any) -> None:
     gate.module = module_as(lab.directory / "limited.kubeconfig")
     assert gate.refused() == (
-        "Cannot list Pod: not allowed (403). Grant the right or use other credentials:"
+        "Cannot list Pod: not allowed (403). Grant the permission or use other credentials:"
         ' pods is forbidden: User "limited" cannot list resource "pods" in API group "" in the namespace "sd-builds".'
     )
 

@@ -354,7 +354,7 @@ def test_refused_by_the_api_server(lab: Lab, module_as: t.Any, config_map: t.Cal
     )
     limited = module_as(lab.directory / "limited.kubeconfig")("executor_config", **asked)
     assert limited["msg"].startswith(
-        "Cannot read Deployment sd/worker: not allowed (403). Grant the right or use other credentials: deployments.apps"
+        "Cannot read Deployment sd/worker: not allowed (403). Grant the permission or use other credentials: deployments.apps"
     )
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))

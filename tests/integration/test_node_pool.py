@@ -244,7 +244,9 @@ def test_refused(lab: Lab, module: ModuleRunner, module_as: t.Any, writes: Write
     assert module("node_pool", nodes=["build-1"], selector="", **POOL)["msg"] == "parameters are mutually exclusive: nodes|selector"
     assert module("node_pool", nodes=["build-1"], concurrency=0, **POOL)["msg"] == "concurrency is 0; use at least 1."
     limited = module_as(lab.directory / "limited.kubeconfig")("node_pool", selector="", **POOL)
-    assert limited["msg"].startswith("Cannot list Node: not allowed (403). Grant the right or use other credentials: nodes is forbidden")
+    assert limited["msg"].startswith(
+        "Cannot list Node: not allowed (403). Grant the permission or use other credentials: nodes is forbidden"
+    )
     expired = module_as(lab.write_kubeconfig(tmp_path / "expired", "a-token-of-yesterday"))("node_pool", selector="", **POOL)
     assert expired["msg"] == (
         "Cannot list Node: the API server does not accept the credentials (401). They are wrong or have expired: renew the kubeconfig or token."

@@ -380,6 +380,6 @@ def test_a_user_without_the_right(rollout: Rollout, lab: Lab, module_as: t.Any) 
     limited = module_as(lab.directory / "limited.kubeconfig")
     answer = limited("rollout", namespace="sd", name=rollout.name, action="begin", holder="ada", steps=STEPS)
     assert answer["msg"] == (
-        f"Cannot read ConfigMap {rollout.title}: not allowed (403). Grant the right or use other credentials:"
+        f"Cannot read ConfigMap {rollout.title}: not allowed (403). Grant the permission or use other credentials:"
         f' configmaps "{rollout.name}" is forbidden: User "limited" cannot get resource "configmaps" in API group "" in the namespace "sd".'
     )

@@ -224,7 +224,7 @@ def test_a_step_that_lacks_something_is_not_taken(lab: Lab, playbook: Playbook) 
     finally:
         lab.kubectl("apply", "-f", "-", stdin=json.dumps(RUNTIME_CLASS))
     assert done.returncode != 0
-    assert "Step 1 (100 %) was not taken. RuntimeClass kata does not exist: run the playbook screwdriver.kata.site first." in done.stdout
+    assert "Step 1 (100 %) was not taken. RuntimeClass kata does not exist; run the playbook screwdriver.kata.site first." in done.stdout
     assert weightages(lab) == {"k8s-vm": 100, "k8s-kata": 0}
 
 

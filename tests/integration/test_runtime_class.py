@@ -130,7 +130,7 @@ def test_refused(lab: Lab, module: ModuleRunner, module_as: t.Any) -> None:
     assert module("runtime_class", name="test-kata")["msg"] == "state is present but all of the following are missing: handler"
     limited = module_as(lab.directory / "limited.kubeconfig")("runtime_class", **ASKED)
     assert limited["msg"].startswith(
-        "Cannot read RuntimeClass test-kata: not allowed (403). Grant the right or use other credentials: runtimeclasses.node.k8s.io"
+        "Cannot read RuntimeClass test-kata: not allowed (403). Grant the permission or use other credentials: runtimeclasses.node.k8s.io"
     )
     wrong = module("runtime_class", **{**ASKED, "handler": "Kata_1"})
     assert wrong["msg"].startswith("Cannot create RuntimeClass test-kata: RuntimeClass.node.k8s.io")
