@@ -1,0 +1,62 @@
+# Copyright (c) screwdriver.kata maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: version_warnings
+short_description: Judges a version by security advisories
+version_added: 0.1.0
+author:
+  - screwdriver.kata maintainers (@screwdriver-cd)
+description:
+  - Names the advisories that a version is affected by, and whether its line still gets fixes.
+positional: component, advisories, end_of_life
+options:
+  _input:
+    description: The version.
+    type: str
+    required: true
+  component:
+    description: The program, such as V(kata) or V(containerd).
+    type: str
+    required: true
+  advisories:
+    description: Dictionaries with C(id), C(component), C(summary) and C(fixed), the first fixed release of each line.
+    type: list
+    elements: dict
+    required: true
+  end_of_life:
+    description: The end of support by component and line.
+    type: dict
+    default: {}
+"""
+
+EXAMPLES = r"""
+- name: Warn of a release with known faults
+  ansible.builtin.debug:
+    msg: "{{ '3.32.0' | screwdriver.kata.version_warnings('kata', download_advisories) }}"
+"""
+
+RETURN = r"""
+_value:
+  description: One sentence for each warning.
+  type: list
+  elements: str
+"""
+
+import typing as t
+
+from ansible_collections.screwdriver.kata.plugins.module_utils._install.versions import judge
+
+
+def version_warnings(
+    version: str, component: str, advisories: list[dict[str, t.Any]], end_of_life: dict[str, dict[str, t.Any]] | None = None
+) -> list[str]:
+    return judge(str(version), component, advisories, end_of_life or {})
+
+
+class FilterModule:
+    def filters(self) -> dict[str, t.Callable[..., t.Any]]:
+        return {"version_warnings": version_warnings}

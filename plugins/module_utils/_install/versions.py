@@ -1,0 +1,44 @@
+# Copyright (c) screwdriver.kata maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Compares versions, and judges them by the list of advisories and of lines whose support has ended."""
+
+from __future__ import annotations
+
+import re
+import typing as t
+
+
+def parse(version: str) -> tuple[int, ...]:
+    """The numbers of a version; what follows them, such as a distribution's ``~ds1``, does not count."""
+    found = re.match(r"v?(\d+(?:\.\d+)*)", str(version))
+    return tuple(int(part) for part in found[1].split(".")) if found else ()
+
+
+def is_affected(version: str, fixed: list[str]) -> bool:
+    """Whether a version is older than the fix of its line, or than the newest fix where its line has none."""
+    ours, fixes = parse(version), [parse(release) for release in fixed]
+    if not ours:
+        return False
+    of_line = [fix for fix in fixes if fix[:2] == ours[:2]]
+    return ours < (of_line[0] if of_line else max(fixes))
+
+
+def judge(version: str, component: str, advisories: list[dict[str, t.Any]], end_of_life: dict[str, dict[str, t.Any]]) -> list[str]:
+    """Warnings about a version of a component, one sentence each.
+
+    Args:
+        version: The version, such as ``2.3.4``.
+        component: ``kata``, ``containerd`` or ``runc``.
+        advisories: Each with ``id``, ``component``, ``summary`` and ``fixed``, the first fixed release of each line.
+        end_of_life: The end of support by component and line.
+    """
+    said = [
+        f"{component} {version} has {advisory['id']}: {advisory['summary']}. It is fixed in {' and '.join(advisory['fixed'])}."
+        for advisory in advisories
+        if advisory["component"] == component and is_affected(version, advisory["fixed"])
+    ]
+    line = ".".join(str(part) for part in parse(version)[:2])
+    if ended := end_of_life.get(component, {}).get(line):
+        said.append(f"{component} {line} gets no more fixes (end of life {ended}).")
+    return said

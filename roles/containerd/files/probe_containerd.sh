@@ -1,0 +1,37 @@
+# shellcheck shell=sh
+# Prints what the role wants to know of a host. Goes behind probe_functions.sh. Usage: probe RELEASES BIN RELEASE [PLACE TARGET]...
+releases=$1 bin=$2 release=$3
+shift 3
+config=/etc/containerd
+units=/etc/systemd/system
+
+started=$(systemctl show -p ActiveEnterTimestamp --value containerd 2>/dev/null)
+active() { systemctl is-active --quiet containerd; }
+# What containerd read at its start is older than this, or else it runs on something else than what is on the disk.
+stale() {
+  active && [ -n "$started" ] && find "$config" "$units/containerd.service" "$units/containerd.service.d" "$releases/current" \
+    -newermt "$started + 1 second" \( -type f -o -type l \) ! -path '*/certs.d/*' ! -name '*.screwdriver-kata-backup' 2>/dev/null | grep -q .
+}
+# The programs are where the system looks, and of the release that is asked for.
+is_linked() {
+  [ "$(readlink "$releases/current")" = "$release" ] || return
+  for place in /usr/local/bin/containerd /usr/local/bin/ctr /usr/local/bin/containerd-shim-runc-v2; do
+    [ "$(readlink "$place")" = "$releases/current/bin/${place##*/}" ] || return
+  done
+  [ "$(readlink /usr/local/sbin/runc)" = "$releases/current/bin/runc" ] || return
+  for plugin in "$release"/cni/*; do
+    case ${plugin##*/} in LICENSE | README.md) continue ;; esac
+    [ "$(readlink "/opt/cni/bin/${plugin##*/}")" = "$releases/current/cni/${plugin##*/}" ] || return
+  done
+}
+plugins() { "$bin/ctr" plugins ls 2>/dev/null | awk '$NF == "ok" { print $2 }'; }
+
+printf '{%s, "config": "%s", "written": "%s", "complete": %s, "linked": %s, ' \
+  "$(host)" "$(encoded "$config/config.toml")" "$(encoded "$releases/config.toml")" \
+  "$(cat "$release/complete" 2>/dev/null | list)" "$(flag is_linked)"
+printf '"files": %s, ' "$(find "$config" "$units/containerd.service" "$units/containerd.service.d" "$releases/config.toml" -maxdepth 3 \
+  -type f ! -name '*.screwdriver-kata-backup' ! -name '*~' 2>/dev/null | { set --; while read -r file; do set -- "$@" "$file"; done; digests "$@"; })"
+printf '"spec": %s, "plugins": %s, ' "$("$bin/ctr" oci spec 2>/dev/null || printf null)" "$(plugins | list)"
+printf '"enabled": %s, "active": %s, "stale": %s, "package": "%s"}\n' \
+  "$(flag systemctl is-enabled --quiet containerd)" "$(flag active)" "$(flag stale)" \
+  "$("$bin/containerd" --version 2>/dev/null | awk '{ sub(/^v/, "", $3); print $3 }')"

@@ -1,0 +1,7 @@
+# shellcheck shell=sh
+# Prints what the role wants to know of a host. Goes behind probe_functions.sh. Usage: probe RELEASES RELEASE
+releases=$1 release=$2
+crictl=/usr/local/bin/crictl
+is_linked() { [ "$(readlink "$releases/current")" = "$release" ] && [ "$(readlink "$crictl")" = "$releases/current/crictl" ]; }
+printf '{%s, "complete": %s, "linked": %s, "files": %s, "answers": %s}\n' "$(host)" \
+  "$(cat "$release/complete" 2>/dev/null | list)" "$(flag is_linked)" "$(digests /etc/crictl.yaml)" "$(flag "$crictl" info)"
