@@ -42,6 +42,7 @@ _value:
   type: dict
 """
 
+import base64
 import typing as t
 
 from ansible_collections.screwdriver.kata.plugins.module_utils._install.containerd import plan
@@ -49,8 +50,9 @@ from ansible_collections.screwdriver.kata.plugins.module_utils._install.toml imp
 
 
 def containerd_plan(host: dict[str, t.Any], options: dict[str, t.Any], migrate: str) -> dict[str, t.Any]:
+    texts = {name: base64.b64decode(host[name]).decode(errors="replace") for name in ("config", "written")}
     try:
-        return plan(host, options, migrate)
+        return plan(texts, options, migrate)
     except TomlError as error:
         return {"error": str(error), "problems": [], "old_format": False}
 

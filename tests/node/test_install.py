@@ -25,6 +25,7 @@ def test_versions(roles: Roles) -> None:
     old = {
         "containerd_version": "1.7.32",
         "kata_version": "3.27.0",
+        "kata_archive_suffix": ".tar.xz",
         "kata_handlers": [{"name": "kata", "kernel_params": "vsyscall=emulate"}, {"name": "kata-rs", "shim": "rust"}, *STAND_INS],
     }
     assert roles.changes(*NODE_ROLES, **old)

@@ -2,6 +2,7 @@
 # Starts or restarts containerd and waits until its plugins are ready. Goes behind list_containers.sh.
 # Usage: start_containerd BIN start|restart FORCE FILTER PLUGIN...
 # Prints "busy COUNT" instead of restarting under containers, "missing PLUGIN" for a plugin that does not get ready, "failed REASON".
+exec 2>/dev/null
 bin=$1 action=$2 force=$3 filter=$4
 shift 4
 if [ "$action" = restart ] && [ "$force" != true ]; then
