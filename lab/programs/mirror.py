@@ -28,11 +28,11 @@ from lab.programs.go import NODE_PARTS, compile_part
 from lab.programs.images import archive_of_images
 
 MIRROR = CACHE / "mirror"
-KATA_VERSIONS = {"3.27.0": ".tar.xz", "3.28.0": ".tar.zst", "3.32.0": ".tar.zst", "4.1.0": ".tar.zst"}
+KATA_VERSIONS = {"3.27.0": ".tar.xz", "3.28.0": ".tar.zst", "3.32.0": ".tar.zst", "4.1.0": ".tar.zst", "4.2.0": ".tar.zst"}
 # The programs that pack the archives, and their Debian packages.
 PACKERS = {"xz": "xz-utils", "zstd": "zstd"}
 # Since 4.1 each shim has an archive of its own.
-KATA_APART = ("4.1.0",)
+KATA_APART = ("4.1.0", "4.2.0")
 # The directory of each shim's files in a release.
 GO, RUST = "", "runtime-rs/"
 # containerd 1.7 does not understand the shim of 2.3. Its own serves both, but cannot read Kata's options: leave the handler's config_path empty.

@@ -11,7 +11,7 @@ import typing as t
 try:
     import tomli_w
 except ImportError:
-    tomli_w = None
+    tomli_w = None  # type: ignore[assignment]
 
 Table = dict[str, t.Any]
 
