@@ -1,0 +1,188 @@
+# Copyright (c) screwdriver.kata maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Names by release, drop-ins that fit what is shipped, and handlers that are refused."""
+
+from __future__ import annotations
+
+import tomllib
+import typing as t
+
+import pytest
+from ansible_collections.screwdriver.kata.plugins.module_utils._install.kata import describe, drop_in, find_problems
+
+QEMU = """
+[hypervisor.qemu]
+kernel_params = "cgroup_no_v1=all systemd.unified_cgroup_hierarchy=1"
+disable_block_device_use = true
+# default_memory = 2048
+kernel = "/opt/kata/share/kata-containers/vmlinux.container"
+
+[hypervisor.qemu.factory]
+enable_template = false
+
+[runtime]
+sandbox_cgroup_only = false
+emptydir_mode = "shared-fs"
+"""
+
+
+def handler(version: str = "4.2.0", **given: t.Any) -> dict[str, t.Any]:
+    [described] = describe([{"name": "kata", **given}], version, snapshotter="devmapper", pod_annotations=[])
+    return described
+
+
+def written(shipped: str = QEMU, systemd_cgroup: bool = True, **given: t.Any) -> dict[str, t.Any]:
+    return tomllib.loads(drop_in(handler(**given), shipped, systemd_cgroup)["content"])
+
+
+@pytest.mark.parametrize(
+    ("version", "shim", "hypervisor", "file", "table"),
+    [
+        ("3.28.0", "rust", "clh", "runtime-rs/configuration-cloud-hypervisor.toml", "cloud-hypervisor"),
+        ("3.29.0", "rust", "clh", "runtime-rs/configuration-cloud-hypervisor.toml", "cloud-hypervisor"),
+        ("3.30.0", "rust", "clh", "runtime-rs/configuration-clh-runtime-rs.toml", "clh"),
+        ("4.2.0", "rust", "clh", "runtime-rs/configuration-clh-runtime-rs.toml", "clh"),
+        ("3.28.0", "go", "clh", "configuration-clh.toml", "clh"),
+        ("3.28.0", "go", "fc", "configuration-fc.toml", "firecracker"),
+        ("4.2.0", "rust", "qemu", "runtime-rs/configuration-qemu-runtime-rs.toml", "qemu"),
+        ("4.2.0", "rust", "dragonball", "runtime-rs/configuration-dragonball.toml", "dragonball"),
+    ],
+)
+def test_names_by_release(version: str, shim: str, hypervisor: str, file: str, table: str) -> None:
+    found = handler(version, shim=shim, hypervisor=hypervisor)
+    assert (found["shipped"], found["table"]) == (f"share/defaults/kata-containers/{file}", table)
+
+
+@pytest.mark.parametrize(
+    ("version", "shim", "expected"),
+    [
+        ("3.32.0", None, ("go", "kata-static")),
+        ("4.0.0", None, ("rust", "kata-static")),
+        ("4.0.0", "go", ("go", "kata-static")),
+        ("4.1.0", "go", ("go", "kata-go-static")),
+        ("4.2.0", "rust", ("rust", "kata-static")),
+    ],
+)
+def test_shim_and_archive_by_release(version: str, shim: str | None, expected: tuple[str, str]) -> None:
+    found = handler(version, shim=shim)
+    assert (found["shim"], found["archive"]) == expected
+
+
+@pytest.mark.parametrize(
+    ("version", "hypervisor", "memory"),
+    [("3.32.0", "qemu", "256Mi"), ("4.0.0", "qemu", "320Mi"), ("4.2.0", "clh", "130Mi"), ("4.2.0", "dragonball", "130Mi")],
+)
+def test_overhead(version: str, hypervisor: str, memory: str) -> None:
+    assert handler(version, hypervisor=hypervisor)["overhead"] == {"cpu": "250m", "memory": memory}
+
+
+def test_parameters_of_the_kernel_are_added_to_the_shipped_ones() -> None:
+    shipped = "cgroup_no_v1=all systemd.unified_cgroup_hierarchy=1"
+    assert "kernel_params" not in written()["hypervisor"]["qemu"]
+    assert written(kernel_params="quiet")["hypervisor"]["qemu"]["kernel_params"] == f"{shipped} quiet"
+    assert written(settings={"hypervisor.qemu": {"kernel_params": "debug"}})["hypervisor"]["qemu"]["kernel_params"] == f"{shipped} debug"
+    both = written(settings={"hypervisor": {"qemu": {"kernel_params": f"{shipped} debug"}}}, kernel_params="quiet")
+    assert both["hypervisor"]["qemu"]["kernel_params"] == f"{shipped} debug quiet"
+
+
+def test_block_devices_with_devmapper_alone() -> None:
+    assert written()["hypervisor"]["qemu"]["disable_block_device_use"] is False
+    assert written(snapshotter="overlayfs") == {}
+
+
+def test_hypervisor_in_the_cgroup_of_the_pod() -> None:
+    assert written(shim="go")["runtime"] == {"sandbox_cgroup_only": True}
+    assert "runtime" not in written(shim="go", systemd_cgroup=False)
+    assert "runtime" not in written(shim="rust")
+
+
+def test_settings() -> None:
+    found = written(
+        kernel="/boot/vmlinux-el6",
+        emptydir_mode="block-plain",
+        settings={
+            "hypervisor.qemu": {"default_memory": 4096, "factory": {"enable_template": True}},
+            "agent.kata": {"kernel_modules": ["a b"]},
+        },
+    )
+    assert found == {
+        "hypervisor": {
+            "qemu": {
+                "disable_block_device_use": False,
+                "kernel": "/boot/vmlinux-el6",
+                "default_memory": 4096,
+                "factory": {"enable_template": True},
+            }
+        },
+        "runtime": {"emptydir_mode": "block-plain"},
+        "agent": {"kata": {"kernel_modules": ["a b"]}},
+    }
+
+
+def test_unknown_settings_are_reported() -> None:
+    settings = {
+        "hypervisor.qemu": {"defualt_memory": 1, "default_memory": 2},
+        "runtime": {"sandbox_cgroups_only": True},
+        "factory": {"x": 1},
+    }
+    unknown = drop_in(handler(settings=settings), QEMU, True)["unknown"]
+    assert unknown == ["factory.x", "hypervisor.qemu.defualt_memory", "runtime.sandbox_cgroups_only"]
+    # A setting of the shipped configuration that is a comment is known.
+    assert drop_in(handler(settings={"hypervisor.qemu": {"default_memory": 2}}), QEMU, True)["unknown"] == []
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        (
+            {"settings": {"hypervisor.qemu": {"default_memory": None}}},
+            "kata_handlers: settings of handler kata: hypervisor.qemu.default_memory is null, which TOML cannot express. "
+            "Remove it, or give it a value.",
+        ),
+        (
+            {"settings": {"hypervisor.qemu": {"sizes": [1, None]}}},
+            "kata_handlers: settings of handler kata: hypervisor.qemu.sizes[1] is null, which TOML cannot express. Remove it, or give it a value.",
+        ),
+        (
+            {"settings": {"hypervisor": {"qemu": 5}}},
+            "kata_handlers: settings of handler kata: hypervisor.qemu is not a table. Give its settings by name.",
+        ),
+        ({"settings": {"runtime": "x"}}, "kata_handlers: settings of handler kata: runtime is not a table. Give its settings by name."),
+        (
+            {"name": "Kata_1"},
+            "kata_handlers: Kata_1 is not a name that a RuntimeClass can have. Use lower-case letters, digits and hyphens.",
+        ),
+        (
+            {"shim": "go", "hypervisor": "dragonball"},
+            "kata_handlers: the go shim of handler kata does not run dragonball. Choose the other shim, or another hypervisor.",
+        ),
+    ],
+)
+def test_refused_handlers(given: dict[str, t.Any], sentence: str) -> None:
+    assert find_problems([handler(**given)], "4.2.0", False) == [sentence]
+
+
+ROOT = (
+    "pod_annotations of handler kata: {} passes io.katacontainers.config_path, with which a pod runs programs as root on the host before "
+    "Kata 4.0.0 (CVE-2026-50540), and kata_version is 3.32.0. List the annotations that you need, or use Kata 4."
+)
+PATTERN = (
+    "pod_annotations of handler kata: {} passes annotations that nobody has listed. List the annotations that you need, or set "
+    "kata_allow_annotation_patterns."
+)
+
+
+@pytest.mark.parametrize("pattern", ["io.katacontainers.config_path", "io.katacontainers.*", "*", "io.katacontainers.config_?ath"])
+def test_no_annotation_that_gives_root(pattern: str) -> None:
+    for allow in (False, True):
+        assert find_problems([handler("3.32.0", pod_annotations=[pattern])], "3.32.0", allow) == [ROOT.format(pattern)]
+
+
+def test_patterns_of_annotations_only_when_asked_for() -> None:
+    memory = "io.katacontainers.config.hypervisor.default_memory"
+    for version in ("3.32.0", "4.2.0"):
+        assert find_problems([handler(version, pod_annotations=[memory])], version, False) == []
+    for pattern in ("io.katacontainers.*", "io.katacontainers.config.hypervisor.*", "io.[k]ata"):
+        assert find_problems([handler(pod_annotations=[pattern])], "4.2.0", False) == [PATTERN.format(pattern)]
+        assert find_problems([handler(pod_annotations=[pattern])], "4.2.0", True) == []

@@ -1,0 +1,76 @@
+# Copyright (c) screwdriver.kata maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The list of advisories, judged against versions and against the table of digests."""
+
+from __future__ import annotations
+
+import re
+import typing as t
+from pathlib import Path
+
+import pytest
+import yaml
+from ansible_collections.screwdriver.kata.plugins.module_utils._install.versions import is_affected, judge
+
+VARS = Path(__file__).parents[4] / "roles/download/vars/main"
+ADVISORIES: dict[str, t.Any] = yaml.safe_load((VARS / "advisories.yml").read_text())
+CHECKSUMS: dict[str, t.Any] = yaml.safe_load((VARS / "checksums.yml").read_text())
+# What an image or a pod can do to the host; the others stop containerd.
+ESCAPES = {"CVE-2026-50540", "GHSA-7fhf-v3p3-rp56", "CVE-2026-44210", "CVE-2026-47243", "CVE-2026-24834", "CVE-2026-53488"}
+
+
+def affected(version: str, component: str) -> set[str]:
+    said = judge(version, component, ADVISORIES["download_advisories"], {})
+    return {found[0] for sentence in said if (found := re.search(r"(CVE|GHSA)-[\w-]+", sentence))}
+
+
+@pytest.mark.parametrize(
+    ("version", "expected"),
+    [
+        ("1.7.32", True),
+        ("1.7.33", False),
+        ("1.6.20", True),
+        ("2.3.1", True),
+        ("2.3.2", False),
+        ("2.4.0", False),
+        ("2.2.4", True),
+        ("", False),
+    ],
+)
+def test_fix_of_each_line(version: str, expected: bool) -> None:
+    assert is_affected(version, ["1.7.33", "2.0.10", "2.1.9", "2.2.5", "2.3.2"]) is expected
+
+
+def test_versions_of_distributions() -> None:
+    assert is_affected("1.6.20~ds1", ["1.7.33"]) is True
+    assert is_affected("v4.0.0-rc1", ["4.0.0"]) is False
+
+
+def test_no_escape_in_the_table() -> None:
+    names = [name for key, table in CHECKSUMS.items() if key != "download_crictl_checksums" for name in table]
+    assert len(names) > 30
+    for name in names:
+        component, version = re.match(r"(containerd|runc|cni|kata)[a-z-]*-(\d+\.\d+\.\d+)", name).groups()
+        assert not affected(version, component) & ESCAPES, name
+
+
+def test_the_defaults_have_no_known_fault_and_a_digest() -> None:
+    for role, component in (("containerd", "containerd"), ("kata", "kata")):
+        defaults = yaml.safe_load((VARS.parents[2] / role / "defaults/main.yml").read_text())
+        version = defaults[f"{role}_version"]
+        assert judge(version, component, ADVISORIES["download_advisories"], ADVISORIES["download_end_of_life"]) == []
+        names = [name for name in CHECKSUMS[f"download_{role}_checksums"] if version in name and "go-static" not in name]
+        assert {"amd64", "arm64"} == {name.split("-")[-1].split(".")[0] for name in names}
+
+
+def test_sentences() -> None:
+    assert judge("3.31.0", "kata", ADVISORIES["download_advisories"], ADVISORIES["download_end_of_life"]) == [
+        "kata 3.31.0 has CVE-2026-50540: a pod with the annotation io.katacontainers.config_path runs programs as root on the host. "
+        "It is fixed in 4.0.0.",
+        "kata 3.31.0 has GHSA-7fhf-v3p3-rp56: with the Rust shim the annotation sandbox_bind_mounts brings directories of the host into a pod. "
+        "It is fixed in 4.0.0.",
+    ]
+    assert judge("1.7.36", "containerd", [], ADVISORIES["download_end_of_life"]) == [
+        "containerd 1.7 gets no more fixes (end of life 2026-09)."
+    ]
