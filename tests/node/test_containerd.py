@@ -3,25 +3,45 @@
 from __future__ import annotations
 
 import itertools
-import json
+import re
 import subprocess
 import tomllib
 import typing as t
 from pathlib import Path
 
 import pytest
+from ansible_collections.screwdriver.kata.plugins.module_utils._install.containerd import IMAGES, plan
 
 from lab.programs.go import NODE_PARTS, compile_part
 
 TOP = Path(__file__).resolve().parents[2]
 ROLE = TOP / "roles" / "containerd"
+IMPORTS = 'imports = ["/etc/containerd/conf.d/*.toml"]'
+OPTIONS: dict[str, t.Any] = {
+    "source": "archive",
+    "version": "2.3.6",
+    "snapshotter": "overlayfs",
+    "pool_name": "kata-pool",
+    "base_image_size": "20GB",
+    "discard_unpacked_layers": False,
+    "sandbox_image": "registry.k8s.io/pause:3.10.1",
+    "default_sandbox_image": "registry.k8s.io/pause:3.10.1",
+    "registry_config_path": "/etc/containerd/certs.d",
+    "default_registry_config_path": "/etc/containerd/certs.d",
+    "mirrors": False,
+    "systemd_cgroup": True,
+    "restrict_oom_score_adj": False,
+    "cni_bin_dir": "",
+    "handlers": [],
+    "extra_config": {},
+}
 KATA = {
     "name": "kata",
     "runtime_type": "io.containerd.kata.v2",
     "runtime_path": "/opt/kata/bin/containerd-shim-kata-v2",
     "config_path": "/etc/kata-containers/configuration.toml",
     "privileged_without_host_devices": True,
-    "pod_annotations": ["io.katacontainers.*"],
+    "pod_annotations": ["io.katacontainers.config.hypervisor.default_memory"],
 }
 HANDLERS: list[list[dict[str, t.Any]]] = [[], [KATA], [KATA, {**KATA, "name": "kata-clh", "snapshotter": "devmapper"}]]
 CRI = {"1.7": "io.containerd.grpc.v1.cri", "2": "io.containerd.cri.v1.runtime"}
@@ -48,36 +68,21 @@ def containerd() -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def rendered(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """The role's own template, rendered by Ansible with the role's own defaults and vars, once for each combination."""
+    """What the role writes, once for each combination."""
     work = tmp_path_factory.mktemp("rendered")
-    template = {"ansible.builtin.template": {"src": str(ROLE / "templates" / "config.toml.j2"), "dest": "{{ item.dest }}", "mode": "0644"}}
-    items = [
-        {**combination, "dest": str(work / f"{number}.toml"), "version": PARTS[combination["line"]].version.removeprefix("v")}
-        for number, combination in enumerate(COMBINATIONS)
-    ]
-    play = {
-        "hosts": "localhost",
-        "connection": "local",
-        "gather_facts": False,
-        "vars_files": [str(ROLE / "defaults" / "main.yml"), str(ROLE / "vars" / "main.yml")],
-        "tasks": [
-            {
-                **template,
-                "loop": items,
-                "vars": {
-                    "containerd_version": "{{ item.version }}",
-                    "containerd_snapshotter": "{{ item.snapshotter }}",
-                    "containerd_handlers": "{{ item.handlers }}",
-                    "containerd_discard_unpacked_layers": "{{ item.discard }}",
-                    "__containerd_drop_in": "{{ item.drop_in }}",
-                },
-            }
-        ],
-    }
-    (work / "play.yml").write_text(json.dumps([play]))
-    done = subprocess.run(["ansible-playbook", str(work / "play.yml")], cwd=TOP, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return [Path(str(item["dest"])) for item in items]
+    files = []
+    for number, combination in enumerate(COMBINATIONS):
+        options = {
+            **OPTIONS,
+            "version": PARTS[str(combination["line"])].version.removeprefix("v"),
+            "snapshotter": combination["snapshotter"],
+            "handlers": combination["handlers"],
+            "discard_unpacked_layers": combination["discard"],
+        }
+        config = f"version = 3\n{IMPORTS}\n[plugins.'{IMAGES}'.registry]\nconfig_path = '/srv/mirrors'\n" if combination["drop_in"] else ""
+        files.append(work / f"{number}.toml")
+        files[-1].write_text(plan({"config": config, "written": ""}, options, "containerd")["content"])
+    return files
 
 
 def foreign(containerd: Path, directory: Path) -> Path:
@@ -93,7 +98,9 @@ def foreign(containerd: Path, directory: Path) -> Path:
 
 
 def accepts(containerd: Path, root: Path | str, candidate: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["/bin/sh", ROLE / "files" / "accepts", containerd, root, candidate], capture_output=True, text=True, check=False)
+    return subprocess.run(
+        ["/bin/sh", ROLE / "files" / "accept_configuration.sh", containerd, root, candidate], capture_output=True, text=True, check=False
+    )
 
 
 @pytest.mark.parametrize("number", range(len(COMBINATIONS)))
@@ -136,3 +143,48 @@ def test_a_broken_configuration_is_refused(containerd: dict[str, Path], tmp_path
     done = accepts(containerd[line], "-", candidate)
     assert done.returncode == 1
     assert done.stderr.startswith(f"{containerd[line]} refuses the new configuration, and the old one stays: ")
+
+
+def default(containerd: Path) -> str:
+    return subprocess.run([containerd, "config", "default"], capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "version = 2\nimports = []\nroot = '/data/containerd'\n",
+        "disabled_plugins = [\n  'cri',\n  'zfs',\n]\n",
+        "version = 2\n[plugins.'io.containerd.grpc.v1.cri'.containerd.runtimes.runc]\nruntime_type = 'io.containerd.runc.v2'\n",
+    ],
+    ids=["default of 1.7", "empty list", "Docker", "handler"],
+)
+def test_the_advice_works(containerd: dict[str, Path], tmp_path: Path, text: str) -> None:
+    """What the role advises for an old foreign file is done as it says, with the containerd that it names."""
+    file = tmp_path / "config.toml"
+    file.write_text(text or default(containerd["1.7"]))
+    options = {**OPTIONS, "version": PARTS["2"].version.removeprefix("v"), "handlers": [KATA]}
+
+    def planned() -> dict[str, t.Any]:
+        return plan({"config": file.read_text(), "written": ""}, options, str(containerd["2"]))
+
+    found = planned()
+    [command] = [re.search(r"'(.*)'$", problem)[1] for problem in found["problems"] if "convert it with" in problem]  # type: ignore[index]
+    subprocess.run(command.replace("/etc/containerd/config.toml", str(file)), shell=True, check=True, stderr=subprocess.DEVNULL)
+    before = tomllib.loads(file.read_text())
+    for problem in planned()["problems"]:
+        lines = file.read_text()
+        if "add this line above its first table" in problem:
+            file.write_text(f"{problem.split('table: ')[1]}\n{lines}")
+        elif "imports" in problem:
+            file.write_text(re.sub(r"(?ms)^imports = \[.*?\]", IMPORTS, lines))
+        else:
+            name = problem.rsplit("remove ", 1)[1].split()[0]
+            file.write_text(re.sub(rf"'{re.escape(name)}',? ?", "", lines))
+    found = planned()
+    assert found["problems"] == []
+    assert found["root"] == before.get("root", "/var/lib/containerd")
+    drop_in = tmp_path / "drop-in.toml"
+    drop_in.write_text(found["content"])
+    done = accepts(containerd["2"], file, drop_in)
+    assert done.returncode == 0, done.stderr
