@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import typing as t
 
-from .helpers import END_PODS, NODE_ROLES, STAND_INS, image, pod, refusals, started, state_with_times, versions
+from .helpers import CONTAINERD, END_PODS, KATA, NODE_ROLES, STAND_INS, image, pod, refusals, started, state_with_times, versions
 
 if t.TYPE_CHECKING:
     from .conftest import Mirror, Roles
 
+RESTART = "screwdriver.kata.containerd : Start containerd, or restart it after a change"
 # Stands before a program of the machine, and kills what called it once the program has done its work.
 KILLER = "printf '#!/bin/sh\\n/usr/bin/{0} \"$@\"\\nkill -9 $PPID\\n' >/usr/local/bin/{0}; chmod 755 /usr/local/bin/{0}"
 
@@ -16,8 +17,8 @@ KILLER = "printf '#!/bin/sh\\n/usr/bin/{0} \"$@\"\\nkill -9 $PPID\\n' >/usr/loca
 def test_mirror_that_fails(roles: Roles, mirror: Mirror) -> None:
     base = f"http://127.0.0.1:{mirror.port}"
     files = {path.name: path.relative_to(mirror.folder / "files") for path in (mirror.folder / "files").rglob("*") if path.is_file()}
-    kata, crictl = "kata-static-3.32.0-amd64.tar.zst", next(name for name in files if name.startswith("crictl"))
-    there = {"containerd": "containerd-2.3.4-linux-amd64.tar.gz", "runc": "runc.amd64", "cni": "cni-plugins-linux-amd64-v1.9.1.tgz"}
+    kata, crictl = f"kata-static-{KATA}-amd64.tar.zst", next(name for name in files if name.startswith("crictl"))
+    there = {"containerd": f"containerd-{CONTAINERD}-linux-amd64.tar.gz", "runc": "runc.amd64", "cni": "cni-plugins-linux-amd64-v1.9.1.tgz"}
     digest = mirror.variables()["kata_checksums"][kata]
     cases = [
         ("containerd", {}, "containerd", "404", there["containerd"], "containerd", "HTTP Error 404: Not Found"),
@@ -31,7 +32,7 @@ def test_mirror_that_fails(roles: Roles, mirror: Mirror) -> None:
     said = refusals(roles, [(role, mirror.variables(part, fault=fault) | variables, {}) for role, variables, part, fault, *_rest in cases])
     for sentence, (_role, _variables, _part, fault, name, option, reason) in zip(said, cases, strict=True):
         url = f"{base}/fault-{fault}/{files[name]}" if fault else f"{base}/{files[name]}"
-        start, end = f"{url} could not be downloaded to localhost: ", f". Mend that, or set {option}_base_url to a mirror that has it."
+        start, end = f"{url} could not be downloaded to localhost: ", f". Fix that, or set {option}_base_url to a mirror that has it."
         assert sentence.startswith(start) and sentence.endswith(end), sentence
         assert reason is None or sentence == start + reason + end
     assert state_with_times(roles.node) == before
@@ -41,27 +42,23 @@ def test_killed_in_every_phase(roles: Roles, mirror: Mirror) -> None:
     """Each run goes on from where the one before was killed with kill -9; the last one is let through."""
     phases = {
         "containerd": (
-            "Copy the archives to the node",
-            "Unpack the archives",
-            "Point the host at the release",
+            "Install the release",
+            "Probe the node with the new programs",
             "Write the configuration",
-            "Write the unit",
-            "Restart",
-            "Look at the plugins",
+            "Start containerd, or restart it after a change",
         ),
-        "crictl": ("Unpack it", "Name the socket", "Prove that the CRI answers"),
-        "kata": ("Unpack the archives", "Put the release in its place", "Write the drop-in", "Switch /opt/kata"),
+        "crictl": ("Install the release", "Name the socket", "Check that the CRI answers"),
+        "kata": ("Install the release", "Write the configuration of each handler", "Switch /opt/kata and load the kernel modules"),
     }
     image(roles)
     for role, tasks in phases.items():
         # The mirror hangs, so that the first run is killed with its download under way.
-        download = "Download the archive" if role == "crictl" else "Download the archives"
-        killed(roles, role, download, **mirror.variables(role, fault="hang"))
+        killed(roles, role, "Install the release", **mirror.variables(role, fault="hang"))
         for task in tasks:
             killed(roles, role, task)
-            assert roles.node.run("[ ! -e /opt/kata ] || cat /opt/kata/VERSION") in ("", "3.32.0")
+            assert roles.node.run("[ ! -e /opt/kata ] || cat /opt/kata/VERSION") in ("", KATA)
     assert roles.changes(*NODE_ROLES, kata_handlers=STAND_INS)
-    assert versions(roles.node) == ("2.3.4", "3.32.0")
+    assert versions(roles.node) == (CONTAINERD, KATA)
     since = started(roles.node)
     assert roles.changes(*NODE_ROLES, kata_handlers=STAND_INS) == []
     assert started(roles.node) == since
@@ -78,7 +75,7 @@ def killed(roles: Roles, role: str, task: str, **variables: t.Any) -> None:
 def test_machine_that_dies(roles: Roles) -> None:
     """What the roles run on the machine ends in its middle."""
     node = roles.node
-    for role, programs in {"containerd": ("tar", "ln"), "kata": ("tar", "mv")}.items():
+    for role, programs in {"containerd": ("tar", "systemctl"), "kata": ("tar", "mv")}.items():
         for program in programs:
             node.run(KILLER.format(program))
             results = roles.run(role)
@@ -86,7 +83,7 @@ def test_machine_that_dies(roles: Roles) -> None:
             assert results[-1]["failed"], results[-1]
         assert roles.changes(role)
         assert roles.changes(role) == []
-    assert versions(node) == ("2.3.4", "3.32.0")
+    assert versions(node) == (CONTAINERD, KATA)
 
 
 def test_configuration(roles: Roles, mirror: Mirror) -> None:
@@ -121,7 +118,7 @@ def test_configuration(roles: Roles, mirror: Mirror) -> None:
     )
     assert untouched()
     # What a refused run left behind is noticed by the next one.
-    assert "screwdriver.kata.containerd : Restart" in roles.changes("containerd", **asked, containerd_restart_with_builds=True)
+    assert RESTART in roles.changes("containerd", **asked, containerd_restart_with_builds=True)
     assert not untouched()
     assert node.run(f"cat /proc/{pid}/comm") == "sleep"
     assert node.run("crictl exec $(crictl ps -q) sh -c 'echo lives'") == "lives"

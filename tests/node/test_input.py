@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import typing as t
 from pathlib import Path
 
@@ -16,8 +17,11 @@ if t.TYPE_CHECKING:
 TOP = Path(__file__).resolve().parents[2]
 FILES = Path(__file__).parent / "files"
 CHOICES = "value of {} must be one of: {}, got: {}"
-DIGEST = "{0} {1}: no digest of {2} is known. Choose a version of the table in the role's vars, or give the digest in {3}_checksums."
-NAME = "is no name that a RuntimeClass can give. Use lower-case letters, digits and hyphens."
+DIGEST = (
+    "{0} {1}: no digest of {2} is known. Choose a version of the table in roles/download/vars/main/checksums.yml, or give the digest in "
+    "{3}_checksums."
+)
+NAME = "is not a name that a RuntimeClass can have. Use lower-case letters, digits and hyphens."
 RUNC = {"name": "one", "runtime_type": "io.containerd.runc.v2"}
 S390X = {"architecture": "s390x", "os_family": "Debian"}
 # Role, its variables and the facts it finds, and the sentence.
@@ -42,13 +46,13 @@ CASES: list[tuple[str, dict[str, t.Any], dict[str, str], str]] = [
         "containerd",
         {"containerd_pool_name": "kata/pool"},
         {},
-        "containerd_pool_name kata/pool is no name of a device. Give it as 'dmsetup ls' shows it, such as kata-pool.",
+        "containerd_pool_name kata/pool is not the name of a device. Give it as 'dmsetup ls' shows it, such as kata-pool.",
     ),
     (
         "containerd",
         {"containerd_base_image_size": "twenty"},
         {},
-        "containerd_base_image_size twenty is no size. Give one with its unit, such as 20GB.",
+        "containerd_base_image_size twenty is not a size. Give one with its unit, such as 20GB.",
     ),
     (
         "containerd",
@@ -69,7 +73,7 @@ CASES: list[tuple[str, dict[str, t.Any], dict[str, str], str]] = [
     ),
     (
         "kata",
-        {"kata_handlers": [{"name": "kata", "hypervisor": "dragonball"}]},
+        {"kata_handlers": [{"name": "kata", "shim": "go", "hypervisor": "dragonball"}]},
         {},
         "kata_handlers: the go shim of handler kata does not run dragonball. Choose the other shim, or another hypervisor.",
     ),
@@ -98,10 +102,10 @@ CASES: list[tuple[str, dict[str, t.Any], dict[str, str], str]] = [
         "node_proof_max_metadata_percent: -1 is not a percentage; use a number from 0 to 100.",
     ),
 ]
-CPU = "The CPU of node1 offers no virtualisation (neither vmx nor svm). Turn it on in the firmware."
-KVM = "/dev/kvm is not there on node1. Load the kernel module kvm_intel or kvm_amd."
+CPU = "The CPU of node1 has no virtualization extension (neither vmx nor svm). Enable it in the firmware."
+KVM = "/dev/kvm does not exist on node1. Load the kernel module kvm_intel or kvm_amd."
 MODULE = "The kernel of node1 has no module vhost_net. Install the distribution's full kernel package."
-FOREIGN = "/opt/kata on node1 is a directory that this role did not make (kata-deploy unpacks there). Remove it and run again."
+FOREIGN = "/opt/kata on node1 is a directory that this role did not create (kata-deploy unpacks there). Remove it and run again."
 
 
 def test_bad_input(roles: Roles) -> None:
@@ -166,6 +170,66 @@ def test_family_of_red_hat(roles: Roles) -> None:
 
 
 def test_both_families_have_the_same_variables() -> None:
-    for role in ("containerd", "kata", "thin_pool"):
-        debian, red_hat = (yaml.safe_load((TOP / "roles" / role / "vars" / f"{family}.yml").read_text()) for family in ("Debian", "RedHat"))
-        assert debian.keys() == red_hat.keys()
+    debian, red_hat = (yaml.safe_load((TOP / "roles/thin_pool/vars" / f"{family}.yml").read_text()) for family in ("Debian", "RedHat"))
+    assert debian.keys() == red_hat.keys()
+    for role, name in (("containerd", "__containerd_families"), ("kata", "__kata_unpackers")):
+        families = yaml.safe_load((TOP / "roles" / role / "vars/main.yml").read_text())[name]
+        assert families["Debian"].keys() == families["RedHat"].keys()
+
+
+# What a machine of another family says of itself, and how the roles name it.
+FAMILIES = {
+    'ID=flatcar\nID_LIKE=coreos\nNAME="Flatcar Container Linux by Kinvolk"\n': "Flatcar Container Linux by Kinvolk",
+    'NAME="SLES"\nPRETTY_NAME="SUSE Linux Enterprise Server 15 SP6"\nID="sles"\nID_LIKE="suse"\n': "SUSE Linux Enterprise Server 15 SP6",
+    'NAME="Arch Linux"\nID=arch\n': "Arch Linux",
+    'NAME="Alpine Linux"\nID=alpine\n': "Alpine Linux",
+}
+
+
+def test_other_families(roles: Roles) -> None:
+    node = roles.node
+    before = state_with_times(node)
+    said = []
+    try:
+        for text in FAMILIES:
+            node.run(
+                f"umount -q /etc/os-release; printf %s {shlex.quote(text)} >/run/os-release; mount --bind /run/os-release /etc/os-release"
+            )
+            said += [roles.refusal(role) for role in ("containerd", "kata")]
+    finally:
+        node.run("umount -q /etc/os-release", check=False)
+    assert said == [
+        f"{name} on node1 is not supported: the role knows the families Debian and RedHat."
+        for name in FAMILIES.values()
+        for _role in range(2)
+    ]
+    assert state_with_times(node) == before
+
+
+# What apt would do on a machine, played by a program in its place.
+APT = """
+mkdir -p /usr/local/sbin
+printf '#!/bin/sh\\ncase $* in *--simulate*) cat /run/apt-says ;; *) touch /run/apt-ran ;; esac\\n' >/usr/local/sbin/apt-get
+chmod 755 /usr/local/sbin/apt-get
+"""
+
+
+def test_packages_that_would_remove_another_one(roles: Roles) -> None:
+    node = roles.node
+    node.run(APT)
+    packages = "containerd, runc, containernetworking-plugins"
+    keep = "keep that and install from archives (containerd_source archive), or remove it yourself."
+    cases = {
+        "Remv docker-ce [5:27.0]\nRemv containerd.io [1.7.20]\nInst containerd (1.6.20)\n": (
+            f"Installing {packages} on node1 would remove docker-ce and containerd.io: {keep}"
+        ),
+        "Remv podman [4.3]\n": f"Installing {packages} on node1 would remove podman: {keep}",
+        "E: Unable to locate package containernetworking-plugins\n": (
+            "The package manager of node1 knows no package containernetworking-plugins: enable a repository that has it, or install from "
+            "archives (containerd_source archive)."
+        ),
+    }
+    for said, sentence in cases.items():
+        node.run(f"printf %s {shlex.quote(said)} >/run/apt-says")
+        assert roles.refusal("containerd", containerd_source="package") == sentence
+    node.run("rm /usr/local/sbin/apt-get; ! dpkg-query -W containerd 2>/dev/null")

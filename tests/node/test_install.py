@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import tomllib
 import typing as t
 
-from .helpers import END_PODS, NODE_ROLES, STAND_INS, handlers, image, pod, started, state, versions
+from .helpers import CONTAINERD, CONTAINERD_OLD, END_PODS, KATA, NODE_ROLES, STAND_INS, handlers, image, pod, started, state, versions
 
 if t.TYPE_CHECKING:
-    from .conftest import Roles
+    from .conftest import Node, Roles
 
 PROXY = 1080
 ADMINISTRATOR = """
@@ -18,18 +19,33 @@ echo 'server = "https://registry.example.com"' >/etc/containerd/certs.d/registry
 """
 
 
+def drop_in(node: Node, handler: str) -> tuple[dict[str, t.Any], dict[str, t.Any]]:
+    """The drop-in of a handler, and the configuration beside it, which is the shipped one."""
+    directory = f"/opt/kata/handlers/{handler}"
+    return tomllib.loads(node.run(f"cat {directory}/config.d/50-screwdriver.toml")), tomllib.loads(
+        node.run(f"cat {directory}/configuration.toml")
+    )
+
+
 def test_versions(roles: Roles) -> None:
     node = roles.node
     image(roles)
     # The oldest releases that are supported, two shims and a snapshotter of a handler's own.
     old = {
-        "containerd_version": "1.7.32",
-        "kata_version": "3.27.0",
-        "kata_archive_suffix": ".tar.xz",
-        "kata_handlers": [{"name": "kata", "kernel_params": "vsyscall=emulate"}, {"name": "kata-rs", "shim": "rust"}, *STAND_INS],
+        "containerd_version": CONTAINERD_OLD,
+        "kata_version": "3.28.0",
+        "kata_handlers": [
+            {"name": "kata", "kernel_params": "quiet"},
+            {"name": "kata-rs", "shim": "rust"},
+            *STAND_INS,
+        ],
     }
-    assert roles.changes(*NODE_ROLES, **old)
-    assert versions(node) == ("1.7.32", "3.27.0")
+    results = roles.run(*NODE_ROLES, **old)
+    assert not results[-1]["failed"], results[-1]
+    warned = [sentence for result in results if "Warn of known faults" in result["task"] for sentence in result.get("msg", [])]
+    assert any("kata 3.28.0 has CVE-2026-50540" in sentence for sentence in warned)
+    assert f"containerd {'.'.join(CONTAINERD_OLD.split('.')[:2])} gets no more fixes (end of life 2026-09)." in warned
+    assert versions(node) == (CONTAINERD_OLD, "3.28.0")
     limit = roles.variables.get("containerd_nofile", 1048576)
     assert pod(node, "runc")[0::2] == (limit, "io.containerd.runc.v2")
     # The stand-in's shim is of containerd 2: under 1.7 only what containerd has read is looked at.
@@ -41,45 +57,42 @@ def test_versions(roles: Roles) -> None:
     since = started(node)
     assert roles.changes(*NODE_ROLES, **old) == []
     assert started(node) == since
-    drop_in = "/opt/kata/handlers/{}/config.d/50-screwdriver.toml"
-    assert (
-        node.run(f"grep -v '^#' {drop_in.format('kata')}")
-        == '[hypervisor.qemu]\ndisable_block_device_use = false\nkernel_params = "vsyscall=emulate"'
-    )
-    assert node.run(f"grep -v '^#' {drop_in.format('kata-rs')}") == "[hypervisor.qemu]\ndisable_block_device_use = false"
-    shipped = "/opt/kata/share/defaults/kata-containers/configuration-qemu.toml"
-    assert node.run(f"cmp {shipped} /opt/kata/handlers/kata/configuration.toml; grep -c disable_block_device_use.=.true {shipped}") == "1"
+    written, shipped = drop_in(node, "kata")
+    params = f"{shipped['hypervisor']['qemu']['kernel_params']} quiet".strip()
+    assert written == {"hypervisor": {"qemu": {"kernel_params": params}}, "runtime": {"sandbox_cgroup_only": True}}
+    assert drop_in(node, "kata-rs")[0] == {}
+    assert node.run("cmp /opt/kata/share/defaults/kata-containers/configuration-qemu.toml /opt/kata/handlers/kata/configuration.toml") == ""
 
     # One variable each brings another release, and the one before.
-    new = {**old, "containerd_version": "2.3.4", "kata_version": "3.32.0"}
+    new = {**old, "containerd_version": CONTAINERD, "kata_version": "3.32.0"}
     assert roles.changes(*NODE_ROLES, **new)
-    assert versions(node) == ("2.3.4", "3.32.0")
+    assert versions(node) == (CONTAINERD, "3.32.0")
     for handler in ("stand-in", "stand-in-rs"):
         assert pod(node, handler)[0::2] == (limit, "io.containerd.kata.v2")
     node.run(END_PODS)
-    assert roles.changes(*NODE_ROLES, **{**new, "containerd_version": "1.7.32", "kata_state": "rolled_back"})
-    assert versions(node) == ("1.7.32", "3.27.0")
+    assert roles.changes(*NODE_ROLES, **{**new, "containerd_version": CONTAINERD_OLD, "kata_state": "rolled_back"})
+    assert versions(node) == (CONTAINERD_OLD, "3.28.0")
     assert pod(node, "runc")[0] == limit
     node.run(END_PODS)
     assert roles.changes("kata", **{**new, "kata_state": "rolled_back"}) == []
     assert roles.changes(*NODE_ROLES, **new)
-    assert versions(node) == ("2.3.4", "3.32.0")
-    # 4.1.0 on the machine itself, with the Rust shim alone; nothing older than the release before stays.
-    rust = {
-        **new,
-        "kata_version": "4.1.0",
-        "kata_handlers": [{"name": "kata", "shim": "rust", "settings": {"hypervisor.qemu": {"default_memory": 4096}}}, STAND_INS[1]],
-    }
+    assert versions(node) == (CONTAINERD, "3.32.0")
+    # 4.2.0 on the machine itself, with the Rust shim alone; nothing older than the release before stays.
+    settings = {"hypervisor.qemu": {"disable_block_device_use": False, "no_such_setting": 1}}
+    rust = {**new, "kata_version": "4.2.0", "kata_handlers": [{"name": "kata", "settings": settings}, STAND_INS[1]]}
     with node.tunnel(roles.mirror.port):
-        assert roles.changes("kata", **rust, kata_download_on="node")
-    assert node.run("ls /opt/kata-releases | grep -v downloads").split() == ["3.32.0", "4.1.0", "previous"]
+        results = roles.run("kata", **rust, kata_download_on="node")
+    assert not results[-1]["failed"], results[-1]
+    [warned] = [result["msg"] for result in results if "Warn of settings" in result["task"] and "msg" in result and result.get("item")]
     assert (
-        node.run(f"grep -v '^#' {drop_in.format('kata')}") == "[hypervisor.qemu]\ndisable_block_device_use = false\ndefault_memory = 4096"
+        "handler kata sets hypervisor.qemu.no_such_setting, which configuration-qemu-runtime-rs.toml of Kata 4.2.0 does not have" in warned
     )
+    assert node.run("ls /opt/kata-releases | grep -v downloads").split() == ["3.32.0", "4.2.0", "previous"]
+    assert drop_in(node, "kata")[0] == {"hypervisor": {"qemu": settings["hypervisor.qemu"]}}
     # Since 4.1 each shim has an archive of its own: a handler of the other shim brings the second one to the release that is there.
     shims = "ls /opt/kata/bin /opt/kata/runtime-rs/bin 2>/dev/null | grep -c containerd-shim-kata-v2"
     assert node.run(shims) == "1"
-    both = {**rust, "kata_handlers": [*rust["kata_handlers"], {"name": "kata-go"}]}
+    both = {**rust, "kata_handlers": [*rust["kata_handlers"], {"name": "kata-go", "shim": "go"}]}
     assert roles.changes("kata", **both)
     assert (node.run(shims), node.run("ls /opt/kata/handlers")) == ("2", "kata\nkata-go")
     assert roles.changes("kata", **both) == []
@@ -92,7 +105,7 @@ def test_taken_back(roles: Roles) -> None:
     node.run(ADMINISTRATOR)
     image(roles)
     before = state(node)
-    assert "Say what check mode would install" in " ".join(roles.changes(*NODE_ROLES, options=("--check",)))
+    assert "Install the release" in " ".join(roles.changes(*NODE_ROLES, options=("--check",)))
     assert state(node) == before
     assert roles.changes(*NODE_ROLES, kata_handlers=STAND_INS)
     pod(node, "stand-in")
@@ -101,11 +114,11 @@ def test_taken_back(roles: Roles) -> None:
         == "Sandboxes of Kata still run on node1. Drain the node first (playbook remove does), then run again."
     )
     assert roles.refusal("containerd", entry="absent") == (
-        "2 containers run on node1. Drain the node first (playbook remove does), then run again."
+        "2 containers run on node1. Drain the node first (playbook remove does), remove containers that are not of Kubernetes, then run again."
     )
     node.run(END_PODS)
     assert roles.changes("crictl", "kata", "containerd", entry="absent", options=("--check",))
-    assert versions(node) == ("2.3.4", "3.32.0")
+    assert versions(node) == (CONTAINERD, KATA)
     assert roles.changes("crictl", "kata", "containerd", entry="absent")
     assert node.run("/usr/local/sbin/runc") == "runc of the administrator"
     assert state(node) == before
