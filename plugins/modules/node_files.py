@@ -54,7 +54,7 @@ options:
         type: bool
         default: false
       validate:
-        description: A command that has to succeed on the new content; C(%s) in it stands for the path of a copy.
+        description: A command that has to succeed on the new content; the word C(%s) stands for the path of a copy.
         type: list
         elements: str
         default: []
@@ -130,7 +130,7 @@ def validate(module: AnsibleModule, file: dict[str, t.Any]) -> None:
     with tempfile.NamedTemporaryFile("w", dir=module.tmpdir, suffix=Path(file["path"]).suffix) as candidate:
         candidate.write(file["content"])
         candidate.flush()
-        code, out, err = module.run_command([word.replace("%s", candidate.name) for word in file["validate"]])
+        code, out, err = module.run_command([candidate.name if word == "%s" else word for word in file["validate"]])
     if code:
         raise FilesError((err or out).strip() or f"{file['path']} was refused with exit code {code}.")
 
