@@ -13,7 +13,8 @@ class ModuleDocFragment:
 options:
   path:
     description:
-      - A YAML file that holds the worker's config, such as its C(local.yaml), on the host where the module runs.
+      - A YAML or JSON file that holds the worker's config, such as its C(local.yaml), on the host where the module runs.
+      - Nothing is known of the variables of a worker that reads it.
       - Exactly one of O(path) and O(config_map) must be given.
     type: path
   config_map:
@@ -34,14 +35,34 @@ options:
         description: The key in the ConfigMap's data.
         type: str
         default: local.yaml
+      kind:
+        description: V(Secret) if the config is kept in a Secret.
+        type: str
+        choices: [ConfigMap, Secret]
+        default: ConfigMap
       deployment:
         description:
-          - The worker's Deployment, in the same namespace.
-          - Its environment variables are read, since they beat the file.
+          - The worker's Deployment, or StatefulSet, in the same namespace.
+          - Its environment variables are read, since they override the file, with the ConfigMaps that they are taken from. Of a Secret only
+            the names of its keys count.
+          - Its pods are replaced when the content changed. A ConfigMap that is immutable or has the hash of its content in its name is
+            replaced by a new one that it is made to mount; the old one is kept.
         type: str
+      workload_kind:
+        description: What O(config_map.deployment) is.
+        type: str
+        choices: [Deployment, StatefulSet]
+        default: Deployment
+      container:
+        description: The worker's container. Only needed where several could be it.
+        type: str
+      mount:
+        description:
+          - Create the ConfigMap where it does not exist, and mount it in O(config_map.deployment) where that does not mount it. For a worker
+            that has variables alone.
+        type: bool
+        default: false
 requirements:
-  - mini-racer >= 0.12.4
-  - ruamel.yaml >= 0.18.0
-notes:
-  - Environment variables that the Deployment takes whole from a ConfigMap or Secret (C(envFrom)) are not read.
+  - PyYAML >= 6.0
+  - regress >= 2026.9.1
 """

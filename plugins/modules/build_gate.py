@@ -173,7 +173,7 @@ options:
     type: dict
 requirements:
   - kubernetes >= 29.0.0
-  - mini-racer >= 0.12.4
+  - regress >= 2026.9.1
   - scipy >= 1.11.0
 seealso:
   - module: screwdriver.kata.rollout
@@ -510,7 +510,7 @@ def main() -> None:
             "baseline": {"type": "dict"},
         }
     )
-    for library, trace in (("scipy", evalue.SCIPY_TRACEBACK), ("mini-racer", _javascript.MINI_RACER_TRACEBACK)):
+    for library, trace in (("scipy", evalue.SCIPY_TRACEBACK), ("regress", _javascript.REGRESS_TRACEBACK)):
         if trace:
             module.fail_json(msg=missing_required_lib(library), exception=trace)
     if problem := problem_of(module.params):

@@ -14,7 +14,10 @@ description:
   - Sets which share of the builds C(screwdriver-executor-router) sends to Kata, which images never go there, and the executor entries for it.
   - Writes integer C(weightage) values, the C(exclusions) key that the router reads, and keeps C(plugin) on the legacy executor, so that an
     excluded image has somewhere to go at every share.
-  - Comments, order and keys that it does not own are kept. The result is checked against the routing rules before it is written.
+  - Judges the config that the worker acts on, which is its shipped values, under the file, under C(NODE_CONFIG), under its environment
+    variables. A share that the worker would not act on is refused, with what overrides it.
+  - Changes only the lines that it must. Comments, order, indentation and line ends stay; entries that share text with a change by anchor,
+    alias or merge key are written out first, and a change that would alter another key is refused.
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
   - screwdriver.kata._attributes
@@ -35,7 +38,7 @@ options:
     type: str
     default: k8s-kata
   legacy_executor:
-    description: Name of the executor entry that builds come from, and that C(plugin) stays on.
+    description: Name of the current executor's entry, which C(plugin) stays on.
     type: str
     required: true
   kata_share:
@@ -54,10 +57,24 @@ options:
   executors:
     description:
       - Executor entries by name, laid over those that are there.
-      - An entry that is not there yet is written out in full from the worker's shipped values and from O(legacy_executor)'s,
-        since the worker fills no entry of a name that it does not ship.
+      - An entry that is not there yet is written out in full, since the worker fills no entry of a name that it does not ship. It gets
+        the options of O(legacy_executor) as the worker acts on them, variables included, except those that are unsafe or without meaning
+        for it. Each one that is left out is a finding.
       - A new entry has weightage 0.
     type: dict
+  override_environment:
+    description:
+      - What to do about variables of the worker that route builds, such as C(WEIGHT_K8S), C(EXECUTOR_PLUGIN) or keys of C(NODE_CONFIG),
+        when they override O(kata_share).
+      - With V(fail), the module fails and names them. With V(remove), they are removed from the workload O(config_map.deployment).
+    type: str
+    choices: [fail, remove]
+    default: fail
+  print_patch:
+    description:
+      - Write nothing, and return the change as RV(patch), for a config that a GitOps tool owns.
+    type: bool
+    default: false
   backup:
     description: Keep a copy of the file with a time stamp in its name. Only for O(path).
     type: bool
@@ -100,7 +117,15 @@ EXAMPLES = r"""
 
 RETURN = r"""
 executor:
-  description: The executor section as it is, or in check mode would be, after the module.
+  description: The executor section of the file as it is, or in check mode would be, after the module. Secrets are masked.
+  returned: success
+  type: dict
+  sample:
+    plugin: k8s-vm
+    k8s-vm: {weightage: 90}
+    k8s-kata: {pluginName: k8s, weightage: 10, exclusions: [rhel6]}
+effective:
+  description: The executor section that the worker acts on. Secrets are masked; a value that cannot be read says where it comes from.
   returned: success
   type: dict
   sample:
@@ -108,7 +133,7 @@ executor:
     k8s-vm: {weightage: 90}
     k8s-kata: {pluginName: k8s, weightage: 10, exclusions: [rhel6]}
 weightages:
-  description: Each executor's weightage.
+  description: Each executor's weightage as the worker acts on it.
   returned: success
   type: dict
   sample: {k8s-vm: 90, k8s-kata: 10}
@@ -123,8 +148,19 @@ findings:
   type: list
   elements: dict
   sample: []
+patch:
+  description: The change as a unified diff without context. Secrets are masked.
+  returned: O(print_patch) is true
+  type: str
+  sample: "--- key local.yaml of ConfigMap sd/worker"
+removed_variables:
+  description: The variables that were removed from the worker.
+  returned: success
+  type: list
+  elements: str
+  sample: []
 rolled:
-  description: Whether the worker's Deployment was told to replace its pods.
+  description: Whether the pods of the worker's workload are replaced.
   returned: success
   type: bool
   sample: true
@@ -135,18 +171,17 @@ backup_file:
   sample: /etc/sd/local.yaml.3218.2026-11-23@21:00:00~
 """
 
+import difflib
 import typing as t
 
 from ansible_collections.screwdriver.kata.plugins.module_utils import _javascript
 from ansible_collections.screwdriver.kata.plugins.module_utils._errors import UserError
-from ansible_collections.screwdriver.kata.plugins.module_utils._executor import document as _executor_config
-from ansible_collections.screwdriver.kata.plugins.module_utils._executor import findings as _findings
-from ansible_collections.screwdriver.kata.plugins.module_utils._executor import routing as _routing
-from ansible_collections.screwdriver.kata.plugins.module_utils._executor import worker as _worker
+from ansible_collections.screwdriver.kata.plugins.module_utils._executor import entry, findings, report, routing, secrets, worker
 from ansible_collections.screwdriver.kata.plugins.module_utils._executor.document import Document
+from ansible_collections.screwdriver.kata.plugins.module_utils._executor.source import SOURCE_OPTIONS, source_of
 from ansible_collections.screwdriver.kata.plugins.module_utils._javascript import PatternError
 from ansible_collections.screwdriver.kata.plugins.module_utils._k8s import create_module
-from ansible_collections.screwdriver.kata.plugins.module_utils._values import parse_share
+from ansible_collections.screwdriver.kata.plugins.module_utils._values import join_names, parse_share
 
 
 class ExecutorConfig:
@@ -156,26 +191,42 @@ class ExecutorConfig:
         self.legacy: str = module.params["legacy_executor"]
         asked = module.params["kata_share"]
         self.share = None if asked is None else parse_share(asked, "kata_share")
+        report.hide(module, module.params["executors"])
         self._check_exclusions()
-        self.source = _executor_config.source_of(module)
+        self.source = source_of(module)
+        self.environment = self.source.environment
+        self.removed: list[str] = []
 
     def run(self) -> dict[str, t.Any]:
-        before, after, rolled = self.source.update(self._edit, write=not self.module.check_mode)
-        document = Document(after, self.source.where).plain()
-        section = document["executor"]
-        _executor_config.hide_tokens(self.module, section)
+        report.hide(self.module, self.environment.values)
+        if self.module.params["print_patch"]:
+            before = self.source.read()
+            after, rolled = self._edit(before), False
+        else:
+            before, after, rolled = self._update()
+        document = Document(after, self.source.where, self.source.is_json).plain()
+        effective = self.source.effective(document, self.environment)
         result: dict[str, t.Any] = {
-            "changed": after != before or rolled,
+            "changed": not self.module.params["print_patch"] and (after != before or rolled),
             "rolled": rolled,
-            "executor": section,
-            "weightages": _routing.weightages(section),
-            "shares": {name: round(float(part * 100), 4) for name, part in _routing.shares(section).items()},
-            "findings": _findings.find(document, self.source.environment),
-            "diff": {"before_header": self.source.where, "after_header": self.source.where, "before": before, "after": after},
+            "removed_variables": self.removed,
+            **report.sections(document, effective),
+            "weightages": report.weightages(document, effective),
+            "shares": report.percentages(document, effective),
+            "findings": report.findings(self.source, document, self.environment, self.kata, self.legacy),
+            "diff": report.diff(self.source, before, after),
         }
+        if self.module.params["print_patch"]:
+            result["patch"] = _patch(before, after, self.source.where)
         if self.source.backup_file:
             result["backup_file"] = self.source.backup_file
         return result
+
+    def _update(self) -> tuple[str, str, bool]:
+        # What is removed depends on what overrides the share, which takes a look at the content first.
+        if self.share is not None and self.module.params["override_environment"] == "remove":
+            self._edit(self.source.read())
+        return self.source.update(self._edit, write=not self.module.check_mode, remove=self.removed)
 
     def _check_exclusions(self) -> None:
         try:
@@ -184,80 +235,146 @@ class ExecutorConfig:
             raise UserError(f"{exc} Nothing was changed.") from exc
 
     def _edit(self, text: str) -> str:
-        document = Document(text, self.source.where)
-        before = document.plain()
-        section = before.get("executor") or {}
+        document = Document(text, self.source.where, self.source.is_json)
+        report.hide(self.module, document.plain())
+        section = document.plain().get("executor") or {}
         if not isinstance(section, dict):
             raise UserError(f"executor in {self.source.where} is not a map. Nothing was changed.")
         changes = self._entries(section)
-        wanted = _worker.merged(section, changes)
-        self._check_names(wanted)
+        self._check_names(worker.merged(section, changes))
+        wanted = self.source.effective({"executor": worker.merged(section, changes)}, self.environment, as_if_read=True)
         if self.module.params["exclusions"] is not None:
             changes[self.kata] = {**changes.get(self.kata, {}), "exclusions": self.module.params["exclusions"]}
         if self.share is not None:
-            for name, weight in _routing.weights_for(wanted, self.kata, self.legacy, self.share).items():
+            self._require_environment()
+            for name, weight in routing.weights_for(wanted, self.kata, self.legacy, self.share).items():
                 changes[name] = {**changes.get(name, {}), "weightage": weight}
         changes["plugin"] = self.legacy
         document.merge({"executor": changes})
-        if document.plain() == before:
-            return text
-        after = document.text()
-        self._check_result(Document(after, self.source.where).plain())
-        return after
+        if self.share is not None:
+            self._check_share(document.plain())
+        return document.text()
+
+    def _require_environment(self) -> None:
+        if self.environment.unread:
+            raise UserError(
+                f"kata_share cannot be kept: the worker takes variables from {join_names(self.environment.unread)}, which may not be read, and "
+                "each can override the file. Grant get on it. Nothing was changed."
+            )
+        if isinstance(over := worker.node_config(self.environment), worker.Unknown):
+            raise UserError(
+                f"kata_share cannot be kept: NODE_CONFIG comes from {over.source} and cannot be read, and it overrides the file. "
+                "Remove its executor section. Nothing was changed."
+            )
 
     def _entries(self, section: dict[str, t.Any]) -> dict[str, t.Any]:
         """What O(executors) lays over the section; an entry that is new is completed."""
         changes = {}
-        legacy = _worker.effective(self.legacy, section.get(self.legacy) or {}, self.source.environment)
-        for name, entry in (self.module.params["executors"] or {}).items():
-            if not isinstance(entry, dict):
-                raise UserError(f"executors: {name} is {entry!r} and not a map of the entry's keys.")
-            changes[name] = entry if name in section or name in _routing.SHIPPED else _worker.complete(entry, legacy)
+        for name, given in (self.module.params["executors"] or {}).items():
+            if not isinstance(given, dict):
+                raise UserError(f"executors: {name} is {given!r} and not a map of the entry's keys.")
+            if name in section or name in routing.SHIPPED:
+                changes[name] = given
+                continue
+            if self.environment.unread:
+                raise UserError(
+                    f"executors: {name} cannot be completed from {self.legacy}: the worker takes variables from "
+                    f"{join_names(self.environment.unread)}, which may not be read. Grant get on it. Nothing was changed."
+                )
+            legacy = self.source.effective({"executor": section}, self.environment, as_if_read=True).get(self.legacy)
+            changes[name] = entry.complete(name, given, legacy if isinstance(legacy, dict) else {})
         return changes
 
     def _check_names(self, section: dict[str, t.Any]) -> None:
         for option, name in (("kata_executor", self.kata), ("legacy_executor", self.legacy)):
-            if name not in _routing.entries(section) and name not in _routing.SHIPPED:
-                known = ", ".join(_routing.entries(section)) or "no executor"
+            if name not in routing.entries(section) and name not in routing.SHIPPED:
+                known = ", ".join(routing.entries(section)) or "no executor"
                 raise UserError(f"{option} {name} is not configured in {self.source.where}, which has {known}: add it through executors.")
         if self.kata == self.legacy:
             raise UserError(f"kata_executor and legacy_executor are both {self.kata}: name two executors.")
 
-    def _check_result(self, document: dict[str, t.Any]) -> None:
-        section = document["executor"]
-        if self.share is None:
-            return
-        if _routing.plugin_name(self.kata, section[self.kata]) not in _routing.PLUGINS:
+    def _check_share(self, document: dict[str, t.Any]) -> None:
+        """Whether the worker will draw the share, with all that overrides the file."""
+        effective = self.source.effective(document, self.environment)
+        entries = routing.entries(effective)
+        if routing.plugin_name(self.kata, entries.get(self.kata, {})) not in routing.PLUGINS and (self.source.read_by_worker or self.share):
             raise UserError(
-                f"kata_executor {self.kata} has no pluginName that the worker knows: write one of {', '.join(_routing.PLUGINS)}."
+                f"kata_executor {self.kata} has no pluginName that the worker knows: write one of {', '.join(routing.PLUGINS)}."
             )
-        routed = _routing.shares(section).get(self.kata, 0) * 100
-        if routed != self.share and not (self.share == 0 and routed == 0):
+        try:
+            routed = routing.shares(effective).get(self.kata, 0) * 100
+            wrong = "" if routed == self.share else f"the worker would send {float(routed):g} % of the builds to {self.kata}"
+            if effective["plugin"] != self.legacy:
+                wrong = wrong or f"the worker would send builds that no weightage routes to {effective['plugin']}"
+        except UserError:
+            wrong = "what the worker would do is not known"
+        if not wrong:
+            return
+        overriding = self._overriding(document)
+        if overriding and self.module.params["override_environment"] == "remove":
+            self._remove(sorted({variable for variable, unused in overriding}))
+            self._check_share(document)
+            return
+        if overriding:
+            listed = ", ".join(f"{variable} overrides executor.{key}" for variable, key in overriding)
+            raise UserError(
+                f"kata_share {self.share} has no effect: {wrong}, because {listed}. Remove the variables from the worker, or set "
+                "override_environment to remove. Nothing was changed."
+            )
+        if not self.source.read_by_worker and not (self.module.params["config_map"] or {}).get("mount"):
+            if routed == 0 and self.share == 0:
+                return
+            raise UserError(
+                f"kata_share {self.share} has no effect: {wrong}, because it does not read {self.source.where}. Nothing was changed."
+            )
+        if self.source.read_by_worker:
             raise UserError(f"The router would send {float(routed):g} % to {self.kata} and not {self.share} %. Nothing was changed.")
-        for variable, key in _findings.overridden(section, self.source.environment):
-            if key in ("plugin", f"{self.kata}.weightage", f"{self.legacy}.weightage"):
-                raise UserError(
-                    f"kata_share would have no effect: {variable} in the Deployment beats executor.{key} in the file: remove the variable."
-                )
+
+    def _overriding(self, document: dict[str, t.Any]) -> list[tuple[str, str]]:
+        """The variables that keep the file's routing from taking effect."""
+        section = document["executor"]
+        found = []
+        for variable, key in findings.overriding(section, self.environment):
+            name = key.split(".", 1)[0]
+            if findings.routes(key) and (key == "plugin" or name in routing.SHIPPED or name in section):
+                found.append((variable, key))
+        return found
+
+    def _remove(self, names: list[str]) -> None:
+        if not (self.module.params["config_map"] or {}).get("deployment"):
+            raise UserError("override_environment: remove needs config_map.deployment.")
+        self.removed = sorted({*self.removed, *names})
+        values = {name: value for name, value in self.environment.values.items() if name not in names}
+        over = worker.node_config(self.environment)
+        if worker.NODE_CONFIG in names and isinstance(over, dict):
+            values[worker.NODE_CONFIG] = worker.without_routing(over)
+        self.environment = worker.Environment(values, self.environment.sources, self.environment.unread)
+
+
+def _patch(before: str, after: str, where: str) -> str:
+    lines = difflib.unified_diff(before.splitlines(True), after.splitlines(True), where, where, n=0)
+    return "".join(secrets.mask_line(line) for line in lines)
 
 
 def main() -> None:
     module = create_module(
         {
-            **_executor_config.SOURCE_OPTIONS,
+            **SOURCE_OPTIONS,
             "kata_executor": {"type": "str", "default": "k8s-kata"},
             "legacy_executor": {"type": "str", "required": True},
             "kata_share": {"type": "str"},
             "exclusions": {"type": "list", "elements": "str"},
             "executors": {"type": "dict"},
+            "override_environment": {"type": "str", "choices": ["fail", "remove"], "default": "fail"},
+            "print_patch": {"type": "bool", "default": False},
             "backup": {"type": "bool", "default": False},
         }
     )
-    _executor_config.check_requirements(module)
+    report.check_requirements(module)
     try:
         module.exit_json(**ExecutorConfig(module).run())
     except UserError as exc:
-        module.fail_json(msg=str(exc))
+        module.fail_json(msg=secrets.mask_text(str(exc)))
 
 
 if __name__ == "__main__":

@@ -49,7 +49,17 @@ def config_map(lab: Lab) -> t.Iterator[t.Callable[[], str]]:
     """A ConfigMap and a Deployment of the test's own; gives the config that is there."""
     template = {
         "metadata": {"labels": {"app": "worker"}},
-        "spec": {"containers": [{"name": "worker", "image": "worker", "env": [{"name": "RABBITMQ_HOST", "value": "rabbitmq"}]}]},
+        "spec": {
+            "containers": [
+                {
+                    "name": "worker",
+                    "image": "worker",
+                    "env": [{"name": "RABBITMQ_HOST", "value": "rabbitmq"}],
+                    "volumeMounts": [{"name": "config", "mountPath": "/app/config/local.yaml", "subPath": "local.yaml"}],
+                }
+            ],
+            "volumes": [{"name": "config", "configMap": {"name": "worker-config"}}],
+        },
     }
     spec = {"replicas": 0, "selector": {"matchLabels": {"app": "worker"}}, "template": template}
     objects = [
@@ -161,9 +171,8 @@ def test_findings_name_what_is_wrong_with_the_config_of_2020(module: ModuleRunne
 def test_findings_name_what_is_wrong_with_the_config_of_today(module: ModuleRunner) -> None:
     found = module("executor_config_info", path=str(FILES / "config-today.yaml"))
     assert [(finding["code"], finding["path"]) for finding in found["findings"]] == [
-        ("plugin_excluded", "executor.plugin"),
+        ("plugin_unknown", "executor.plugin"),
         ("weightage_not_a_number", "executor.k8s.weightage"),
-        ("switch_is_a_string", "executor.k8s.options.kubernetes.privileged"),
         ("rootless_buildkit_on", "executor.k8s.options.kubernetes.rootlessBuildkitFeatureEnabled"),
         ("exclusions_not_a_list", "executor.k8s-vm.exclusions"),
         ("weightage_fraction", "executor.k8s-vm.weightage"),
@@ -172,7 +181,6 @@ def test_findings_name_what_is_wrong_with_the_config_of_today(module: ModuleRunn
         ("exclusion_invalid", "executor.k8s-kata.exclusions[0]"),
         ("exclusion_matches_all", "executor.k8s-kata.exclusions[1]"),
         ("build_secret_file_ignored", "executor.k8s-kata.options.kubernetes.buildSecretFile"),
-        ("entries_apart", "executor.*.options.kubernetes.jobsNamespace"),
         ("retry_queue_fails_slow_starts", "RABBITMQ_RETRYQUEUE_ENABLED"),
     ]
 
@@ -188,7 +196,7 @@ def test_what_comes_out_of_todays_config_is_clean_where_it_was_told_what_to_do(m
     assert not done.get("failed"), done
     assert done["shares"] == {"k8s": 0.0, "k8s-vm": 75.0, "k8s-kata": 25.0}
     left = {finding["code"] for finding in done["findings"]}
-    assert left == {"build_secret_file_ignored", "custom_entry_incomplete", "retry_queue_fails_slow_starts"}
+    assert left == {"build_secret_file_ignored", "custom_entry_incomplete", "option_not_carried", "retry_queue_fails_slow_starts"}
     assert "# Three entries of today's worker" in path.read_text()
 
 
@@ -202,12 +210,18 @@ def test_the_deployments_environment_is_part_of_the_config(lab: Lab, module: Mod
     lab.kubectl("patch", "deployment", "worker", "-n", "sd", "-p", json.dumps(patch))
     found = module("executor_config_info", config_map=MAP)["findings"]
     assert [(finding["code"], finding["path"]) for finding in found] == [
+        ("entries_apart", "executor.*.options.kubernetes.jobsNamespace"),
+        ("entries_apart", "executor.*.options.prefix"),
         ("exclusion_ignored", "K8S_EXECUTOR_EXCLUSION"),
         ("environment_wins", "EXECUTOR_PLUGIN"),
         ("environment_wins", "WEIGHT_K8S_VM"),
     ]
     refused = module("executor_config", config_map=MAP, legacy_executor="k8s-vm", kata_share="10", executors={"k8s-kata": ENTRY})
-    assert refused["msg"].startswith("kata_share would have no effect: EXECUTOR_PLUGIN in the Deployment beats executor.plugin in the file")
+    assert refused["msg"] == (
+        "kata_share 10 has no effect: the worker would send 58.8235 % of the builds to k8s-kata, because EXECUTOR_PLUGIN overrides executor.plugin, "
+        "WEIGHT_K8S_VM overrides executor.k8s-vm.weightage. Remove the variables from the worker, or set override_environment to remove. "
+        "Nothing was changed."
+    )
     assert config_map() == CONFIG
 
 

@@ -4,340 +4,399 @@
 
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
 # Do not use this from other collections or standalone plugins/modules!
-"""The worker's config as a document that keeps its comments and order, and where it is kept: a file or a ConfigMap."""
+"""The worker's config as a text that is changed only where it was asked to change."""
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
-import io
-import os
+import json
+import math
 import re
-import tempfile
-import traceback
 import typing as t
-from contextlib import contextmanager
 
-from ansible.module_utils.basic import missing_required_lib
-from ansible_collections.screwdriver.kata.plugins.module_utils import _javascript
 from ansible_collections.screwdriver.kata.plugins.module_utils._errors import UserError
-from ansible_collections.screwdriver.kata.plugins.module_utils._executor import routing as _routing
-from ansible_collections.screwdriver.kata.plugins.module_utils._executor import worker as _worker
-from ansible_collections.screwdriver.kata.plugins.module_utils._k8s import Cluster
+from ansible_collections.screwdriver.kata.plugins.module_utils._executor import tree
+from ansible_collections.screwdriver.kata.plugins.module_utils._executor.tree import Node, TreeError
 
-try:
-    from ruamel.yaml import YAML
-    from ruamel.yaml.comments import CommentedMap, CommentedSeq
-    from ruamel.yaml.error import CommentMark, MarkedYAMLError
-    from ruamel.yaml.tokens import CommentToken
-
-    RUAMEL_TRACEBACK = None
-except ImportError:
-    RUAMEL_TRACEBACK = traceback.format_exc()
-
-if t.TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from ansible_collections.kubernetes.core.plugins.module_utils.k8s.core import AnsibleK8SModule
-
-DIGEST_ANNOTATION = "kata.screwdriver.cd/config-digest"
+# Each round separates what shares text with a change; a document that needs more is not worth editing.
+ROUNDS = 50
+_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_./@-]*(?::[A-Za-z0-9_./@-]+)*")
+# Words that a YAML 1.1 parser reads as something else than text.
+_YAML_1_1 = re.compile(r"(?:yes|no|on|off|true|false|null)", re.I)
 
 
 class Document:
-    """A YAML document that is edited in place. ``where`` names it in messages."""
+    """A YAML or JSON document. ``where`` names it in messages; ``is_json`` is true where node-config reads it as JSON5."""
 
-    def __init__(self, text: str, where: str) -> None:
-        self._yaml = YAML()
-        self._yaml.preserve_quotes = True
-        self._yaml.width = 4096
-        self._yaml.explicit_start = text.startswith("---")
-        mapping, sequence, offset = _indentation(text)
-        self._yaml.indent(mapping=mapping, sequence=sequence, offset=offset)
+    def __init__(self, text: str, where: str, is_json: bool = False) -> None:
+        self._where, self._is_json = where, is_json
+        self._load(text)
+
+    def _load(self, text: str) -> None:
+        # A byte order mark is no part of the document, for the worker as well.
+        self._mark = "\ufeff" if text.startswith("\ufeff") else ""
+        self._text = text[len(self._mark) :]
         try:
-            self.root = self._yaml.load(text)
-        except MarkedYAMLError as exc:
-            mark = exc.problem_mark or exc.context_mark
-            place = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "unknown place"
-            raise UserError(f"{where} is not valid YAML: {exc.problem} ({place}). Nothing was changed.") from exc
-        # A text of comments alone has nothing that they could be tied to.
-        self._head = text if self.root is None else ""
-        if self.root is None:
-            self.root = CommentedMap()
-        if not isinstance(self.root, dict):
-            raise UserError(f"{where} holds a {type(_plain(self.root)).__name__} and not a map with the key executor. Nothing was changed.")
+            self._root = tree.parse_json(self._text) if self._is_json else tree.parse_yaml(self._text)
+            self._plain = tree.construct(self._root) if self._root else {}
+        except TreeError as exc:
+            raise UserError(f"{self._where} {exc}. Nothing was changed.") from exc
+        if not isinstance(self._plain, dict):
+            kind = {"list": "list", "str": "string"}.get(type(self._plain).__name__, type(self._plain).__name__)
+            raise UserError(f"{self._where} holds a {kind} and not a map with the key executor. Nothing was changed.")
 
     def text(self) -> str:
-        stream = io.StringIO()
-        self._yaml.dump(self.root, stream)
-        return self._head + stream.getvalue()
+        return self._mark + self._text
 
     def plain(self) -> dict[str, t.Any]:
-        """The document as ordinary Python values."""
-        return _plain(self.root)
+        """The document as the worker's parser gives it."""
+        return self._plain
 
     def merge(self, changes: t.Mapping[str, t.Any]) -> None:
-        """Lays changes over the document: maps merge; what is equal already is not touched."""
-        _merge(self.root, changes)
+        """Lays changes over the document: maps merge, everything else replaces. What is equal already is not touched.
+
+        Entries that share text with a change, by anchor, alias or merge key, are written out first where the change would reach them.
+
+        Raises:
+            UserError: the text cannot be changed without changing the value of another key.
+        """
+        wanted = _merged(self._plain, changes)
+        if same(self._plain, wanted):
+            return
+        original = self.text()
+        if self._apply(changes) and same(self._plain, wanted):
+            return
+        self._load(original)
+        for _round in range(ROUNDS):
+            if not self._separate(changes):
+                break
+        if self._apply(changes) and same(self._plain, wanted):
+            return
+        self._load(original)
+        raise UserError(
+            f"{self._where} cannot be changed without changing the value of another key: write the entries out without anchors and "
+            "merge keys. Nothing was changed."
+        )
+
+    def _apply(self, changes: t.Mapping[str, t.Any]) -> bool:
+        """Makes the changes in the text, whatever shares it. False where the result is not readable."""
+        edits = _Edits(self._text, self._is_json)
+        if self._root is None:
+            edits.append(changes)
+        else:
+            edits.merge(self._root, changes)
+        return self._reload(edits)
+
+    def _separate(self, changes: t.Mapping[str, t.Any]) -> bool:
+        """Writes out one use of an anchor that a change reaches. False where there is none left."""
+        if self._root is None:
+            return False
+        reached = {id(node) for node in _reached(self._root, changes)}
+        edits = _Edits(self._text, self._is_json)
+        for owner, key, value in _uses(self._root):
+            if any(id(node) in reached for node in _targets(value)):
+                edits.write_out(owner, key, value)
+                return self._reload(edits)
+        return False
+
+    def _reload(self, edits: _Edits) -> bool:
+        try:
+            self._load(self._mark + edits.result())
+        except UserError:
+            return False
+        return True
 
 
-def _plain(value: t.Any) -> t.Any:
-    if isinstance(value, dict):
-        return {_plain(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    if isinstance(value, bool) or value is None:
-        return value
-    for kind in (str, int, float):
-        if isinstance(value, kind):
-            return kind(value)
-    return str(value)
+def same(one: t.Any, other: t.Any) -> bool:
+    """Whether two values are the same to JavaScript: 1 is 1.0, but not true."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(same(a, b) for a, b in zip(one, other, strict=True))
+    if isinstance(one, bool) or isinstance(other, bool):
+        return one is other
+    if isinstance(one, (int, float)) and isinstance(other, (int, float)):
+        return one == other or (math.isnan(one) and math.isnan(other))
+    return type(one) is type(other) and one == other
 
 
-def _merge(target: t.Any, changes: t.Mapping[str, t.Any]) -> None:
-    for key, value in changes.items():
-        known = target.get(key)
+def _merged(base: t.Mapping[str, t.Any], over: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+    result = dict(base)
+    for key, value in over.items():
+        known = result.get(key)
         if isinstance(known, dict) and isinstance(value, t.Mapping):
-            _merge(known, value)
-        elif key not in target:
-            _append(target, key, value)
-        elif type(_plain(known)) is not type(value) or _plain(known) != value:
-            target[key] = value
+            result[key] = _merged(known, value)
+        else:
+            result[key] = _merged({}, value) if isinstance(value, t.Mapping) else value
+    return result
 
 
-def _append(target: t.Any, key: str, value: t.Any) -> None:
-    """Adds a key at the end of a map. The comment lines below the map, which the library ties to its last value, stay below it."""
-    below = ""
-    for container, last in reversed(_last_places(target)):
-        comment = container.ca.items.get(last)
-        slot = 0 if isinstance(container, list) else 2
-        if comment and comment[slot]:
-            own, unused, below = comment[slot].value.partition("\n")
-            comment[slot].value = own + "\n"
-            if not own:
-                del container.ca.items[last]
-            break
-    target[key] = _commented(value)
-    if below.strip():
-        container, last = _last_places(target)[-1]
-        token = CommentToken("\n" + below, CommentMark(0), None)
-        container.ca.items[last] = [token, None, None, None] if isinstance(container, list) else [None, None, token, None]
+def _targets(value: Node) -> list[Node]:
+    """The anchored nodes that an alias, or a list of aliases behind a merge key, stands for."""
+    return [node.target for node in (value.items if value.kind == "seq" else [value]) if node.target]
 
 
-def _last_places(target: t.Any) -> list[tuple[t.Any, t.Any]]:
-    """(container, key) of the last value of a block, of that value's last value, and so on."""
-    places: list[tuple[t.Any, t.Any]] = []
-    while isinstance(target, (CommentedMap, CommentedSeq)) and target and not target.fa.flow_style():
-        last = len(target) - 1 if isinstance(target, list) else next(reversed(target))
-        places.append((target, last))
-        target = target[last]
-    return places
+def _reached(root: Node, changes: t.Mapping[str, t.Any]) -> t.Iterator[Node]:
+    """The nodes of the text that changes are written into, and those that they replace."""
+    yield root
+    if root.kind != "map":
+        return
+    for key, value in changes.items():
+        if found := root.find(key):
+            if isinstance(value, t.Mapping) and found[1].kind == "map":
+                yield from _reached(found[1], value)
+            else:
+                yield from tree.walk(found[1])
 
 
-def _commented(value: t.Any) -> t.Any:
-    """Ordinary values as those of the library, which can carry comments."""
-    if isinstance(value, t.Mapping):
-        return CommentedMap({key: _commented(item) for key, item in value.items()})
-    if isinstance(value, list):
-        return CommentedSeq([_commented(item) for item in value])
-    return value
+def _uses(root: Node) -> t.Iterator[tuple[Node, Node | None, Node]]:
+    """(map or list, key, value) of every alias, and of every merge key with its value."""
+    for node in tree.walk(root):
+        for key, value in node.pairs:
+            if value.kind == "alias" or tree.is_merge(key):
+                yield node, key, value
+        for item in node.items:
+            if item.kind == "alias":
+                yield node, None, item
 
 
-def _indentation(text: str) -> tuple[int, int, int]:
-    """(mapping, sequence, offset) as the text itself indents, so that writing it again changes no other line."""
-    mapping, sequence, offset = 2, 2, 0
-    parent = None
+class _Edits:
+    """Replacements in a text, collected first and made at once."""
+
+    def __init__(self, text: str, is_json: bool) -> None:
+        self._text, self._is_json = text, is_json
+        self._newline = "\r\n" if "\r\n" in text else "\n"
+        # start, end, new text, and the column of what is inserted: of several at one place, the deepest block comes first.
+        self._edits: list[tuple[int, int, str, int]] = []
+        self._step, self._offset = _indentation(text)
+
+    def result(self) -> str:
+        text = self._text
+        # Later places first, so that the others stay where they are.
+        for start, end, new, _column in sorted(reversed(self._edits), key=lambda edit: (-edit[0], -edit[1], edit[3])):
+            text = text[:start] + new + text[end:]
+        # A line that is added behind the last one ends as every line does.
+        added = any(start == len(self._text) for start, _end, _new, _column in self._edits)
+        return text + self._newline if added and not text.endswith("\n") else text
+
+    def _edit(self, start: int, end: int, new: str, column: int = 0) -> None:
+        self._edits.append((start, end, new, column))
+
+    def append(self, changes: t.Mapping[str, t.Any]) -> None:
+        """Adds a map to a text without a value."""
+        lines = self._newline.join(self._block(changes, 0)) + self._newline
+        gap = self._newline if self._text and not self._text.endswith("\n") else ""
+        self._edit(len(self._text), len(self._text), gap + lines)
+
+    def merge(self, node: Node, changes: t.Mapping[str, t.Any]) -> None:
+        """Lays changes over a map of the text."""
+        present = tree.construct(node)
+        for key, value in changes.items():
+            found = node.find(key)
+            if not found:
+                if key in present and same(present[key], value):
+                    continue
+                known = present.get(key)
+                both = isinstance(known, dict) and isinstance(value, t.Mapping)
+                full = _merged(known, value) if both else value
+                if not both or not same(known, full):
+                    self._insert(node, key, full)
+                continue
+            child = found[1]
+            if child.kind == "map" and isinstance(value, t.Mapping) and (child.pairs or not value):
+                self.merge(child, value)
+                continue
+            known = present[key]
+            full = _merged(known, value) if isinstance(known, dict) and isinstance(value, t.Mapping) else value
+            if not same(known, full):
+                self._replace(node, found[0], child, full)
+
+    def write_out(self, owner: Node, key: Node | None, value: Node) -> None:
+        """Puts the value of an alias or of a merge key in its place."""
+        if key is None or not tree.is_merge(key):
+            self._replace(owner, key, value, tree.construct(value))
+            return
+        single = Node("map", owner.start, owner.end, pairs=[(key, value)])
+        own = {tree.key_of(name) for name, unused in owner.pairs if not tree.is_merge(name)}
+        # Of two merge keys, the first one wins.
+        for name, other in owner.pairs[: [pair[0] for pair in owner.pairs].index(key)]:
+            if tree.is_merge(name):
+                own |= tree.construct(Node("map", 0, 0, pairs=[(name, other)])).keys()
+        items = {name: item for name, item in tree.construct(single).items() if name not in own}
+        if owner.flow:
+            text = ", ".join(f"{self._key(owner, name)}: {self._flow(item)}" for name, item in items.items())
+            if not items:
+                self._remove_from_flow(owner, key, value)
+                return
+        else:
+            text = self._newline.join(self._block(items, owner.column)).lstrip(" ")
+            if not items:
+                text = "{}" if len(owner.pairs) == 1 else ""
+                end = self._line_end(value.end)
+                if text == "" and self._text[value.end : end].strip() == "":
+                    self._edit(self._line_start(key.start), min(end + len(self._newline), len(self._text)), "")
+                    return
+        self._edit(key.start, value.end, text)
+
+    def _remove_from_flow(self, owner: Node, key: Node, value: Node) -> None:
+        start, end = key.start, value.end
+        if comma := re.compile(r"\s*,\s*").match(self._text, end):
+            end = comma.end()
+        elif comma := re.search(r",\s*$", self._text[owner.start : start]):
+            start = owner.start + comma.start()
+        self._edit(start, end, "")
+
+    # Where
+
+    def _line_start(self, index: int) -> int:
+        return self._text.rfind("\n", 0, index) + 1
+
+    def _line_end(self, index: int) -> int:
+        """The index of the line break behind a place, or of the end of the text."""
+        end = self._text.find("\n", index)
+        if end < 0:
+            return len(self._text)
+        return end - 1 if end > index and self._text[end - 1] == "\r" else end
+
+    def _insert(self, node: Node, key: str, value: t.Any) -> None:
+        if node.flow or not node.pairs:
+            self._insert_flow(node, key, value)
+            return
+        last = node.pairs[-1][1]
+        lines = self._newline.join(self._block({key: value}, node.column))
+        if last.end and self._text[last.end - 1 : last.end] == "\n":
+            # Behind a literal, which ends with its line.
+            self._edit(last.end, last.end, lines + self._newline, node.column)
+            return
+        end = self._line_end(last.end)
+        self._edit(end, end, self._newline + lines, node.column)
+
+    def _insert_flow(self, node: Node, key: str, value: t.Any) -> None:
+        if not node.pairs:
+            self._edit(node.start, node.end, "{" + f"{self._key(node, key)}: {self._flow(value)}" + "}")
+            return
+        first, last = node.pairs[0][0], node.pairs[-1][1]
+        indent = self._text[self._line_start(first.start) : first.start]
+        if indent.strip() or self._line_start(first.start) <= node.start:
+            self._edit(last.end, last.end, f", {self._key(node, key)}: {self._flow(value)}")
+        else:
+            text = self._flow(value, indent)
+            self._edit(last.end, last.end, f",{self._newline}{indent}{self._key(node, key)}: {text}")
+
+    def _replace(self, owner: Node, key: Node | None, old: Node, value: t.Any) -> None:
+        """Puts a value where another one is."""
+        collection = isinstance(value, (dict, list)) and len(value) > 0
+        if owner.flow or key is None or (old.flow and collection):
+            self._edit(old.start, old.end, self._flow(value))
+            return
+        block = old.kind in ("map", "seq") and not old.flow
+        if not collection:
+            text = self._scalar(value) if not isinstance(value, (dict, list)) else ("{}" if isinstance(value, dict) else "[]")
+            if block:
+                colon = self._text.index(":", key.end)
+                self._edit(colon + 1, old.end, f" {text}")
+            elif self._text[old.end - 1 : old.end] == "\n":
+                self._edit(old.start, old.end, text + self._newline)
+            else:
+                gap = "" if old.start < old.end or self._text[old.start - 1 : old.start] == " " else " "
+                self._edit(old.start, old.end, gap + text)
+            return
+        column = old.column if block and isinstance(value, list) == (old.kind == "seq") else None
+        if column is None:
+            column = owner.column + (self._offset if isinstance(value, list) else self._step)
+        lines = self._newline.join(self._block(value, column))
+        if block:
+            self._edit(old.start, old.end, lines.lstrip(" "))
+            return
+        # The value moves below its key; a comment behind it stays.
+        literal = self._text[old.end - 1 : old.end] == "\n"
+        if literal:
+            self._edit(old.start, old.end, self._newline.lstrip() + self._newline + lines + self._newline)
+            return
+        start = old.start - 1 if self._text[old.start - 1 : old.start] == " " and old.start < old.end else old.start
+        self._edit(start, old.end, "")
+        end = self._line_end(old.end)
+        self._edit(end, end, self._newline + lines, column)
+
+    # What
+
+    def _block(self, value: t.Any, column: int) -> list[str]:
+        """The lines of a map or list in block style."""
+        pad = " " * column
+        lines: list[str] = []
+        if isinstance(value, t.Mapping):
+            for key, item in value.items():
+                name = f"{pad}{self._scalar(str(key))}:"
+                if isinstance(item, (t.Mapping, list)) and item:
+                    offset = self._offset if isinstance(item, list) else self._step
+                    lines += [name, *self._block(item, column + offset)]
+                else:
+                    lines.append(f"{name} {self._flow(item)}")
+        else:
+            for item in value:
+                if isinstance(item, (t.Mapping, list)) and item:
+                    below = self._block(item, column + 2)
+                    lines += [f"{pad}- {below[0].lstrip(' ')}", *below[1:]]
+                else:
+                    lines.append(f"{pad}- {self._flow(item)}")
+        return lines
+
+    def _flow(self, value: t.Any, indent: str | None = None) -> str:
+        """A value in braces; on lines of its own where the text around it is."""
+        inner = None if indent is None else indent + " " * self._step
+        if isinstance(value, t.Mapping):
+            parts = [f"{self._scalar(str(key), flow=True)}: {self._flow(item, inner)}" for key, item in value.items()]
+            ends = "{}"
+        elif isinstance(value, list):
+            parts = [self._flow(item, inner) for item in value]
+            ends = "[]"
+        else:
+            return self._scalar(value, flow=True)
+        if not parts or inner is None:
+            return ends[0] + ", ".join(parts) + ends[1]
+        return f"{ends[0]}{self._newline}{inner}" + f",{self._newline}{inner}".join(parts) + f"{self._newline}{indent}{ends[1]}"
+
+    def _key(self, owner: Node, key: str) -> str:
+        """A key in braces, in quotes where the keys beside it are."""
+        if owner.pairs and not owner.pairs[0][0].plain:
+            return _quoted(key)
+        return self._scalar(key, flow=True)
+
+    def _scalar(self, value: t.Any, flow: bool = False) -> str:
+        if value is None:
+            return "null"
+        if isinstance(value, bool):
+            return "true" if value else "false"
+        if isinstance(value, float) and not math.isfinite(value):
+            name = "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+            return name if self._is_json else {"NaN": ".nan", "Infinity": ".inf", "-Infinity": "-.inf"}[name]
+        if isinstance(value, (int, float)):
+            return repr(value)
+        text = str(value)
+        readable = _PLAIN.fullmatch(text) and not (flow and ":" in text) and not _YAML_1_1.fullmatch(text)
+        return text if readable and not self._is_json and isinstance(tree.resolve(text), str) else _quoted(text)
+
+
+def _quoted(text: str) -> str:
+    """A string that YAML, JSON and JSON5 read alike."""
+    return re.sub("[\x7f-\x9f\u2028\u2029\ufeff]", lambda found: f"\\u{ord(found[0]):04x}", json.dumps(text, ensure_ascii=False))
+
+
+def _indentation(text: str) -> tuple[int, int]:
+    """(step of maps, offset of lists below their key) as the text itself indents."""
+    step, offset = 0, -1
+    parent: int | None = None
     for line in text.splitlines():
         body = line.strip()
         if not body or body.startswith("#"):
             continue
-        depth = len(line) - len(line.lstrip())
+        depth = len(line) - len(line.lstrip(" "))
         if parent is not None and depth >= parent:
             if body.startswith("- "):
-                offset = depth - parent
-                sequence = offset + 2
-            elif depth > parent:
-                mapping = depth - parent
-        parent = depth if re.search(r":\s*(#.*)?$", line) and not body.startswith("- ") else None
-    return mapping, sequence, offset
-
-
-class FileSource:
-    """A config in a file. A directory lock makes two writers take turns and leaves nothing behind."""
-
-    environment: dict[str, str | None] = {}
-
-    def __init__(self, module: AnsibleK8SModule, path: str, backup: bool = False) -> None:
-        self._module, self._path, self._backup = module._module, os.path.realpath(path), backup
-        self.where = f"path {path}"
-        self.backup_file: str | None = None
-        if not os.path.isfile(self._path):
-            raise UserError(f"path {path} is not a file: name the worker's YAML file, for example its local.yaml.")
-
-    def read(self) -> str:
-        with open(self._path, encoding="utf-8") as stream:
-            return stream.read()
-
-    def update(self, edit: Callable[[str], str], write: bool) -> tuple[str, str, bool]:
-        """(before, after, rolled): reads, edits and replaces the file as one step."""
-        with self._locked():
-            before = self.read()
-            after = edit(before)
-            if write and after != before:
-                self._write(after)
-            return before, after, False
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        directory = os.open(os.path.dirname(self._path), os.O_RDONLY)
-        try:
-            fcntl.flock(directory, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(directory)
-
-    def _write(self, text: str) -> None:
-        if self._backup:
-            self.backup_file = self._module.backup_local(self._path)
-        number, draft = tempfile.mkstemp(dir=os.path.dirname(self._path), prefix=f".{os.path.basename(self._path)}.")
-        self._module.add_cleanup_file(draft)
-        with os.fdopen(number, "w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        self._module.atomic_move(draft, self._path)
-
-
-class ConfigMapSource:
-    """A config in a key of a ConfigMap; with ``deployment``, the worker's pods are replaced when the content changed."""
-
-    def __init__(self, module: AnsibleK8SModule, namespace: str, name: str, key: str, deployment: str | None = None) -> None:
-        self._cluster = Cluster(module)
-        self._namespace, self._name, self._key, self._deployment = namespace, name, key, deployment
-        self.where = f"key {key} of ConfigMap {namespace}/{name}"
-        self.backup_file = None
-        self.environment = _environment(self._worker()) if deployment else {}
-
-    def read(self) -> str:
-        return self._data(self._map())
-
-    def update(self, edit: Callable[[str], str], write: bool) -> tuple[str, str, bool]:
-        """(before, after, rolled): a write that lost a race is read and edited again; in check mode it is a server-side dry run."""
-        return self._cluster.update(lambda: self._edit_map(edit, write))
-
-    def _edit_map(self, edit: Callable[[str], str], write: bool) -> tuple[str, str, bool]:
-        current = self._map()
-        before = self._data(current)
-        after = edit(before)
-        if after == before:
-            return before, after, self._roll(before, current, write)
-        patch = {
-            "metadata": {"resourceVersion": current["metadata"]["resourceVersion"], "annotations": {DIGEST_ANNOTATION: _digest(after)}},
-            "data": {self._key: after},
-        }
-        # Sent in check mode too, as a dry run: a refusal shows before it matters.
-        changed = self._cluster.patch("ConfigMap", self._name, patch, self._namespace)
-        return before, after, self._roll(after, changed, write)
-
-    def _map(self) -> dict[str, t.Any]:
-        found = self._cluster.get("ConfigMap", self._name, self._namespace)
-        if found is None:
-            raise UserError(f"ConfigMap {self._namespace}/{self._name} does not exist: name the one that the worker mounts.")
-        return found
-
-    def _data(self, config_map: dict[str, t.Any]) -> str:
-        data = config_map.get("data") or {}
-        if self._key not in data:
-            raise UserError(f"ConfigMap {self._namespace}/{self._name} has no key {self._key}: it has {', '.join(sorted(data)) or 'none'}.")
-        return data[self._key]
-
-    def _worker(self) -> dict[str, t.Any]:
-        found = self._cluster.get("Deployment", self._deployment or "", self._namespace, "apps/v1")
-        if found is None:
-            raise UserError(f"Deployment {self._namespace}/{self._deployment} does not exist: name the worker's, or leave deployment out.")
-        return found
-
-    def _roll(self, content: str, config_map: dict[str, t.Any], write: bool) -> bool:
-        """Writes the content's digest into the pod template, where a write of this module has not arrived there yet."""
-        if not self._deployment:
-            return False
-        lost_race = False
-
-        def roll() -> bool:
-            nonlocal content, config_map, lost_race
-            if lost_race and write:
-                # What counts is the content that the other writer left.
-                config_map = self._map()
-                content = self._data(config_map)
-            lost_race = True
-            return self._roll_once(_digest(content), config_map)
-
-        return self._cluster.update(roll)
-
-    def _roll_once(self, digest: str, config_map: dict[str, t.Any]) -> bool:
-        if (config_map["metadata"].get("annotations") or {}).get(DIGEST_ANNOTATION) != digest:
-            return False
-        worker = self._worker()
-        template = worker["spec"]["template"]["metadata"].get("annotations") or {}
-        if template.get(DIGEST_ANNOTATION) == digest:
-            return False
-        patch = {
-            "metadata": {"resourceVersion": worker["metadata"]["resourceVersion"]},
-            "spec": {"template": {"metadata": {"annotations": {DIGEST_ANNOTATION: digest}}}},
-        }
-        self._cluster.patch("Deployment", self._deployment or "", patch, self._namespace, "apps/v1")
-        return True
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _environment(deployment: dict[str, t.Any]) -> dict[str, str | None]:
-    """Variables of the worker's containers; None where the value comes from elsewhere."""
-    return {
-        variable["name"]: None if "valueFrom" in variable else variable.get("value", "")
-        for container in deployment["spec"]["template"]["spec"]["containers"]
-        for variable in container.get("env") or []
-    }
-
-
-SOURCE_OPTIONS: dict[str, dict[str, t.Any]] = {
-    "path": {"type": "path"},
-    "config_map": {
-        "type": "dict",
-        "options": {
-            "namespace": {"type": "str", "required": True},
-            "name": {"type": "str", "required": True},
-            "key": {"type": "str", "default": "local.yaml", "no_log": False},
-            "deployment": {"type": "str"},
-        },
-    },
-}
-
-
-def check_requirements(module: AnsibleK8SModule) -> None:
-    """Fails the module where a library is missing."""
-    for library, trace in (("ruamel.yaml", RUAMEL_TRACEBACK), ("mini-racer", _javascript.MINI_RACER_TRACEBACK)):
-        if trace:
-            module.fail_json(msg=missing_required_lib(library), exception=trace)
-
-
-def hide_tokens(module: AnsibleK8SModule, section: t.Mapping[str, t.Any]) -> None:
-    """An API token in the config must not show in what the module returns."""
-    for entry in _routing.entries(section).values():
-        if token := _worker.lookup(entry, "options.kubernetes.token"):
-            module._module.no_log_values.add(str(token))
-
-
-def source_of(module: AnsibleK8SModule) -> FileSource | ConfigMapSource:
-    """The one source that the module was given.
-
-    Raises:
-        UserError: both or neither, or it is not there.
-    """
-    path, config_map = module.params["path"], module.params["config_map"]
-    if bool(path) == bool(config_map):
-        raise UserError(f"Give exactly one of path and config_map: {'both are' if path else 'neither is'} given.")
-    if path:
-        return FileSource(module, path, module.params.get("backup") or False)
-    return ConfigMapSource(module, config_map["namespace"], config_map["name"], config_map["key"], config_map["deployment"])
+                offset = depth - parent if offset < 0 else offset
+            elif depth > parent and not step:
+                step = depth - parent
+        parent = depth if re.search(r"[:{\[]\s*(#.*)?$", line) and not body.startswith("- ") else None
+        if step and offset >= 0:
+            break
+    step = step or 2
+    return step, step if offset < 0 else offset

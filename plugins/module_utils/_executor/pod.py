@@ -48,7 +48,7 @@ def build_pod(options: t.Mapping[str, t.Any], image: str = IMAGE) -> Pod:
         "name": name,
         "image": image,
         "imagePullPolicy": kubernetes.get("imagePullPolicy") or "Always",
-        "securityContext": {"privileged": kubernetes.get("privileged") or False},
+        "securityContext": {"privileged": str(kubernetes.get("privileged") or False).lower() == "true"},
         "resources": {"limits": {"cpu": f"{cpu}m", "memory": f"{memory}Gi"}},
         "env": _environment(options, kubernetes, name, image, grace),
         "command": ["/opt/sd/launcher_entrypoint.sh"],
@@ -200,3 +200,47 @@ def _label(value: t.Any) -> str:
     """A label value as the executor makes it from anything."""
     text = "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
     return _ENDS.sub("", _FORBIDDEN.sub(".", text).strip("-_.")[:63])
+
+
+def build_vm_pod(options: t.Mapping[str, t.Any], image: str = IMAGE) -> Pod:
+    """The pod that executor-k8s-vm would POST: a launcher that asks the node's hyperd for a VM. Without its command line and caches.
+
+    Args:
+        options: The ``options`` of the executor's entry with all that the worker adds, as the executor gets them.
+        image: The build's image, which is an argument of the launcher and not a container's.
+
+    Returns:
+        The manifest.
+    """
+    kubernetes = options.get("kubernetes") or {}
+    resources = kubernetes.get("resources") or {}
+    version = options.get("launchVersion") or "stable"
+    name = f"{options.get('prefix') or ''}{BUILD_ID}"
+    grace = kubernetes.get("terminationGracePeriodSeconds") or 30
+    limits = {"cpu": str(_size(resources.get("cpu"), 2)), "memory": f"{_times(_size(resources.get('memory'), 2), 1024)}Mi"}
+    launcher = {
+        "name": "vm-launcher",
+        "image": kubernetes.get("baseImage"),
+        "imagePullPolicy": "Always",
+        "securityContext": {"privileged": True},
+        "resources": {"limits": limits},
+        "env": [
+            {"name": "SD_PUSHGATEWAY_URL", "value": ""},
+            {"name": "SD_TERMINATION_GRACE_PERIOD_SECONDS", "value": str(grace)},
+            {"name": "NODE_ID", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
+        ],
+    }
+    spec: dict[str, t.Any] = {
+        "restartPolicy": "Never",
+        "terminationGracePeriodSeconds": grace,
+        "containers": [launcher],
+        "initContainers": [{"name": "launcher", "image": f"{options.get('launchImage') or 'screwdrivercd/launcher'}:{version}"}],
+        "volumes": [
+            {"name": "hyper-socket", "hostPath": {"path": "/var/run"}},
+            {"name": "sd-workspaces", "hostPath": {"path": "/opt/screwdriver"}},
+            {"name": "sdlauncher", "hostPath": {"path": f"/opt/screwdriver/sdlauncher/{version}"}},
+        ],
+    }
+    _select_nodes(spec, kubernetes)
+    labels = {"sdbuild": name, "app": "screwdriver-vm", "tier": "builds"}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": f"{name}-abcde", "labels": labels}, "spec": spec}

@@ -14,11 +14,13 @@ an annotation.
 
 from __future__ import annotations
 
+import math
 import typing as t
 from decimal import Decimal
 from fractions import Fraction
 
 from ansible_collections.screwdriver.kata.plugins.module_utils._errors import UserError
+from ansible_collections.screwdriver.kata.plugins.module_utils._executor.worker import unknowns
 from ansible_collections.screwdriver.kata.plugins.module_utils._javascript import PatternError, integer, matches, number
 
 # npm modules screwdriver-executor-<name> that buildcluster-queue-worker 5 depends on; an entry of another name is dropped at load.
@@ -32,8 +34,8 @@ Entries = dict[str, dict[str, t.Any]]
 
 
 def entries(section: t.Mapping[str, t.Any]) -> Entries:
-    """The executors of an ``executor:`` section: every mapping in it."""
-    return {name: dict(entry) for name, entry in section.items() if name != "plugin" and isinstance(entry, t.Mapping)}
+    """The executors of an ``executor:`` section: every key but plugin. One without a map has no options to the worker."""
+    return {name: dict(entry) if isinstance(entry, t.Mapping) else {} for name, entry in section.items() if name != "plugin"}
 
 
 def plugin_name(name: str, entry: t.Mapping[str, t.Any]) -> str:
@@ -76,6 +78,7 @@ def shares(section: t.Mapping[str, t.Any], image: str | None = None) -> dict[str
     A name that is no loaded executor can be in it: the router takes ``plugin`` unseen, and such builds fail.
     """
     executors = loaded(section)
+    require_known(section)
     result = {name: Fraction(0) for name in executors}
     try:
         allowed = {name: entry for name, entry in executors.items() if not is_excluded(entry, image)}
@@ -90,9 +93,14 @@ def shares(section: t.Mapping[str, t.Any], image: str | None = None) -> dict[str
 
 def _draw(weights: dict[str, t.Any]) -> dict[str, Fraction]:
     # number = floor(random * total), random in [0, 1); for an integer s, floor(x) < s exactly where x < s.
-    total = Fraction(sum(number(weight) for weight in weights.values()))
-    if not total or not weights:
+    summed = sum(number(weight) for weight in weights.values())
+    if not summed or not weights:
         return {}
+    first = next(iter(weights))
+    # No sum is above an infinite number, nor above one that is none.
+    if not math.isfinite(summed):
+        return {first: Fraction(1)}
+    total = Fraction(summed)
     result: dict[str, Fraction] = {}
     covered, reached = Fraction(0), 0
     for name, weight in weights.items():
@@ -101,9 +109,24 @@ def _draw(weights: dict[str, t.Any]) -> dict[str, Fraction]:
         below = min(max(below if total > 0 else 1 - below, Fraction(0)), Fraction(1))
         result[name] = max(below - covered, Fraction(0))
         covered = max(covered, below)
-    first = next(iter(weights))
     result[first] += 1 - covered
     return result
+
+
+def require_known(section: t.Mapping[str, t.Any]) -> None:
+    """Fails where the routing depends on a value that cannot be read.
+
+    Raises:
+        UserError: which key, and where its value comes from.
+    """
+    routed = {"plugin": section.get("plugin")}
+    for name, entry in entries(section).items():
+        routed.update({f"{name}.{key}": entry.get(key) for key in ("weightage", "exclusions", "pluginName")})
+    for path, value in unknowns(routed):
+        raise UserError(
+            f"The routing cannot be known: executor.{path} comes from {value.source}, which is not read. "
+            "Remove the variable there, or grant get on its source."
+        )
 
 
 def weights_for(section: t.Mapping[str, t.Any], kata: str, legacy: str, share: Decimal) -> dict[str, int]:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-pytest.importorskip("ruamel.yaml")
+pytest.importorskip("yaml")
 
 from ansible_collections.screwdriver.kata.plugins.module_utils._executor.document import Document
 

@@ -4,24 +4,29 @@ import typing as t
 
 import pytest
 
-pytest.importorskip("py_mini_racer")
+pytest.importorskip("regress")
 
-from ansible_collections.screwdriver.kata.plugins.module_utils._executor import findings as _findings
-from ansible_collections.screwdriver.kata.plugins.module_utils._executor import worker as _worker
+from ansible_collections.screwdriver.kata.plugins.module_utils._executor import entry, findings, worker
+from ansible_collections.screwdriver.kata.plugins.module_utils._executor.worker import Environment, Unknown
 
 VM: dict[str, t.Any] = {"weightage": 90, "options": {"kubernetes": {"baseImage": "hyperctl"}}}
-KATA = _worker.complete({"weightage": 10, "exclusions": ["rhel6"], "options": {"kubernetes": {"runtimeClass": "kata"}}}, VM)
+KATA = entry.complete("k8s-kata", {"weightage": 10, "exclusions": ["rhel6"], "options": {"kubernetes": {"runtimeClass": "kata"}}}, VM)
 
 
 def config(
     plugin: t.Any = "k8s-vm", vm: dict[str, t.Any] | None = None, kata: dict[str, t.Any] | None = None, **more: t.Any
 ) -> dict[str, t.Any]:
-    return {"executor": {"plugin": plugin, "k8s-vm": _worker.merged(VM, vm or {}), "k8s-kata": _worker.merged(KATA, kata or {}), **more}}
+    return {"executor": {"plugin": plugin, "k8s-vm": worker.merged(VM, vm or {}), "k8s-kata": worker.merged(KATA, kata or {}), **more}}
+
+
+def variables(values: dict[str, str | None]) -> Environment:
+    """None stands for a value that cannot be read."""
+    return Environment({name: Unknown("Secret sd/worker") if value is None else value for name, value in values.items()})
 
 
 def test_a_good_config_has_none() -> None:
-    assert _findings.find(config()) == []
-    assert _findings.find(config(), {"RABBITMQ_HOST": "x", "WEIGHT_K8S": "5", "WEIGHT_K8S_VM": "", "DOCKER_FEATURE_ENABLED": "true"}) == []
+    assert findings.find(config()) == []
+    assert findings.find(config(), variables({"RABBITMQ_HOST": "x", "WEIGHT_K8S_VM": "", "DOCKER_FEATURE_ENABLED": "true"})) == []
 
 
 FOUND: dict[str, tuple[dict[str, t.Any], dict[str, str | None], list[tuple[str, str]]]] = {
@@ -64,7 +69,7 @@ FOUND: dict[str, tuple[dict[str, t.Any], dict[str, str | None], list[tuple[str, 
     ),
     "two prefixes": (config(kata={"options": {"prefix": "a-"}}), {}, [("entries_apart", "executor.*.options.prefix")]),
     "a weight from the environment": (config(), {"WEIGHT_K8S_VM": "5"}, [("environment_wins", "WEIGHT_K8S_VM")]),
-    "a weight from who knows where": (config(), {"WEIGHT_K8S_VM": None}, [("environment_wins", "WEIGHT_K8S_VM")]),
+    "a weight from who knows where": (config(), {"WEIGHT_K8S_VM": None}, [("environment_unknown", "WEIGHT_K8S_VM")]),
     "a default from the environment": (config(), {"EXECUTOR_PLUGIN": "k8s"}, [("environment_wins", "EXECUTOR_PLUGIN")]),
     "dead exclusions from the environment": (config(), {"K8S_EXECUTOR_EXCLUSION": "[]"}, [("exclusion_ignored", "K8S_EXECUTOR_EXCLUSION")]),
     "a class for two entries": (config(), {"K8S_RUNTIME_CLASS": "kata"}, [("runtime_class_on_both", "K8S_RUNTIME_CLASS")]),
@@ -80,7 +85,7 @@ FOUND: dict[str, tuple[dict[str, t.Any], dict[str, str | None], list[tuple[str, 
 @pytest.mark.parametrize("case", FOUND)
 def test_each_finding(case: str) -> None:
     document, environment, expected = FOUND[case]
-    found = _findings.find(document, environment)
+    found = findings.find(document, variables(environment))
     assert [(finding["code"], finding["path"]) for finding in found] == expected
     for finding in found:
         assert finding["severity"] in ("error", "warning")
@@ -88,7 +93,7 @@ def test_each_finding(case: str) -> None:
 
 
 def test_a_custom_entry_gets_nothing_from_the_worker() -> None:
-    found = _findings.find(
+    found = findings.find(
         config(**{"k8s-bare": {"pluginName": "k8s", "options": {"kubernetes": {"rootlessBuildkitFeatureEnabled": False}}}})
     )
     assert found == [
@@ -96,7 +101,7 @@ def test_a_custom_entry_gets_nothing_from_the_worker() -> None:
             "code": "custom_entry_incomplete",
             "severity": "warning",
             "path": "executor.k8s-bare",
-            "message": "k8s-bare is no shipped name, so neither default.yaml nor the environment fill it, and it lacks options.kubernetes.host, "
+            "message": "k8s-bare is not a shipped name, so neither default.yaml nor a variable fills it, and it lacks options.kubernetes.host, "
             "options.kubernetes.jobsNamespace, options.prefix, options.kubernetes.terminationGracePeriodSeconds: write them out.",
         }
     ]

@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import pytest
 
-pytest.importorskip("py_mini_racer")
+pytest.importorskip("regress")
 
 from ansible_collections.screwdriver.kata.plugins.module_utils._errors import UserError
 from ansible_collections.screwdriver.kata.plugins.module_utils._executor import routing as _routing

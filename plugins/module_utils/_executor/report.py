@@ -1,0 +1,111 @@
+# Copyright (c) screwdriver.kata maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+# Do not use this from other collections or standalone plugins/modules!
+"""What the executor modules return: the executor section alone, without its secrets."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible.module_utils.basic import missing_required_lib
+from ansible_collections.screwdriver.kata.plugins.module_utils import _javascript
+from ansible_collections.screwdriver.kata.plugins.module_utils._errors import UserError
+from ansible_collections.screwdriver.kata.plugins.module_utils._executor import entry, routing, secrets, tree
+from ansible_collections.screwdriver.kata.plugins.module_utils._executor import findings as rules
+from ansible_collections.screwdriver.kata.plugins.module_utils._executor.document import Document
+from ansible_collections.screwdriver.kata.plugins.module_utils._executor.worker import Environment, Unknown
+from ansible_collections.screwdriver.kata.plugins.module_utils._javascript import number
+
+if t.TYPE_CHECKING:
+    from ansible_collections.kubernetes.core.plugins.module_utils.k8s.core import AnsibleK8SModule
+    from ansible_collections.screwdriver.kata.plugins.module_utils._executor.source import Source
+
+
+def check_requirements(module: AnsibleK8SModule) -> None:
+    """Fails the module where a library is missing."""
+    for library, trace in (("PyYAML", tree.YAML_TRACEBACK), ("regress", _javascript.REGRESS_TRACEBACK)):
+        if trace:
+            module.fail_json(msg=missing_required_lib(library), exception=trace)
+
+
+def hide(module: AnsibleK8SModule, value: t.Any) -> None:
+    """Has Ansible remove the secrets in a value from everything that the module prints."""
+    module._module.no_log_values.update(secrets.find(value))
+
+
+def sections(document: t.Mapping[str, t.Any], effective: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+    """The executor section of the file, and the one that the worker acts on."""
+    section = document.get("executor")
+    return {"executor": _shown(section) if isinstance(section, dict) else {}, "effective": _shown(effective)}
+
+
+def _shown(value: t.Any) -> t.Any:
+    return secrets.masked(_without_unknown(value))
+
+
+def _without_unknown(value: t.Any) -> t.Any:
+    if isinstance(value, Unknown):
+        return str(value)
+    if isinstance(value, t.Mapping):
+        return {key: _without_unknown(item) for key, item in value.items()}
+    return [_without_unknown(item) for item in value] if isinstance(value, list) else value
+
+
+def _is_shown(document: t.Mapping[str, t.Any], name: str, weight: t.Any) -> bool:
+    """Shipped entries that nobody wrote and that get no build are left out."""
+    section = document.get("executor")
+    return isinstance(weight, Unknown) or bool(weight) or (isinstance(section, dict) and name in section)
+
+
+def weightages(document: t.Mapping[str, t.Any], effective: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+    """Each executor's weightage as the worker acts on it."""
+    found = routing.weightages(effective)
+    return {
+        name: str(weight) if isinstance(weight, Unknown) else weight
+        for name, weight in found.items()
+        if _is_shown(document, name, weight if isinstance(weight, Unknown) else number(weight))
+    }
+
+
+def shares(document: t.Mapping[str, t.Any], effective: t.Mapping[str, t.Any], image: str | None = None) -> dict[str, t.Any]:
+    """Each executor's probability for a build of an image; none where it cannot be known."""
+    try:
+        found = routing.shares(effective, image)
+    except UserError:
+        return {}
+    return {name: part for name, part in found.items() if _is_shown(document, name, part)}
+
+
+def percentages(document: t.Mapping[str, t.Any], effective: t.Mapping[str, t.Any]) -> dict[str, float]:
+    return {name: round(float(part * 100), 4) for name, part in shares(document, effective).items()}
+
+
+def findings(
+    source: Source, document: t.Mapping[str, t.Any], environment: Environment, kata: str | None, legacy: str | None
+) -> list[dict[str, t.Any]]:
+    """What is wrong with the place and with the config."""
+    found = [t.cast("dict[str, t.Any]", dict(finding)) for finding in rules.find(document, environment, source.shipped, kata, legacy)]
+    return [
+        {**finding, "message": secrets.mask_text(finding["message"])}
+        for finding in [*(notice._asdict() for notice in source.notices), *found]
+    ]
+
+
+def pod_diff(effective: t.Mapping[str, t.Any], kata: str, legacy: str) -> list[dict[str, t.Any]]:
+    """Where the pods of the two executors differ, none where one of them is not configured."""
+    loaded = routing.loaded(effective)
+    if kata not in loaded or legacy not in loaded:
+        return []
+    return secrets.masked(entry.pod_diff(loaded[legacy], loaded[kata], routing.plugin_name(legacy, loaded[legacy])))
+
+
+def diff(source: Source, before: str, after: str) -> dict[str, t.Any]:
+    """The executor sections before and after, without their secrets. The rest of the file is not shown."""
+    texts = []
+    for text in (before, after):
+        section = Document(text, source.where, source.is_json).plain().get("executor")
+        texts.append(tree.dump({"executor": secrets.masked(section)}))
+    return {"before_header": source.where, "after_header": source.where, "before": texts[0], "after": texts[1]}

@@ -1,0 +1,338 @@
+# Copyright (c) screwdriver.kata maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+# Do not use this from other collections or standalone plugins/modules!
+"""The worker's Deployment or StatefulSet: which variables its container has, and whether the config reaches it."""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import re
+import typing as t
+from copy import deepcopy
+from dataclasses import dataclass
+
+from ansible_collections.screwdriver.kata.plugins.module_utils._errors import UserError
+from ansible_collections.screwdriver.kata.plugins.module_utils._executor import worker
+from ansible_collections.screwdriver.kata.plugins.module_utils._executor.worker import Environment, Unknown
+from ansible_collections.screwdriver.kata.plugins.module_utils._k8s import Cluster, ClusterError
+from ansible_collections.screwdriver.kata.plugins.module_utils._values import join_names
+
+IMAGE = "buildcluster-queue-worker"
+CONFIG_DIRECTORY = "/usr/src/app/node_modules/screwdriver-buildcluster-queue-worker/config"
+# The suffix that kustomize and kubernetes.core give a name.
+_HASH = re.compile(r"-[2456789bcdfghkmt]{10}$")
+_REFERENCE = re.compile(r"\$\$|\$\(([A-Za-z_.-][A-Za-z0-9_.-]*)\)")
+Object = dict[str, t.Any]
+
+
+@dataclass
+class Config:
+    """The object that holds the file. kind: ConfigMap or Secret."""
+
+    kind: str
+    namespace: str
+    name: str
+    key: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.namespace}/{self.name}"
+
+
+@dataclass
+class Mount:
+    """Where a container has the file. sub_path: a running pod keeps the content that it started with."""
+
+    path: str
+    sub_path: bool
+
+
+def pod_spec(workload: Object) -> Object:
+    return workload["spec"]["template"]["spec"]
+
+
+def title(workload: Object) -> str:
+    return f"{workload['kind']} {workload['metadata']['namespace']}/{workload['metadata']['name']}"
+
+
+def container_of(workload: Object, config: Config, wanted: str | None) -> Object:
+    """The worker's container: the one that is named, the only one, the one with the worker's image, or the one that has the file.
+
+    Raises:
+        UserError: none or several could be it.
+    """
+    containers = pod_spec(workload).get("containers") or []
+    if wanted:
+        found = [container for container in containers if container["name"] == wanted]
+    else:
+        found = containers if len(containers) == 1 else [item for item in containers if IMAGE in item.get("image", "")]
+        if len(found) != 1:
+            found = [item for item in containers if mounts_of(workload, item, config)]
+    if len(found) == 1:
+        return found[0]
+    names = join_names([container["name"] for container in containers])
+    asked = f"has no container {wanted}" if wanted else "has several containers that could be the worker"
+    raise UserError(f"{title(workload)} {asked}: set config_map.container to one of {names}.")
+
+
+def mounts_of(workload: Object, container: Object, config: Config) -> list[Mount]:
+    """Every place where a container has the key of the config as a file."""
+    result = []
+    files = {volume["name"]: file for volume in pod_spec(workload).get("volumes") or [] if (file := _file_in(volume, config)) is not None}
+    for mount in container.get("volumeMounts") or []:
+        file = files.get(mount["name"])
+        if file is None:
+            continue
+        sub_path = mount.get("subPath") or mount.get("subPathExpr")
+        if sub_path:
+            if posixpath.normpath(sub_path) == file:
+                result.append(Mount(mount["mountPath"], True))
+            elif file.startswith(f"{posixpath.normpath(sub_path)}/"):
+                result.append(Mount(posixpath.join(mount["mountPath"], posixpath.relpath(file, sub_path)), True))
+        else:
+            result.append(Mount(posixpath.join(mount["mountPath"], file), False))
+    return result
+
+
+def _file_in(volume: Object, config: Config) -> str | None:
+    """The path of the config's key in a volume, None where the volume does not hold it."""
+    candidates = [volume, *((volume.get("projected") or {}).get("sources") or [])]
+    for candidate in candidates:
+        source = candidate.get("configMap" if config.kind == "ConfigMap" else "secret")
+        if not source or (source.get("name") or source.get("secretName")) != config.name:
+            continue
+        items = source.get("items")
+        if not items:
+            return config.key
+        for item in items:
+            if item["key"] == config.key:
+                return posixpath.normpath(item["path"])
+    return None
+
+
+def config_directories(environment: Environment) -> list[str] | None:
+    """The directories that the worker reads config files from, None where they cannot be known."""
+    value = environment.get("NODE_CONFIG_DIR")
+    if isinstance(value, Unknown):
+        return None
+    return [posixpath.normpath(path) for path in value.split(":") if path] if value else []
+
+
+def is_read(mount: Mount, environment: Environment) -> bool:
+    """Whether node-config reads a file at this place."""
+    directory, file = posixpath.split(posixpath.normpath(mount.path))
+    stem, extension = posixpath.splitext(file)
+    deployment = environment.get("NODE_CONFIG_ENV") or environment.get("NODE_ENV") or "development"
+    stems = {"default", "local"}
+    if isinstance(deployment, str):
+        stems |= {name for part in deployment.split(",") for name in (part, f"local-{part}")}
+    if extension not in (".yaml", ".yml", ".json", ".json5") or stem not in stems:
+        return False
+    directories = config_directories(environment)
+    if directories is None:
+        return True
+    if not directories:
+        return posixpath.basename(directory) == "config"
+    return any(directory == path or (not path.startswith("/") and directory.endswith(f"/{path}")) for path in directories)
+
+
+def hides_shipped(container: Object, environment: Environment) -> bool:
+    """Whether the worker's own config directory, with its default.yaml and its map of variables, is out of its sight."""
+    if directories := config_directories(environment):
+        names = [posixpath.normpath(path) for path in directories]
+        if CONFIG_DIRECTORY not in names and "config" not in names:
+            return True
+    return any(
+        posixpath.normpath(mount["mountPath"]) == CONFIG_DIRECTORY and not mount.get("subPath")
+        for mount in container.get("volumeMounts") or []
+    )
+
+
+def is_node_config(container: Object, config: Config) -> bool:
+    """Whether the key of the config is the container's NODE_CONFIG instead of a file."""
+    kind = "configMapKeyRef" if config.kind == "ConfigMap" else "secretKeyRef"
+    for variable in container.get("env") or []:
+        reference = (variable.get("valueFrom") or {}).get(kind) or {}
+        if variable["name"] == worker.NODE_CONFIG and (reference.get("name"), reference.get("key")) == (config.name, config.key):
+            return True
+    return False
+
+
+def owners(body: Object) -> list[str]:
+    """Who writes an object again at the next sync: releases and applications of Helm, Argo CD and Flux."""
+    labels, notes = (body["metadata"].get(key) or {} for key in ("labels", "annotations"))
+    found = []
+    if labels.get("app.kubernetes.io/managed-by") == "Helm" or "meta.helm.sh/release-name" in notes:
+        found.append(f"Helm release {notes.get('meta.helm.sh/release-name', labels.get('app.kubernetes.io/instance', '?'))}")
+    application = notes.get("argocd.argoproj.io/tracking-id", "").split(":")[0] or labels.get("argocd.argoproj.io/instance")
+    if application:
+        found.append(f"Argo CD application {application}")
+    for label, kind in (("kustomize.toolkit.fluxcd.io/name", "Kustomization"), ("helm.toolkit.fluxcd.io/name", "HelmRelease")):
+        if label in labels:
+            found.append(f"Flux {kind} {labels[label]}")
+    return found
+
+
+def is_replaced(body: Object) -> bool:
+    """Whether a new content needs a new object: an immutable one, or one with the hash of its content in its name."""
+    return bool(body.get("immutable")) or bool(_HASH.search(body["metadata"]["name"]))
+
+
+def base_name(name: str) -> str:
+    """A name without the hash of a content."""
+    return _HASH.sub("", name)
+
+
+# Variables
+
+
+class EnvironmentReader:
+    """Reads the variables of a container, and what they are taken from."""
+
+    def __init__(self, cluster: Cluster, namespace: str) -> None:
+        self._cluster, self._namespace = cluster, namespace
+        self._objects: dict[tuple[str, str], Object | None | Unknown] = {}
+
+    def read(self, container: Object) -> Environment:
+        environment = Environment()
+        for entry in container.get("envFrom") or []:
+            self._take_all(environment, entry)
+        for variable in container.get("env") or []:
+            name = variable["name"]
+            environment.sources.pop(name, None)
+            if "valueFrom" not in variable:
+                environment.values[name] = _expanded(variable.get("value") or "", environment)
+                continue
+            value, source = self._value(variable["valueFrom"], name)
+            environment.sources[name] = source
+            if value is None:
+                environment.values.pop(name, None)
+            else:
+                environment.values[name] = value
+        return environment
+
+    def _take_all(self, environment: Environment, entry: Object) -> None:
+        kind = "Secret" if "secretRef" in entry else "ConfigMap"
+        reference = entry.get("secretRef") or entry.get("configMapRef") or {}
+        source = f"{kind} {self._namespace}/{reference.get('name')}"
+        body = self._get(kind, reference.get("name", ""))
+        if isinstance(body, Unknown):
+            environment.unread.append(source)
+            return
+        for key, value in ((body or {}).get("data") or {}).items():
+            name = f"{entry.get('prefix', '')}{key}"
+            environment.values[name] = Unknown(f"{source}, key {key}") if kind == "Secret" else value
+            environment.sources[name] = source
+
+    def _value(self, source: Object, name: str) -> tuple[str | Unknown | None, str]:
+        for field, kind in (("configMapKeyRef", "ConfigMap"), ("secretKeyRef", "Secret")):
+            if reference := source.get(field):
+                return self._key_value(kind, reference)
+        path = (source.get("fieldRef") or {}).get("fieldPath", "")
+        if path == "metadata.namespace":
+            return self._namespace, "the pod's namespace"
+        what = f"the pod's {path}" if path else "the pod's resources"
+        return Unknown(what), what
+
+    def _key_value(self, kind: str, reference: Object) -> tuple[str | Unknown | None, str]:
+        name, key = reference.get("name", ""), reference["key"]
+        source = f"{kind} {self._namespace}/{name}"
+        body = self._get(kind, name)
+        if isinstance(body, Unknown):
+            return body, source
+        data = (body or {}).get("data") or {}
+        if key not in data:
+            return (None if reference.get("optional") else Unknown(f"{source}, which has no key {key}")), source
+        return (Unknown(f"{source}, key {key}") if kind == "Secret" else data[key]), source
+
+    def _get(self, kind: str, name: str) -> Object | None | Unknown:
+        """An object, None where it does not exist, Unknown where it may not be read."""
+        if (kind, name) not in self._objects:
+            try:
+                self._objects[kind, name] = self._cluster.get(kind, name, self._namespace)
+            except ClusterError as exc:
+                if exc.status != 403:
+                    raise
+                self._objects[kind, name] = Unknown(f"{kind} {self._namespace}/{name}, which may not be read")
+        return self._objects[kind, name]
+
+
+def _expanded(text: str, environment: Environment) -> str | Unknown:
+    """A value with the variables that it names, as the kubelet expands it."""
+    unknown: list[Unknown] = []
+
+    def expand(found: re.Match[str]) -> str:
+        if found[0] == "$$":
+            return "$"
+        value = environment.values.get(found[1], found[0])
+        if isinstance(value, Unknown):
+            unknown.append(value)
+            return ""
+        return value
+
+    result = _REFERENCE.sub(expand, text)
+    return unknown[0] if unknown else result
+
+
+# Changes of the pod template
+
+
+def without_variables(workload: Object, container: Object, names: t.Iterable[str], environment: Environment) -> Object:
+    """A copy of the workload in which these variables no longer override the file.
+
+    A variable that comes with a whole ConfigMap or Secret is set to nothing, which counts as not set. Of NODE_CONFIG only the keys
+    that route builds are removed.
+
+    Raises:
+        UserError: NODE_CONFIG is taken from elsewhere.
+    """
+    copy = deepcopy(workload)
+    target = next(item for item in pod_spec(copy)["containers"] if item["name"] == container["name"])
+    for name in names:
+        written = [variable for variable in target.get("env") or [] if variable["name"] == name]
+        if name == worker.NODE_CONFIG:
+            if not written or "value" not in written[-1]:
+                raise UserError(
+                    f"NODE_CONFIG of {title(workload)} is taken from {environment.sources.get(name)}: remove its executor keys there."
+                )
+            written[-1]["value"] = worker.without_routing(json.loads(written[-1]["value"]))
+            continue
+        target["env"] = [variable for variable in target.get("env") or [] if variable["name"] != name]
+        if name in environment.values and not written:
+            target["env"].append({"name": name, "value": ""})
+    return copy
+
+
+def repointed(workload: Object, config: Config, name: str) -> None:
+    """Makes the volumes and variables of a workload that name a config name another one. In place."""
+    kinds = ("configMap", "configMapKeyRef", "configMapRef") if config.kind == "ConfigMap" else ("secret", "secretKeyRef", "secretRef")
+
+    def visit(value: t.Any) -> None:
+        if isinstance(value, dict):
+            for key, item in value.items():
+                if key in kinds and isinstance(item, dict):
+                    for field in ("name", "secretName"):
+                        if item.get(field) == config.name:
+                            item[field] = name
+                visit(item)
+        elif isinstance(value, list):
+            for item in value:
+                visit(item)
+
+    visit(pod_spec(workload))
+
+
+def mounted(workload: Object, container: Object, config: Config) -> None:
+    """Mounts a config over the worker's local file. In place."""
+    spec = pod_spec(workload)
+    target = next(item for item in spec["containers"] if item["name"] == container["name"])
+    volume = "kata-executor-config"
+    source = {"configMap": {"name": config.name}} if config.kind == "ConfigMap" else {"secret": {"secretName": config.name}}
+    spec["volumes"] = [item for item in spec.get("volumes") or [] if item["name"] != volume] + [{"name": volume, **source}]
+    extension = posixpath.splitext(config.key)[1]
+    extension = extension if extension in (".yaml", ".yml", ".json", ".json5") else ".yaml"
+    mount = {"name": volume, "mountPath": f"{CONFIG_DIRECTORY}/local{extension}", "subPath": config.key}
+    target["volumeMounts"] = [item for item in target.get("volumeMounts") or [] if item["name"] != volume] + [mount]
