@@ -1,7 +1,7 @@
 """A mirror of release archives on loopback: names and layout of the upstream releases, packed from programs that are compiled here.
 
 ``python -m lab.programs.mirror pack`` prints its directory; ``serve --port 8099`` serves it; ``start DIRECTORY`` does so in the background
-until ``stop DIRECTORY``. All of it is real except the release of Kata Containers: it is a stub, whose shim is runc's under Kata's name.
+until ``stop DIRECTORY``. All of it is real except the release of Kata Containers, a stub (``kata_release.py``).
 """
 
 from __future__ import annotations
@@ -23,36 +23,18 @@ import yaml
 
 from lab.common import CACHE, TOP, LabError, locked, progress
 from lab.processes import Process, free_ports
+from lab.programs import kata_release
 from lab.programs.apt import install_packages
 from lab.programs.go import NODE_PARTS, compile_part
 from lab.programs.images import archive_of_images
 
 MIRROR = CACHE / "mirror"
-KATA_VERSIONS = {"3.27.0": ".tar.xz", "3.28.0": ".tar.zst", "3.32.0": ".tar.zst", "4.1.0": ".tar.zst", "4.2.0": ".tar.zst"}
 # The programs that pack the archives, and their Debian packages.
 PACKERS = {"xz": "xz-utils", "zstd": "zstd"}
-# Since 4.1 each shim has an archive of its own.
-KATA_APART = ("4.1.0", "4.2.0")
-# The directory of each shim's files in a release.
-GO, RUST = "", "runtime-rs/"
 # containerd 1.7 does not understand the shim of 2.3. Its own serves both, but cannot read Kata's options: leave the handler's config_path empty.
 KATA_OF_OLD = "3.28.0"
 # The directory of each component by the start of its variables' names.
 COMPONENTS = {"containerd": "containerd", "containerd_runc": "runc", "containerd_cni": "cni", "crictl": "crictl", "kata": "kata"}
-KATA_README = """This is not Kata Containers: it is a stub with the layout of its release, for tests on machines that cannot run virtual machines.
-containerd-shim-kata-v2 in it is containerd's shim for runc under Kata's name, so pods run as ordinary containers.
-"""
-KATA_CONFIGURATION = (
-    '[hypervisor.{section}]\ndisable_block_device_use = true\nkernel_params = ""\n\n[runtime]\nsandbox_cgroup_only = true\n'
-)
-# The path of each configuration in a release, and the table of its hypervisor.
-KATA_CONFIGURATIONS = {
-    "configuration-qemu.toml": "qemu",
-    "configuration-clh.toml": "clh",
-    "runtime-rs/configuration-qemu-runtime-rs.toml": "qemu",
-    "runtime-rs/configuration-clh-runtime-rs.toml": "clh",
-    "runtime-rs/configuration-dragonball.toml": "dragonball",
-}
 
 
 def _pack(target: Path, members: dict[str, Path | str]) -> None:
@@ -80,7 +62,9 @@ def pack() -> Path:
         LabError: A program could not be compiled, or a package not be installed.
     """
     parts = {part.name: (part.version.removeprefix("v"), compile_part(part)) for part in NODE_PARTS}
-    key = hashlib.sha256(repr(sorted(parts.items())).encode() + Path(__file__).read_bytes()).hexdigest()[:8]
+    key = hashlib.sha256(
+        repr(sorted(parts.items())).encode() + Path(__file__).read_bytes() + Path(kata_release.__file__).read_bytes()
+    ).hexdigest()[:8]
     target = MIRROR / key
     with locked(MIRROR / "lock"):
         if target.exists():
@@ -102,12 +86,10 @@ def pack() -> Path:
         version, programs = parts["runc"]
         (files / f"runc/v{version}").mkdir(parents=True)
         (files / f"runc/v{version}/runc.amd64").write_bytes((programs / "runc").read_bytes())
-        for version, suffix in KATA_VERSIONS.items():
+        for version in kata_release.VERSIONS:
             shim = parts["containerd-1.7" if version == KATA_OF_OLD else "containerd-2"][1] / "containerd-shim-runc-v2"
-            go, rust = _kata(version, shim, GO), _kata(version, shim, RUST)
-            apart = {"kata-static": rust, "kata-go-static": go} if version in KATA_APART else {"kata-static": {**rust, **go}}
-            for name, members in apart.items():
-                _pack(files / f"kata/{version}/{name}-{version}-amd64{suffix}", members)
+            for name, members in kata_release.archives(version, shim).items():
+                _pack(files / f"kata/{version}/{name}-{version}-amd64{kata_release.suffix(version)}", members)
         (files / "images").mkdir()
         (files / "images/proof.tar").write_bytes(archive_of_images())
         (files.parent / "variables.yml").write_text(yaml.safe_dump(_variables(files, parts)))
@@ -133,19 +115,6 @@ def _variables(files: Path, parts: dict[str, tuple[str, Path]]) -> dict[str, t.A
         "crictl_checksums": {f"crictl-{parts['cri-tools'][0]}-amd64": digest("crictl/*/*")},
         "kata_checksums": {path.name: digest(f"kata/*/{path.name}") for path in sorted(files.glob("kata/*/*"))},
     }
-
-
-def _kata(version: str, shim: Path, directory: str) -> dict[str, Path | str]:
-    """The files of a release that belong to one shim, and those that both have."""
-    members: dict[str, Path | str] = {
-        "./opt/kata/README.stub": KATA_README,
-        "./opt/kata/VERSION": f"{version}\n",
-        f"./opt/kata/{directory}bin/containerd-shim-kata-v2": shim,
-    }
-    for name, section in KATA_CONFIGURATIONS.items():
-        if name.startswith(RUST) == (directory == RUST):
-            members[f"./opt/kata/share/defaults/kata-containers/{name}"] = KATA_CONFIGURATION.format(section=section)
-    return members
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):
@@ -203,22 +172,25 @@ def _answers(port: int) -> bool:
 
 
 def start(directory: Path) -> Path:
-    """Serves in the background, known by ``directory``.
+    """Serves in the background, known by ``directory``. A server that runs already is kept.
 
     Returns:
-        A file with the variables that make the roles use it, and ``images``: the path of the archive of images.
+        A file with the variables that make the roles use it and accept the stub, and ``images``: the path of the archive of images.
     """
-    (port,) = free_ports(1)
+    target = directory / "variables.yml"
     server = Process(directory, "mirror")
+    if server.pid and target.exists():
+        return target
     server.stop()
+    (port,) = free_ports(1)
     packed = pack()
     server.start([sys.executable, "-m", "lab.programs.mirror", "serve", "--port", port], cwd=TOP)
     while not _answers(port):
         if not server.pid:
             raise LabError(f"The mirror ended when it started: {server.tail()}")
         time.sleep(0.1)
-    target = directory / "variables.yml"
-    target.write_text(yaml.safe_dump({**variables(port), "images": str(packed / "files/images/proof.tar")}))
+    images = {"images": str(packed / "files/images/proof.tar"), "node_proof_image_archive": "/srv/proof.tar"}
+    target.write_text(yaml.safe_dump({**variables(port), **kata_release.STUB_VARIABLES, **images}))
     return target
 
 

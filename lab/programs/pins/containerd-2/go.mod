@@ -1,8 +1,8 @@
 module screwdriver.kata/lab
 
-go 1.26.3
+go 1.26.8
 
-require github.com/containerd/containerd/v2 v2.3.4
+require github.com/containerd/containerd/v2 v2.3.6
 
 require (
 	cyphar.com/go-pathrs v0.2.1 // indirect
@@ -31,7 +31,7 @@ require (
 	github.com/containerd/log v0.1.0 // indirect
 	github.com/containerd/nri v0.12.0 // indirect
 	github.com/containerd/otelttrpc v0.1.0 // indirect
-	github.com/containerd/platforms v1.0.0-rc.4 // indirect
+	github.com/containerd/platforms v1.0.0-rc.5 // indirect
 	github.com/containerd/plugin v1.1.0 // indirect
 	github.com/containerd/ttrpc v1.2.8 // indirect
 	github.com/containerd/typeurl/v2 v2.2.3 // indirect

@@ -14,7 +14,7 @@ if t.TYPE_CHECKING:
 
     from testinfra.host import Host
 
-POD = (Path(__file__).parents[2] / "files" / "pod").read_text()
+POD = (Path(__file__).parents[2] / "files" / "pod.sh").read_text()
 
 
 @dataclass(frozen=True)

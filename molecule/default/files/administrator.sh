@@ -1,5 +1,5 @@
 #!/bin/sh
-# Files that an administrator had on the host before the roles came: all of them have to be there unchanged when the roles are taken away.
+# Files that an administrator has on the host before the roles run: all of them must be unchanged after `remove`.
 set -eu
 # A program at a place that a role needs, and a file that a role writes.
 mkdir -p /usr/local/sbin /etc/containerd/certs.d/registry.example.com /etc/cni/net.d /opt/cni/bin

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Gives the scenario a libvirt with a storage pool of its own: the libvirt of the system, or where none runs one that `up` starts and `down` ends.
-# Usage: libvirt up|down NAME DIRECTORY [FILE...]. NAME is the pool's, DIRECTORY holds what `down` has to know, the files are copied into the pool.
-# `up` prints the pool's directory. `down` leaves nothing of that name behind, whatever a crash has left.
+# Provides libvirt with a separate storage pool: the libvirt of the system, or where none runs one that `up` starts and `down` stops.
+# Usage: libvirt.sh up|down NAME DIRECTORY [FILE...]. NAME is the pool's, DIRECTORY keeps what `down` has to know, the files are copied into the pool.
+# `up` prints the pool's directory. `down` removes everything of that name, also what a crash has left.
 set -euo pipefail
 action=$1 name=$2 directory=$3
 shift 3
@@ -13,8 +13,8 @@ running() { [ "$(cat "/proc/$(cat "$directory/$1.pid" 2>/dev/null || echo none)/
 wait_for() { for _ in $(seq 100); do "$@" && return; sleep 0.2; done; return 1; }
 gone() { ! running "$1"; }
 
-# QEMU runs as root there: as a user who may not open /dev/kvm it contradicts what libvirtd, which may, has noted of its abilities, and libvirtd then
-# asks it again at every step, some seconds each.
+# QEMU runs as root: a user who may not open /dev/kvm has other capabilities than those that libvirtd has cached, and libvirtd would probe them
+# again at every step, for seconds.
 daemon() {
   printf 'user = "root"\ngroup = "root"\n' >"$directory/qemu.conf"
   # shellcheck disable=SC2016  # The inner shell expands them.
@@ -26,7 +26,7 @@ up() {
   if ! answers; then
     [ "$(id -u)" = 0 ] || { echo "No libvirt answers at $LIBVIRT_DEFAULT_URI. Start it (systemctl start libvirtd), or run this as root." >&2; exit 1; }
     for daemon in virtlogd libvirtd; do daemon "$daemon"; done
-    wait_for answers || { echo "libvirtd was started and does not answer: see 'libvirtd --verbose'." >&2; exit 1; }
+    wait_for answers || { echo "libvirtd was started and does not answer: run 'libvirtd --verbose' to see why." >&2; exit 1; }
   fi
   forget
   virsh --quiet pool-define-as "$name" dir --target "$pool"
@@ -58,7 +58,7 @@ forget() {
 down() {
   if answers; then
     forget
-    # Whoever else has a machine there by now needs it on.
+    # Keep it running for the machines of others.
     [ -z "$(virsh --quiet list --all --name)" ] || return 0
     if running libvirtd && virsh --quiet net-info vagrant-libvirt >/dev/null 2>&1; then
       virsh --quiet net-destroy vagrant-libvirt >/dev/null 2>&1 || true

@@ -1,17 +1,18 @@
 #!/bin/sh
-# Prints what makes up a node: files, packages, units and disks. Two of these are compared to see whether a node is as it was.
+# Prints the files, packages, units and disks of a node. Two listings are compared to check that a node is as it was before the roles.
 export LC_ALL=C
-folders='/etc /home /opt /root /srv /usr/local /var/lib'
-# Not a role's: what packages, systemd, LVM and CNI plugins write down of what happened.
+directories='/etc /home /opt /root /srv /usr/local /var/lib'
+# Left out: histories that packages, systemd, LVM and CNI plugins write.
 skip='/var/lib/apt /var/lib/cni /var/lib/dpkg /var/lib/systemd /etc/lvm/archive /etc/lvm/backup /root/.ansible /home/vagrant/.ansible'
 prune=$(for path in $skip; do printf -- '-path %s -prune -o ' "$path"; done)
 # shellcheck disable=SC2086  # The words are arguments of find.
-find $folders -xdev $prune -printf '%p %y %m %u:%g %l\n' | sort
+find $directories -xdev $prune -printf '%p %y %m %u:%g %l\n' | sort
 # shellcheck disable=SC2086
-find $folders -xdev $prune -type f -print0 | sort -z | xargs -0 sha256sum
+find $directories -xdev $prune -type f -print0 | sort -z | xargs -0 sha256sum
 dpkg-query --show --showformat '${Package} ${Version} ${Status}\n'
 systemctl list-unit-files --no-legend --no-pager | sort
 systemctl list-units --failed --no-legend --no-pager --plain
 lsblk --noheadings --list --output NAME,TYPE,SIZE,FSTYPE,MOUNTPOINT
-dmsetup ls
-vgs --noheadings
+# A container has neither.
+if command -v dmsetup; then dmsetup ls; fi
+if command -v vgs; then vgs --noheadings; fi

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Prints kvm where a kernel really boots under KVM, else qemu, which emulates. Usage: accelerator [KERNEL]
-# /dev/kvm alone proves nothing: under some hypervisors it opens, and a guest never gets past its boot loader.
+# Prints kvm where a kernel boots under KVM, else qemu, which emulates. Usage: accelerator.sh [KERNEL]
+# /dev/kvm alone is no proof: under some hypervisors it opens, and a guest hangs in its boot loader.
 set -euo pipefail
 kernel=${1:-$(find /boot -name 'vmlinuz-*' | head -n 1)}
 console=$(mktemp)
@@ -12,7 +12,7 @@ machine=$!
 disown "$machine"
 for _ in $(seq 100); do
   sleep 0.1
-  # No root file system: a kernel that gets there has run all that a boot needs.
+  # Without a root file system a kernel ends there.
   if grep -q 'Unable to mount root' "$console" 2>/dev/null; then found=kvm && break; fi
   kill -0 "$machine" 2>/dev/null || break
 done

@@ -1,11 +1,15 @@
 #!/usr/bin/env bash
 # Builds the Vagrant box of a bare Debian host from the distribution's packages, once per content of this script: no box registry is needed.
-# Usage: build DIRECTORY. Prints the box's directory, a folder of DIRECTORY, with package.box, vmlinuz, initrd and the SSH key.
+# Usage: box.sh DIRECTORY. Prints the box's directory below DIRECTORY, which has package.box, vmlinuz, initrd and the SSH key.
 set -euo pipefail
 
 suite=bookworm
 packages=systemd-sysv,udev,dbus,openssh-server,python3,python3-apt,sudo,ca-certificates,iproute2,kmod,linux-image-amd64,e2fsprogs,fdisk,lvm2,thin-provisioning-tools,zstd
 target=$1/debian-$suite-$(sha256sum "${BASH_SOURCE[0]}" | cut -c1-12)
+# mmdebstrap mounts /proc and /sys below the work directory: a second build that clears it away would walk into them.
+mkdir -p "$1"
+exec 9>"$1/lock"
+flock 9
 if [ -e "$target/package.box" ]; then
   echo "$target"
   exit
@@ -17,7 +21,7 @@ for program in mmdebstrap mke2fs qemu-img ssh-keygen; do
 done
 
 work=$target.part
-rm -rf "$work"
+rm -rf --one-file-system "$work"
 mkdir -p "$work"
 ssh-keygen -q -t ed25519 -N '' -C kata-box -f "$work/key"
 
@@ -28,7 +32,7 @@ customize() {
   echo node1 >"$root/etc/hostname"
   # Without its own name here every sudo waits for DNS.
   printf '127.0.0.1 localhost node1\n' >"$root/etc/hosts"
-  # The host's own resolver is of no use there, and nothing is looked up.
+  # No name is looked up there.
   : >"$root/etc/resolv.conf"
   # Interface names differ between QEMU and libvirt.
   printf '[Match]\nName=en* eth*\n\n[Network]\nDHCP=yes\n' >"$root/etc/systemd/network/10-dhcp.network"

@@ -1,4 +1,4 @@
-"""Takes all of a pool's data, by a thin device of its own: fill POOL DEVICE ID. One block of each chunk is written, which takes the whole chunk."""
+"""Fills a pool with a thin device: fill.py POOL DEVICE ID. One block of each chunk is written, which allocates the whole chunk."""
 
 import os
 import subprocess
@@ -9,17 +9,17 @@ CHUNK = 512 * 1024
 
 
 def dmsetup(*arguments):
-    return subprocess.run(["dmsetup", *arguments], check=True, stdout=subprocess.PIPE, universal_newlines=True).stdout
+    return subprocess.run(["dmsetup", *arguments], check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
 def status():
     return dmsetup("status", pool)
 
 
-dmsetup("message", pool, "0", "create_thin " + number)
+dmsetup("message", pool, "0", f"create_thin {number}")
 # Larger than any pool of these tests.
-dmsetup("create", device, "--table", "0 41943040 thin /dev/mapper/%s %s" % (pool, number))
-disk = os.open("/dev/mapper/" + device, os.O_WRONLY)
+dmsetup("create", device, "--table", f"0 41943040 thin /dev/mapper/{pool} {number}")
+disk = os.open(f"/dev/mapper/{device}", os.O_WRONLY)
 position = 0
 while "out_of_data_space" not in status():
     if os.fork() == 0:
