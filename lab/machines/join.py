@@ -14,11 +14,15 @@ import time
 import typing as t
 from pathlib import Path
 
+import yaml
+
 from lab.cluster import pki
 from lab.common import LabError, progress
 from lab.programs.go import KUBELET, compile_part
 
 if t.TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from lab.cluster.lab import Lab
     from lab.machines.ssh import Machine
 
@@ -28,17 +32,18 @@ RECONNECT = 'while :; do "$@" </dev/null; sleep 2; done'
 SSH_OPTIONS = ("-N", "-o", "ExitOnForwardFailure=yes", "-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=3")
 
 
-def join(lab: Lab, machine: Machine, *ports: int) -> None:
+def join(lab: Lab, machine: Machine, *ports: int, kubelet: Mapping[str, t.Any] | None = None) -> None:
     """Makes ``machine`` a node of ``lab`` under its name.
 
     Args:
         lab: A lab that is up.
         machine: Reached as root.
         ports: Ports of this machine that it sees on its loopback, besides the API server's.
+        kubelet: Settings of the kubelet that replace those of ``kubelet/kubelet.yaml``.
     """
     _open_tunnels(lab, machine, int(lab.server.rsplit(":", 1)[1]), *ports)
     progress(f"Joining {machine.name}: kubelet {KUBELET.version}")
-    machine.run("tar -C / -xzf -", stdin=_files(lab, machine))
+    machine.run("tar -C / -xzf -", stdin=_files(lab, machine, kubelet or {}))
     machine.run("systemctl daemon-reload && systemctl enable kubelet && systemctl restart kubelet")
 
 
@@ -65,16 +70,17 @@ def _open_tunnels(lab: Lab, machine: Machine, *ports: int) -> None:
     lab.process(f"tunnel-{machine.name}").start(["bash", "-c", RECONNECT, "tunnel", *machine.ssh(*SSH_OPTIONS, *forwards)])
 
 
-def _files(lab: Lab, machine: Machine) -> bytes:
+def _files(lab: Lab, machine: Machine, kubelet: Mapping[str, t.Any]) -> bytes:
     """The kubelet and its configuration, as a tar.gz."""
     address = machine.run("ip -o route get 203.0.113.1 2>/dev/null | sed -n 's/.* src \\([^ ]*\\).*/\\1/p'") or machine.run(
         'ip -o -4 addr show scope global | awk \'{sub("/.*", "", $4); print $4; exit}\''
     )
     unit = (FILES / "kubelet.service").read_text().replace("@NAME@", machine.name).replace("@ADDRESS@", address)
+    settings = yaml.safe_load((FILES / "kubelet.yaml").read_text())
     files = {
         "usr/local/bin/kubelet": ((compile_part(KUBELET) / "kubelet").read_bytes(), 0o755),
         "etc/systemd/system/kubelet.service": (unit.encode(), 0o644),
-        "etc/lab/kubelet.yaml": ((FILES / "kubelet.yaml").read_bytes(), 0o644),
+        "etc/lab/kubelet.yaml": (yaml.safe_dump({**settings, **kubelet}).encode(), 0o644),
         "etc/lab/kubeconfig": (kubeconfig(lab, machine.name), 0o600),
         "etc/cni/net.d/10-lab.conflist": ((FILES / "10-lab.conflist").read_bytes(), 0o644),
     }

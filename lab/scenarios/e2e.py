@@ -6,7 +6,6 @@ KATA_NODE_INVENTORY names. It is reset without a shutdown.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -16,17 +15,19 @@ import tempfile
 import time
 import typing as t
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import yaml
 
 from lab.cluster.lab import Lab
 from lab.common import TOP, LabError, progress
-from lab.machines import join
+from lab.machines import join, vm
 from lab.machines.ssh import Machine
 from lab.processes import free_ports
 from lab.programs import mirror
 from lab.programs.go import KUBELET, NODE_PARTS, compile_part
+from lab.programs.kata_release import STUB_VARIABLES
 from lab.scenarios.build_watcher import NAMESPACE, BuildWatcher
 
 if t.TYPE_CHECKING:
@@ -34,28 +35,59 @@ if t.TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 HOST = "node1"
-MACHINE = {"name": HOST, "memory": 3072, "cpus": 2, "disks": 1, "disk_size": "20G"}
-NODES = 3
-BUILDS_PER_SECOND = 0.2
-# Twice the worker's own rabbitmq.initTimeout: a machine that is emulated is slow.
-INIT_SECONDS = 600
-READY_SECONDS = 600
 CONTAINERD_BEFORE = "containerd-1.7"
-# What makes the roles take the real release and believe no stub.
-REAL_KATA = {
-    "kata": ("kata_base_url", "kata_checksums", "kata_require_virtualization"),
-    "node_proof": ("node_proof_require_guest_kernel", "node_proof_require_block_root"),
-}
 MIRRORED = ("docker.io", "registry.k8s.io")
+VARIABLES = HERE / "e2e.yml"
+STAGES = ("site_again", "upgrade", "roll_back", "power_cycle", "remove")
 
 
-def release_variables(can_virtualize: bool) -> dict[str, t.Any]:
-    """The variables of Kata's release: the roles' own defaults where a machine can run virtual machines, else those that let the stub pass."""
-    if not can_virtualize:
-        stand_in = {"kata_version": mirror.KATA_OF_OLD, "kata_handlers": [{"name": "kata", "config_path": ""}]}
-        return {**stand_in, **{name: False for names in REAL_KATA.values() for name in names if "_require_" in name}}
-    defaults = {role: yaml.safe_load((TOP / "roles" / role / "defaults" / "main.yml").read_text()) for role in REAL_KATA}
-    return {name: defaults[role][name] for role, names in REAL_KATA.items() for name in names}
+@dataclass(frozen=True)
+class Settings:
+    """What the dictionary ``e2e`` of the variables sets.
+
+    Attributes:
+        real_kata: Whether Kata's real release is installed, and the guest's kernel judged; else the stub of the mirror.
+        release_directory: A directory with releases of Kata (VERSION/kata-static-...), which is served to the roles.
+        stages: Those of ``STAGES`` that run, in this order.
+        nodes: Simulated legacy nodes.
+        builds_per_second: The rate of the builds.
+        init_seconds: The worker's init timeout; twice its default, since an emulated machine is slow.
+        ready_seconds: How long the machine may take to be Ready after a reset.
+        memory: MiB of the virtual machine.
+        kubelet: Settings of the kubelet that replace those of the lab.
+    """
+
+    real_kata: bool = False
+    release_directory: str = ""
+    stages: tuple[str, ...] = STAGES
+    nodes: int = 3
+    builds_per_second: float = 0.2
+    init_seconds: float = 600
+    ready_seconds: float = 600
+    memory: int = 3072
+    kubelet: dict[str, t.Any] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, *files: Path | str) -> Settings:
+        """The settings of files of variables, of which the last one takes precedence.
+
+        Raises:
+            LabError: A setting or a stage is unknown.
+        """
+        given: dict[str, t.Any] = {}
+        for file in files:
+            given |= (yaml.safe_load(Path(file).read_text()) or {}).get("e2e", {})
+        names = {one.name for one in fields(cls)}
+        if unknown := sorted(given.keys() - names):
+            raise LabError(f"e2e: {', '.join(unknown)} is not a setting; use {', '.join(sorted(names))}.")
+        if unknown := [stage for stage in given.get("stages", []) if stage not in STAGES]:
+            raise LabError(f"e2e.stages: {', '.join(unknown)} is not a stage; use {', '.join(STAGES)}.")
+        return cls(**{**given, "stages": tuple(given.get("stages", STAGES))})
+
+
+def release_variables(real: bool) -> dict[str, t.Any]:
+    """The variables of Kata's release: none for the real one, else those that make the roles accept the stub."""
+    return {} if real else {"kata_version": mirror.KATA_OF_OLD, **STUB_VARIABLES}
 
 
 class EndToEnd:
@@ -67,8 +99,11 @@ class EndToEnd:
         self.checks: dict[str, bool] = {}
         self.times: dict[str, float] = {}
         self._extra = extra
+        self.settings = Settings.read(VARIABLES, *([extra] if extra else []))
         self._inventory = os.environ.get("KATA_NODE_INVENTORY", "")
         self._scenario = self.lab.directory / "molecule"
+        self._virtual = self.lab.directory / "machine"
+        self._environment: dict[str, str] = {}
         # A socket's path may not be long.
         self._sockets = tempfile.TemporaryDirectory(prefix="kata-")
         self._started: list[subprocess.Popen[bytes]] = []
@@ -82,11 +117,8 @@ class EndToEnd:
             self._set_up()
             self._make_node()
             self._roll_out()
-            self._site_again()
-            self._upgrade()
-            self._roll_back()
-            self._power_cycle()
-            self._remove()
+            for stage in self.settings.stages:
+                getattr(self, f"_{stage}")()
             self._count()
         finally:
             self._take_down()
@@ -126,7 +158,7 @@ class EndToEnd:
             "ANSIBLE_HOST_KEY_CHECKING": "false",
             "ANSIBLE_FORCE_COLOR": "0",
         }
-        command = ["ansible-playbook", f"screwdriver.kata.{name}", "-i", self._inventory, "-e", f"@{HERE / 'e2e.yml'}"]
+        command = ["ansible-playbook", f"screwdriver.kata.{name}", "-i", self._inventory, "-e", f"@{VARIABLES}"]
         command += [
             "-e",
             f"@{self.lab.directory / 'e2e.json'}",
@@ -181,7 +213,7 @@ class EndToEnd:
             compile_part(KUBELET)
             mirror.pack()
         with self._timed("control plane"):
-            self.lab.up(NODES)
+            self.lab.up(self.settings.nodes)
             self._make_builds_small()
         with self._timed("machine"):
             if not self._inventory:
@@ -191,23 +223,30 @@ class EndToEnd:
             self._refuse_containers()
         self._serve()
         with self._timed("joining"):
-            join.join(self.lab, self.machine, self._registry)
+            join.join(self.lab, self.machine, self._registry, kubelet=self.settings.kubelet)
 
     def _molecule(self, name: str) -> None:
-        """Plays ``create`` or ``destroy`` of molecule/default, for a machine of this run's own."""
-        self._scenario.mkdir(exist_ok=True)
-        variables = {
-            "molecule_yml": {"platforms": [MACHINE]},
-            "molecule_ephemeral_directory": str(self._scenario),
-            "molecule_scenario_directory": str(TOP / "molecule" / "default"),
-            "molecule_instance_config": str(self._scenario / "instance_config.yml"),
-            "machines": f"e2e-{hashlib.sha1(str(TOP).encode()).hexdigest()[:8]}",
-        }
-        command = ["ansible-playbook", "-e", json.dumps(variables), str(TOP / "molecule" / "default" / f"{name}.yml")]
+        """Runs `molecule create` or `molecule destroy` for the machine of this run."""
+        if name == "create":
+            self._environment = {
+                **vm.up(self._virtual),
+                "MOLECULE_EPHEMERAL_DIRECTORY": str(self._scenario),
+                "MOLECULE_MEMORY": str(self.settings.memory),
+            }
         with self.log.open("ab") as log:
-            done = subprocess.run(command, cwd=TOP, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False)
+            done = subprocess.run(
+                ["molecule", name],
+                cwd=TOP,
+                env={**os.environ, **self._environment},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                check=False,
+            )
+        if name == "destroy":
+            vm.down(self._virtual)
         if done.returncode:
-            raise LabError(f"The playbook {name} of molecule/default failed: see {self.log}.")
+            raise LabError(f"molecule {name} failed: see {self.log}.")
 
     def _write_inventory(self) -> Path:
         (reached,) = yaml.safe_load((self._scenario / "instance_config.yml").read_text())
@@ -232,7 +271,10 @@ class EndToEnd:
     def _make_builds_small(self) -> None:
         """All builds of this cluster ask for what its one real machine can give, the legacy ones too: room is judged by what there is."""
         config = self._worker_config()
-        small = yaml.safe_load((HERE / "e2e.yml").read_text())["executor_entry"]["options"]["kubernetes"]["resources"]
+        given = [yaml.safe_load(Path(file).read_text()) for file in (VARIABLES, *([self._extra] if self._extra else []))]
+        small = next(variables for variables in reversed(given) if "executor_entry" in variables)["executor_entry"]["options"][
+            "kubernetes"
+        ]["resources"]
         config["executor"]["k8s-vm"]["options"]["kubernetes"]["resources"] = small
         self.lab.set_worker_config(yaml.safe_dump(config, sort_keys=False))
 
@@ -242,13 +284,15 @@ class EndToEnd:
         self.lab.process("registry").start([sys.executable, "-m", "lab.machines.registry", "--port", self._registry], cwd=TOP)
         variables = yaml.safe_load(mirror.start(self.lab.run_dir).read_text())
         variables["containerd_registry_mirrors"] = {name: [f"http://127.0.0.1:{self._registry}"] for name in MIRRORED}
-        # An emulated processor may claim to have svm.
-        probe = "test -c /dev/kvm && grep -qwE 'vmx|svm' /proc/cpuinfo && [ \"$(systemd-detect-virt)\" != qemu ] && echo yes"
-        self._real = self.machine.run(probe, check=False) == "yes"
-        progress(
-            f"Kata: {'the real release' if self._real else 'a stub for its release, whose shim is that of runc: the machine cannot run virtual machines'}"
-        )
-        variables |= release_variables(self._real)
+        progress(f"Kata: {'the real release' if self.settings.real_kata else 'the stub of the mirror, whose shim is that of runc'}")
+        if self.settings.real_kata:
+            variables = {name: value for name, value in variables.items() if not name.startswith(("kata_", "node_proof_require"))}
+        if directory := self.settings.release_directory:
+            (port,) = free_ports(1)
+            server = [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", "--directory", directory, port]
+            self.lab.process("releases").start(server)
+            variables["kata_base_url"] = f"http://127.0.0.1:{port}"
+        variables |= release_variables(self.settings.real_kata)
         self._after = {"containerd_version": variables.pop("containerd_version")}
         self._versions = {"containerd_version": _pin(CONTAINERD_BEFORE)}
         (self.lab.directory / "e2e.json").write_text(json.dumps(variables))
@@ -261,7 +305,7 @@ class EndToEnd:
         self._judge("Kata's weightage is 0 after site", self._weightages()["k8s-kata"] == 0)
         self.watcher = BuildWatcher(self.lab)
         self.watcher.start()
-        self.lab.start_builds(BUILDS_PER_SECOND, INIT_SECONDS)
+        self.lab.start_builds(self.settings.builds_per_second, self.settings.init_seconds)
 
     def _roll_out(self) -> None:
         with self._timed("rollout"):
@@ -305,9 +349,7 @@ class EndToEnd:
         print(f"  scheduler   {scheduled or 'no event'} (event)")
         print(f"  kubelet     cgroup of the sandbox {seen['cgroup']} (/proc)")
         print(f"  containerd  {seen['containerd']}, handler {seen['handler']} (crictl), runtime {seen['runtime']} (ctr)")
-        print(
-            f"  snapshot    {seen['snapshotter']} {seen['snapshot'][:12]} on {seen['device']}: {seen['table']} (ctr, /proc/mounts, dmsetup)"
-        )
+        print(f"  snapshot    {seen['snapshotter']} {seen['snapshot'][:12]} on {seen['device']}: {seen['table']} (ctr, dmsetup)")
         print(f"  shim        {seen['shim']} (/proc); kernel {seen['kernel']}, in the sandbox {seen['guest_kernel']} (uname)")
         print(f"  exit        {result} at {entry['ended']} (the worker's journal)")
         self._judge(
@@ -318,7 +360,7 @@ class EndToEnd:
         on_pool = seen["snapshotter"] == "devmapper" and " thin " in f" {seen['table']} " and seen["pool"].strip("()") in seen["table"]
         self._judge(f"build {build}: its root is a thin device of the pool", on_pool)
         self._judge(f"build {build}: its sandbox is in the kubelet's cgroup of its pod", uid.replace("-", "_") in seen["cgroup"])
-        if self._real:
+        if self.settings.real_kata:
             self._judge(f"build {build}: the kernel in its sandbox is not the machine's", seen["guest_kernel"] not in ("", seen["kernel"]))
         self._judge(f"build {build}: it has succeeded", result == "Succeeded")
 
@@ -340,7 +382,7 @@ class EndToEnd:
         events = (json.loads(line) for line in self.lab.audit_log.read_text().splitlines())
         return [event for event in events if event["verb"] == verb and event["objectRef"].get("resource") == "pods"]
 
-    # What may befall the machine
+    # Fault injection
 
     def _site_again(self) -> None:
         with self._timed("site, second run"):
@@ -382,8 +424,8 @@ class EndToEnd:
             code = rollout.wait()
             record = self.lab.record()
             progress(f"The rollout is {record['phase']}: {record['reason']}")
-            self._until(f"Another boot of {HOST}", lambda: self._boot_id() not in ("", boot), READY_SECONDS)
-            self._until("The kubelet of that boot, and its node Ready", self._is_ready_again, READY_SECONDS)
+            self._until(f"Another boot of {HOST}", lambda: self._boot_id() not in ("", boot), self.settings.ready_seconds)
+            self._until("The kubelet of that boot, and its node Ready", self._is_ready_again, self.settings.ready_seconds)
             # Its node counts as Ready for a while after the reset, so that more builds are bound to it.
             later = [build for build in self.watcher.on(HOST) if build not in (*over, *self._hit)]
             progress(f"{HOST} is Ready again: it had builds {self._hit} when it was reset, and got {later} since")
@@ -400,13 +442,14 @@ class EndToEnd:
             # One that had waited for room since long ago may time out now.
             started = [build for build in self.watcher.on(HOST) if build > newest]
         self._judge("the node is proven again by verify", verify.returncode == 0)
-        results = self._results([*started, *later, *self._hit], READY_SECONDS)
+        results = self._results([*started, *later, *self._hit], self.settings.ready_seconds)
         self._judge(
-            "the builds that were sent to the machine during verify have succeeded", {results[build] for build in started} == {"Succeeded"}
+            f"the {len(started)} builds that were sent to the machine during verify have succeeded",
+            bool(started) and all(results[build] == "Succeeded" for build in started),
         )
-        self._judge(
-            f"the {len(later)} that came to it while it was away have succeeded too", all(results[build] == "Succeeded" for build in later)
-        )
+        if later:
+            what = f"the {len(later)} that came to it while it was away have succeeded too"
+            self._judge(what, all(results[build] == "Succeeded" for build in later))
         self._play("rollback")
 
     def _boot_id(self) -> str:
@@ -434,7 +477,7 @@ class EndToEnd:
     def _count(self) -> None:
         progress("Waiting for the builds that are under way")
         # One that found no room is started again after the worker's own timeout.
-        stats = self.lab.stop_builds(INIT_SECONDS + 300)
+        stats = self.lab.stop_builds(self.settings.init_seconds + 300)
         journal = self.watcher.journal()
         there = self.watcher.on(HOST)
         print(f"Seen by the worker's side: {json.dumps(stats)}; builds on {HOST}: {len(there)}")

@@ -11,12 +11,14 @@ info=$(ctr containers info "$container")
 tasks=$(ctr tasks ls)
 pid_of() { echo "$tasks" | awk -v id="$1" '$1 == id {print $2}'; }
 shim=$(pgrep -f "containerd-shim.* -id $sandbox" | head -n 1)
-device=$(awk -v place="/run/containerd/io.containerd.runtime.v2.task/k8s.io/$container/rootfs" '$2 == place {print $1}' /proc/mounts)
+snapshot=$(echo "$info" | field SnapshotKey)
+# A block device that goes into a guest is mounted nowhere here.
+device=$(ctr snapshots --snapshotter "$(echo "$info" | field Snapshotter)" mounts /nowhere "$snapshot" | grep -o '/dev/mapper/[^ ]*' | head -n 1 || true)
 
 cat <<JSON
 {"container": "$container", "sandbox": "$sandbox", "runtime": "$(echo "$info" | sed -n '/"Runtime": {/,/}/p' | field Name)",
  "handler": "$(crictl inspectp -o json "$sandbox" | field runtimeHandler)",
- "snapshotter": "$(echo "$info" | field Snapshotter)", "snapshot": "$(echo "$info" | field SnapshotKey)",
+ "snapshotter": "$(echo "$info" | field Snapshotter)", "snapshot": "$snapshot",
  "device": "$device", "table": "$(dmsetup table "$device" 2>/dev/null | tr -d '\n')", "pool": "$(dmsetup ls | awk '$1 == "kata-pool" {print $2}')",
  "cgroup": "$(cut -d: -f3 "/proc/$(pid_of "$sandbox")/cgroup" | tail -n 1)", "build_cgroup": "$(cut -d: -f3 "/proc/$(pid_of "$container")/cgroup" | tail -n 1)",
  "shim": "$(readlink "/proc/$shim/exe")", "containerd": "$(containerd --version | awk '{print $3}')",

@@ -20,7 +20,7 @@ from lab.machines import join
 from lab.machines.registry import LAUNCHER
 from lab.processes import free_ports
 from lab.programs.go import KUBELET, PARTS
-from lab.scenarios.e2e import release_variables
+from lab.scenarios.e2e import Settings, release_variables
 
 from ..helpers import TOP, wait_until
 
@@ -125,13 +125,35 @@ def test_the_launcher_runs_the_script_of_a_build_pod(tmp_path: Path) -> None:
     assert said == "one\ntwo\n"
 
 
-def test_the_real_release_is_taken_where_virtual_machines_run() -> None:
-    real, stand_in = release_variables(True), release_variables(False)
-    assert real["kata_base_url"].startswith("https://github.com/kata-containers/")
-    assert (real["kata_checksums"], real["node_proof_require_guest_kernel"], real["node_proof_require_block_root"]) == ({}, True, True)
-    assert {name: value for name, value in stand_in.items() if "require" in name} == {
-        "kata_require_virtualization": False,
-        "node_proof_require_guest_kernel": False,
-        "node_proof_require_block_root": False,
-    }
-    assert set(real) & set(stand_in) == {name for name in stand_in if "require" in name}
+def test_the_real_release_keeps_the_defaults_of_the_roles() -> None:
+    assert release_variables(True) == {}
+
+
+def test_the_stub_is_accepted_by_the_roles() -> None:
+    variables = release_variables(False)
+    assert not variables["node_proof_require_guest_kernel"]
+    assert not variables["node_proof_require_block_root"]
+    assert "kata_require_virtualization" not in variables
+
+
+def test_settings_of_a_file_take_precedence(tmp_path: Path) -> None:
+    (tmp_path / "first.yml").write_text("e2e: {real_kata: false, nodes: 2}")
+    (tmp_path / "second.yml").write_text("e2e: {real_kata: true, stages: [upgrade]}")
+    settings = Settings.read(tmp_path / "first.yml", tmp_path / "second.yml")
+    assert settings.real_kata
+    assert settings.nodes == 2
+    assert settings.stages == ("upgrade",)
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ("e2e: {stages: [nap]}", "e2e.stages: nap is not a stage; use site_again, upgrade, roll_back, power_cycle, remove."),
+        ("e2e: {rate: 2}", "e2e: rate is not a setting; use "),
+    ],
+)
+def test_unknown_settings_are_refused(tmp_path: Path, given: str, sentence: str) -> None:
+    (tmp_path / "variables.yml").write_text(given)
+    with pytest.raises(LabError) as refused:
+        Settings.read(tmp_path / "variables.yml")
+    assert str(refused.value).startswith(sentence)

@@ -18,6 +18,8 @@ def test_pod_survived(host: Host) -> None:
 
 def test_its_runtime_is_that_of_the_handler(host: Host) -> None:
     container = json.loads(host.check_output("cat /run/molecule/pod.json"))["status"]["id"]
-    assert json.loads(host.check_output("ctr --namespace k8s.io containers info %s", container))["Runtime"]["Name"] == "io.containerd.kata.v2"
+    assert (
+        json.loads(host.check_output("ctr --namespace k8s.io containers info %s", container))["Runtime"]["Name"] == "io.containerd.kata.v2"
+    )
     for sandbox in host.check_output("crictl pods --quiet").split():
         host.check_output("crictl stopp %s && crictl rmp %s", sandbox, sandbox)
