@@ -413,7 +413,7 @@ class EndToEnd:
     def _power_cycle(self) -> None:
         with self._timed("power cycle while a rollout watches"):
             # More builds than the time lets through: without the machine there is no evidence.
-            rollout = self._start("rollout", **self._versions, rollout_steps=[20], rollout_min_builds=20, rollout_patience=90)
+            rollout = self._start("rollout", **self._versions, rollout_steps=[20], rollout_min_builds=20, rollout_timeout=90)
             self._builds_running(1)
             boot, over = self._boot_id(), set(self.watcher.journal())
             progress(f"FAULT: {HOST} is reset while builds {self.watcher.on(HOST, 'Running')} run on it")

@@ -5,7 +5,7 @@
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
 # Do not use this from other collections or standalone plugins/modules!
 
-"""Which cordon is ours, which pods are builds that still run, and how to say so. Pure: it is told what happened and what time it is."""
+"""Which cordon is ours, which pods are builds that still run, and the messages about them. Pure: time and events are arguments."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Pod = dict[str, t.Any]
 ANNOTATION = "kata.screwdriver.cd/cordoned"
 MAX_BUILDS_NAMED = 10
 DEFAULT_GRACE_SECONDS = 30
-# A pod of these owners is never a build, whatever its labels: it would be made anew, or is the kubelet's own.
+# A pod of these owners is never a build, whatever its labels: it would be created again, or is the kubelet's own.
 _FOREIGN_OWNERS = frozenset({"DaemonSet", "Node"})
 
 
@@ -34,17 +34,26 @@ def is_cordoned(node: Node) -> bool:
 
 
 def is_foreign(node: Node) -> bool:
-    """Cordoned by somebody else."""
+    """Cordoned, and not by this module."""
     return is_cordoned(node) and _annotation(node) is None
 
 
 def cordon_patch(node: Node, holder: str, reason: str | None) -> dict[str, t.Any]:
-    """The JSON merge patch that cordons a node; empty where it is cordoned as asked, or by somebody else. A reason of None keeps the one that is there."""
+    """The JSON merge patch that cordons a node.
+
+    Args:
+        node: The node.
+        holder: Who cordons it.
+        reason: Why; None keeps the reason that the node has.
+
+    Returns:
+        The patch; empty if the node is cordoned as asked, or has a foreign cordon.
+    """
     if is_foreign(node):
         return {}
     before = _annotation(node)
     known = _parsed(before)
-    # Who cordoned it first stays named, unless somebody uncordoned it meanwhile.
+    # Who cordoned it first stays recorded, unless it was uncordoned meanwhile.
     by = known.get("by") if is_cordoned(node) else None
     after = json.dumps({"by": by or holder, "reason": known.get("reason", "") if reason is None else reason}, ensure_ascii=False)
     if is_cordoned(node) and _parsed(after) == known:
@@ -53,12 +62,12 @@ def cordon_patch(node: Node, holder: str, reason: str | None) -> dict[str, t.Any
 
 
 def uncordon_patch(node: Node) -> dict[str, t.Any]:
-    """The JSON merge patch that takes our cordon back; empty where there is none."""
+    """The JSON merge patch that removes our cordon; empty if there is none."""
     return {} if _annotation(node) is None else _patch(node, None, None)
 
 
 def diff_view(node: Node) -> dict[str, t.Any]:
-    """What of a node the module manages, for the diff."""
+    """What the module manages of a node, for the diff."""
     annotation = _annotation(node)
     return {"unschedulable": is_cordoned(node), "annotations": {} if annotation is None else {ANNOTATION: annotation}}
 
@@ -76,7 +85,7 @@ def _parsed(annotation: str | None) -> dict[str, t.Any]:
 
 
 def _patch(node: Node, annotation: str | None, unschedulable: bool | None) -> dict[str, t.Any]:
-    # The version keeps a cordon that somebody else sets at the same time from being taken for ours.
+    # With the version, a concurrent foreign cordon is a conflict and is not taken for ours.
     meta = {"annotations": {ANNOTATION: annotation}, "resourceVersion": node["metadata"]["resourceVersion"]}
     return {"metadata": meta, "spec": {"unschedulable": unschedulable}}
 
@@ -100,7 +109,7 @@ class Builds:
         )
 
     def replace(self, pods: Iterable[Pod]) -> None:
-        """Takes a list of all pods that the selector names."""
+        """Takes all pods that match the selector."""
         self._pods = {}
         for pod in pods:
             self.event("ADDED", pod)
@@ -131,13 +140,13 @@ class Builds:
 
 
 def grace_seconds(pods: Iterable[Pod]) -> int:
-    """How long the slowest of these pods may take to end once it is asked to."""
+    """The longest grace period of these pods, in seconds."""
     given = (pod["spec"].get("terminationGracePeriodSeconds") for pod in pods)
     return max((DEFAULT_GRACE_SECONDS if seconds is None else seconds for seconds in given), default=0)
 
 
 def age(seconds: int) -> str:
-    """3 h 2 min: the two greatest units, below an hour one."""
+    """Such as 3 h 2 min: the two largest units, one below an hour."""
     minutes, hours, days = seconds // 60, seconds // 3600, seconds // 86400
     if days:
         return f"{days} d {hours % 24} h"
@@ -151,7 +160,15 @@ def stays(nodes: int) -> str:
 
 
 def deadline_sentence(left: list[dict[str, t.Any]], nodes: list[str], timeout: int, forced: bool, refusal: str = "") -> str:
-    """Who is left. nodes: all that were asked for. refusal: why a build could not be evicted, as a sentence."""
+    """Names the builds that are left.
+
+    Args:
+        left: These builds.
+        nodes: All nodes that were asked for.
+        timeout: How long they were waited for, in seconds.
+        forced: Whether they were to be evicted.
+        refusal: Why a build could not be evicted, as a sentence.
+    """
     on = [name for name in nodes if any(build["node"] == name for build in left)]
     place = {name: f" on {name}" if len(on) > 1 else "" for name in on}
     named = [f"{build['namespace']}/{build['name']}{place[build['node']]} ({age(build['age_seconds'])})" for build in left]

@@ -128,10 +128,19 @@ class Cluster:
             if not token:
                 return items, page["metadata"].get("resourceVersion", "")
 
-    def create(self, body: dict[str, t.Any]) -> dict[str, t.Any]:
+    def create(self, body: dict[str, t.Any], dry_run: bool = False) -> dict[str, t.Any]:
         """Creates an object. Raises ClusterError with status 409 where it exists."""
         meta = body["metadata"]
-        return self._call("create", body["kind"], body["apiVersion"], body=body, name=meta.get("name"), namespace=meta.get("namespace"))
+        names = {"name": meta.get("name"), "namespace": meta.get("namespace")}
+        return self._call("create", body["kind"], body["apiVersion"], body=body, dry_run="All" if dry_run else None, **names)
+
+    def require_creatable(self, body: dict[str, t.Any]) -> None:
+        """Raises ClusterError where an object that exists could not be created again: permissions and validation come before the conflict."""
+        try:
+            self.create(body, dry_run=True)
+        except ClusterError as exc:
+            if exc.status != 409:
+                raise
 
     def patch(
         self, kind: str, name: str, patch: dict[str, t.Any], namespace: str | None = None, api_version: str = "v1"
@@ -216,6 +225,9 @@ class Cluster:
         body: dict[str, t.Any] = {"kind": "DeleteOptions", "apiVersion": "v1"}
         if uid:
             body["preconditions"] = {"uid": uid}
+        if self._client.dry_run:
+            # The API server ignores dryRun in the query of a deletion that has a body.
+            body["dryRun"] = ["All"]
         try:
             self._call("delete", kind, api_version, body=body, name=name, namespace=namespace)
         except ClusterError as exc:

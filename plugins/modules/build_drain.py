@@ -13,14 +13,14 @@ version_added: 0.1.0
 author:
   - screwdriver.kata maintainers (@screwdriver-cd)
 description:
-  - Takes nodes out of service without losing a build. The nodes are cordoned, so that no new build is scheduled on them, and those that run
-    are left to end. They are watched, not polled.
-  - When time runs out, the module fails and names the builds that are left, and the nodes stay cordoned. Running it again goes on waiting.
-  - Only pods that O(build_selector) names are waited for. Pods of DaemonSets and all other pods stay where they are.
-  - The cordon is noted in the node's annotation C(kata.screwdriver.cd/cordoned), a JSON object with the keys C(by) and C(reason). Only
-    nodes that carry it are uncordoned again. A node that was cordoned by somebody else is drained, and stays cordoned.
-  - Needs the verbs C(get) and C(patch) on nodes, C(list) and C(watch) on pods in O(namespace), or in all namespaces without it, and
-    C(get) on O(namespace) if it has no build. With O(force), C(create) on pods/eviction as well.
+  - Drains nodes without losing a build. The nodes are cordoned, so that no new build is scheduled on them, and running builds are left to
+    end. The module watches them, it does not poll.
+  - If builds are left after O(timeout), the module fails and names them, and the nodes stay cordoned. Run it again to keep waiting.
+  - Only pods that match O(build_selector) are waited for. Pods of DaemonSets and all other pods stay where they are.
+  - The cordon is recorded in the node's annotation C(kata.screwdriver.cd/cordoned), a JSON object with the keys C(by) and C(reason). Only
+    nodes that have it are uncordoned again. A node with a foreign cordon is drained, and stays cordoned.
+  - Needs C(get) on nodes, C(patch) to cordon or uncordon one, and C(list) and C(watch) on pods in O(namespace), or in all namespaces if it
+    is omitted. If O(namespace) has no build, C(get) on that namespace. With O(force), C(create) on C(pods/eviction).
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
   - screwdriver.kata._attributes
@@ -29,7 +29,7 @@ attributes:
   check_mode:
     support: full
     details:
-      - The cordons are sent as server-side dry runs. Nothing is waited for, nothing is evicted, and builds that run are no failure.
+      - The cordons are sent as server-side dry runs. The module does not wait or evict, and running builds are not a failure.
   diff_mode:
     support: full
   idempotent:
@@ -43,7 +43,7 @@ options:
   namespace:
     description:
       - The namespace of the build pods.
-      - Without it, the builds of all namespaces are waited for.
+      - If omitted, builds of all namespaces are waited for.
     type: str
   build_selector:
     description: The label selector of build pods.
@@ -51,32 +51,38 @@ options:
     default: tier=builds
   timeout:
     description:
-      - How long to wait for the builds of all nodes to end, in seconds. V(0) does not wait and tells at once whether any is left.
-      - Screwdriver lets a build run for at most 120 minutes unless it is configured otherwise (C(maxBuildTimeout)).
-      - A node that this call cordons is seen as empty 2 seconds later at the earliest, since the scheduler may have placed a build on it
+      - How long to wait for the builds of all nodes to end, in seconds. V(0) does not wait, and fails if a build is left.
+      - Screwdriver lets a build run for at most 120 minutes by default (C(maxBuildTimeout)).
+      - A node that this call cordons counts as empty 2 seconds later at the earliest, because the scheduler may have placed a build on it
         just before.
     type: int
     default: 600
+  interval:
+    description:
+      - Wait at most this long instead of O(timeout), in seconds, and do not fail if builds are left, so that a caller can report them and run
+        the module again. V(0) does not wait.
+      - O(timeout) and O(force) are not used then.
+    type: int
   force:
     description:
-      - Evict the builds that are left when O(timeout) is over. These builds are lost.
-      - The Eviction API is asked, which respects PodDisruptionBudgets. Builds then have their own C(terminationGracePeriodSeconds) to end.
+      - Evict the builds that are left after O(timeout). These builds are lost.
+      - This uses the Eviction API, which respects PodDisruptionBudgets. Builds then have their C(terminationGracePeriodSeconds) to end.
     type: bool
     default: false
   reason:
     description:
       - Why the nodes are drained. It stays on the nodes until they are uncordoned.
-      - Another reason than the one that a node carries is written. Without it, the node's reason stays as it is.
+      - It replaces another reason that a node has. If omitted, the reason of a node stays as it is.
     type: str
   holder:
     description:
-      - Who drains the nodes. It is noted when a node is cordoned, and stays when somebody else runs the module again.
-      - Defaults to the user and host that the module runs as.
+      - Who drains the nodes. It is recorded when a node is cordoned, and stays when another holder runs the module again.
+      - Defaults to the user and host that run the module.
     type: str
   state:
     description:
       - V(drained) cordons the nodes and waits.
-      - V(uncordoned) takes back the cordon and the annotation of nodes that carry it, and nothing else.
+      - V(uncordoned) removes the cordon and the annotation of nodes that have the annotation, and changes no other node.
     type: str
     choices: [drained, uncordoned]
     default: drained
@@ -85,19 +91,19 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Take two nodes out of service, and give their builds two hours to end
+- name: Drain two nodes, and give their builds two hours to end
   screwdriver.kata.build_drain:
     nodes: [node-3, node-4]
     namespace: sd-builds
-    reason: Kata is installed
+    reason: Kata is being installed
     timeout: 7200
 
-- name: Take them back into service
+- name: Return them to service
   screwdriver.kata.build_drain:
     nodes: [node-3, node-4]
     state: uncordoned
 
-- name: Ask whether builds run on a node, and change nothing
+- name: Report the builds on a node without changing it
   screwdriver.kata.build_drain:
     nodes: [node-3]
   check_mode: true
@@ -106,7 +112,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 nodes:
-  description: The nodes in the order in which they were named.
+  description: The nodes, in the order of O(nodes).
   returned: when the nodes exist
   type: list
   elements: dict
@@ -118,13 +124,13 @@ nodes:
       description: Whether it was, or in check mode would be, written.
       type: bool
     cordoned:
-      description: Whether it is, or in check mode would be, cordoned now.
+      description: Whether it is now, or in check mode would be, cordoned.
       type: bool
     builds:
-      description: How many builds are left on it.
+      description: The number of builds that are left on it.
       type: int
     note:
-      description: That its cordon is somebody else's, or why it could not be written. Otherwise empty.
+      description: That its cordon is foreign, or why it could not be written. Empty otherwise.
       type: str
   sample:
     - name: node-3
@@ -136,7 +142,12 @@ nodes:
       changed: false
       cordoned: true
       builds: 0
-      note: Somebody else cordoned it, so this module does not uncordon it.
+      note: It has a foreign cordon, which this module does not remove.
+drained:
+  description: Whether no build is left on the nodes.
+  returned: when the nodes exist
+  type: bool
+  sample: false
 builds:
   description: The builds on the nodes that have not ended, the oldest first.
   returned: when the nodes exist
@@ -153,7 +164,7 @@ builds:
       description: The node that it runs on.
       type: str
     age_seconds:
-      description: Seconds since the pod was created.
+      description: The time since the pod was created, in seconds.
       type: int
     phase:
       description: The pod's phase, V(Pending), V(Running) or V(Unknown).
@@ -181,13 +192,13 @@ from ansible_collections.screwdriver.kata.plugins.module_utils._k8s import LIST,
 from ansible_collections.screwdriver.kata.plugins.module_utils._values import join_names
 
 CONCURRENCY = 10
-# A watch that lost its connection without a word is noticed within this time.
+# A silently lost connection is noticed within this time.
 WATCH_SECONDS = 60
-# A scheduler that has not seen the cordon yet may still place a build.
+# A scheduler that does not know the cordon yet may still place a build.
 SETTLE_SECONDS = 2
-# How long pods may take to go once their own grace is over.
+# How long pods may take to vanish after their grace period.
 EVICTION_SECONDS = 30
-FOREIGN = "Somebody else cordoned it, so this module does not uncordon it."
+FOREIGN = "It has a foreign cordon, which this module does not remove."
 
 
 class BuildDrain:
@@ -208,17 +219,21 @@ class BuildDrain:
         self.resource_version = ""
 
     def run(self) -> None:
-        """Raises UserError where the nodes are not as asked; ``result`` tells how they are."""
+        """Does what ``state`` asks; ``result`` has the outcome, also after an error.
+
+        Raises:
+            UserError: The nodes are not as asked.
+        """
         with ThreadPoolExecutor(min(CONCURRENCY, self.cluster.connections)) as threads:
             found = list(threads.map(lambda name: self.cluster.get("Node", name), self.names))
-            self._refuse_unknown(found)
+            self._require_known(found)
             self._list()
-            self._refuse_unknown_namespace()
+            self._require_namespace()
             self.before = [node for node in found if node]
-            outcomes = list(threads.map(self._settle, self.before))
+            outcomes = list(threads.map(self._write, self.before))
         self.after = [node for node, unused in outcomes]
         self.failures = [failure for unused, failure in outcomes]
-        self._refuse_unwritten()
+        self._require_written()
         if self.drained and not self.check_mode:
             try:
                 self._drain()
@@ -242,6 +257,7 @@ class BuildDrain:
                 }
                 for name, (before, after, failure) in zip(self.names, pairs, strict=True)
             ],
+            "drained": not left,
             "builds": left,
             "diff": {
                 "before": {node["metadata"]["name"]: _build_drain.diff_view(node) for node, after, unused in pairs if after is not node},
@@ -253,30 +269,30 @@ class BuildDrain:
         live = "status.phase!=Succeeded,status.phase!=Failed"
         return f"{live},spec.nodeName={self.names[0]}" if len(self.names) == 1 else live
 
-    def _refuse_unknown(self, found: list[dict[str, t.Any] | None]) -> None:
+    def _require_known(self, found: list[dict[str, t.Any] | None]) -> None:
         # A name such as node-3/status is answered with another object.
         missing = [name for name, node in zip(self.names, found, strict=True) if not node or node["metadata"].get("name") != name]
         if missing:
-            no = "is no node" if len(missing) == 1 else "are no nodes"
-            raise UserError(f"{join_names(missing)} {no} of this cluster: correct nodes. Nothing was changed.")
+            are = "is not a node" if len(missing) == 1 else "are not nodes"
+            raise UserError(f"{join_names(missing)} {are} of this cluster; correct nodes. Nothing was changed.")
 
-    def _refuse_unknown_namespace(self) -> None:
+    def _require_namespace(self) -> None:
         namespace = self.params["namespace"]
         if namespace and not self.builds and self.cluster.get("Namespace", namespace) is None:
-            raise UserError(f"Namespace {namespace} does not exist: namespace must be the one that builds run in. Nothing was changed.")
+            raise UserError(f"Namespace {namespace} does not exist; set namespace to the one that builds run in. Nothing was changed.")
 
-    def _refuse_unwritten(self) -> None:
+    def _require_written(self) -> None:
         if failed := [(name, failure) for name, failure in zip(self.names, self.failures, strict=True) if failure]:
             done = "cordoned" if self.drained else "uncordoned"
             names = join_names([name for name, unused in failed])
             raise UserError(
-                f"{len(failed)} of {len(self.names)} nodes could not be {done}: {names}. {failed[0][1]} Run it again for these."
+                f"{len(failed)} of {len(self.names)} nodes could not be {done}: {names}. {failed[0][1]} Run again for these nodes."
             )
 
-    def _settle(self, node: dict[str, t.Any]) -> tuple[dict[str, t.Any], str]:
+    def _write(self, node: dict[str, t.Any]) -> tuple[dict[str, t.Any], str]:
         """(the node afterwards, why it could not be written)."""
         try:
-            # A node that was deleted meanwhile takes no builds, which is what was asked for.
+            # A node that was deleted meanwhile takes no builds.
             return self.cluster.reconcile("Node", node, self._patch_for) or node, ""
         except ClusterError as exc:
             return node, str(exc)
@@ -287,28 +303,28 @@ class BuildDrain:
         return _build_drain.uncordon_patch(node)
 
     def _drain(self) -> None:
-        timeout, force = self.params["timeout"], self.params["force"]
+        timeout, interval, force = self.params["timeout"], self.params["interval"], self.params["force"]
         settled = time.monotonic()
         cordoned = [after for before, after in zip(self.before, self.after, strict=True) if not _build_drain.is_cordoned(before)]
         if cordoned:
-            # Builds that came between the first list and the cordon.
+            # Builds that were placed between the first list and the cordon.
             self._list()
             settled += SETTLE_SECONDS
-        self._wait(time.monotonic() + timeout, settled)
-        refusal = ""
-        if self.builds and force:
-            refusal = self._evict()
+        self._wait(time.monotonic() + (timeout if interval is None else interval), settled)
+        if interval is not None:
+            return
+        refusal = self._evict() if self.builds and force else ""
         if self.builds:
             left = self.builds.left(int(time.time()))
             raise UserError(_build_drain.deadline_sentence(left, self.names, timeout, force, refusal))
 
     def _evict(self) -> str:
-        """Why the first build that could not be evicted could not be, or an empty string."""
+        """Evicts the builds, and waits for their end. Returns why the first eviction was refused, or an empty string."""
         pods = self.builds.pods
         with ThreadPoolExecutor(min(CONCURRENCY, self.cluster.connections)) as threads:
             refusals = list(filter(None, threads.map(self._evict_one, pods)))
         self._list()
-        # Where every one was refused, waiting would be in vain.
+        # If all were refused, none will end sooner.
         if len(refusals) < len(pods):
             self._wait(time.monotonic() + _build_drain.grace_seconds(pods) + EVICTION_SECONDS, 0)
         return refusals[0] if refusals else ""
@@ -321,12 +337,12 @@ class BuildDrain:
         return ""
 
     def _wait(self, deadline: float, settled: float) -> None:
-        """Until no build is left, but not before ``settled`` and not after ``deadline``."""
+        """Waits until no build is left, but not before ``settled`` and not after ``deadline``."""
         while (left := (deadline if self.builds else settled) - time.monotonic()) > 0:
             self._watch(min(WATCH_SECONDS, math.ceil(left)))
 
     def _watch(self, seconds: int) -> None:
-        """Ends early once the last build has ended."""
+        """Follows the builds; returns early when the last one has ended."""
         had_builds = bool(self.builds)
         with closing(self.cluster.follow("Pod", self.resource_version, seconds, **self.pods)) as changes:
             for change in changes:
@@ -352,17 +368,16 @@ def _holder() -> str:
 
 
 def problem_of(params: dict[str, t.Any]) -> str | None:
-    """One sentence about the first parameter that makes no sense."""
+    """One sentence about the first parameter that is not valid."""
     if not params["nodes"]:
-        return "nodes is empty: name at least one node."
+        return "nodes is empty; name at least one node."
     if not all(name.strip() for name in params["nodes"]):
-        return "nodes has an empty name: name each node."
+        return "nodes has an empty name; name each node."
     if not params["build_selector"].strip():
-        return (
-            "build_selector is empty, which would take every pod for a build: give the label selector of build pods, such as tier=builds."
-        )
-    if params["timeout"] < 0:
-        return f"timeout is {params['timeout']}: give the seconds to wait, or 0 to not wait."
+        return "build_selector is empty, which would match every pod; set it to the label selector of build pods, such as tier=builds."
+    for name in ("timeout", "interval"):
+        if params[name] is not None and params[name] < 0:
+            return f"{name} is {params[name]}; set it to seconds, or to 0 to not wait."
     return None
 
 
@@ -373,6 +388,7 @@ def main() -> None:
             "namespace": {"type": "str"},
             "build_selector": {"type": "str", "default": "tier=builds"},
             "timeout": {"type": "int", "default": 600},
+            "interval": {"type": "int"},
             "force": {"type": "bool", "default": False},
             "reason": {"type": "str"},
             "holder": {"type": "str"},

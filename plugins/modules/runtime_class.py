@@ -28,7 +28,7 @@ attributes:
   check_mode:
     support: full
     details:
-      - The write is sent as a server-side dry run. A recreation is not sent, because the API server would refuse to create what exists.
+      - The writes are sent as server-side dry runs.
   diff_mode:
     support: full
   idempotent:
@@ -141,7 +141,7 @@ import typing as t
 
 from ansible_collections.screwdriver.kata.plugins.module_utils import _runtime_class
 from ansible_collections.screwdriver.kata.plugins.module_utils._errors import UserError
-from ansible_collections.screwdriver.kata.plugins.module_utils._k8s import Cluster, create_module
+from ansible_collections.screwdriver.kata.plugins.module_utils._k8s import Cluster, ClusterError, create_module
 from ansible_collections.screwdriver.kata.plugins.module_utils._labels import TAINT_EFFECTS
 
 
@@ -177,10 +177,17 @@ class RuntimeClass:
             )
         self._require_unused("recreated")
         body = _runtime_class.recreated_body(current, self.wanted)
+        # Until it is created again, the API server refuses every build: what would fail then must fail now.
+        self.cluster.require_creatable(body)
+        self.cluster.delete("RuntimeClass", self.name, api_version=_runtime_class.API, uid=current["metadata"]["uid"])
         if self.check_mode:
             return body
-        self.cluster.delete("RuntimeClass", self.name, api_version=_runtime_class.API, uid=current["metadata"]["uid"])
-        return self.cluster.create(body)
+        try:
+            return self.cluster.create(body)
+        except ClusterError as exc:
+            raise UserError(
+                f"RuntimeClass {self.name} was deleted and not created again, so build pods are refused; run again. {exc}"
+            ) from exc
 
     def _absent(self, current: dict[str, t.Any] | None) -> dict[str, t.Any] | None:
         if current is not None:

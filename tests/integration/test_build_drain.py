@@ -12,17 +12,18 @@ import pytest
 
 from lab.cluster.lab import Lab
 
+from ..helpers import Writes, granted
+
 if t.TYPE_CHECKING:
     from ..helpers import ModuleRunner
 
-Writes = t.Callable[[], list[dict[str, t.Any]]]
 ANNOTATION = "kata.screwdriver.cd/cordoned"
 NODES = ("build-1", "build-2", "build-3")
 pytestmark = pytest.mark.usefixtures("namespace")
 NAMESPACE = "drain"
 # kwok ends pods of tier=builds by itself; those of this tier run until a test ends them.
 ENDLESS = "tier=endless-builds"
-FOREIGN = "Somebody else cordoned it, so this module does not uncordon it."
+FOREIGN = "It has a foreign cordon, which this module does not remove."
 
 
 class Drain:
@@ -155,7 +156,7 @@ def test_two_nodes_and_the_deadline(drain: Drain) -> None:
     late = drain("build-1", "build-2", timeout=1)
     assert late["failed"] is True
     assert re.sub(r"\(\d+ s\)", "(N s)", late["msg"]) == (
-        "2 builds still run on build-1 and build-2 after 1 s: drain/one on build-1 (N s), drain/two on build-2 (N s)."
+        "2 builds still run on build-1 and build-2 after 1 s: drain/one on build-1 (N s) and drain/two on build-2 (N s)."
         " The nodes stay cordoned; run again, raise timeout, or set force."
     )
     assert [(node["name"], node["changed"], node["cordoned"], node["builds"]) for node in late["nodes"]] == [
@@ -184,6 +185,59 @@ def test_two_nodes_and_the_deadline(drain: Drain) -> None:
     ]
     drain.done("build-1", "build-2", state="uncordoned")
     assert [drain.node(name) for name in NODES] == [(False, None)] * 3
+
+
+def test_an_interval_reports_the_builds_that_are_left(drain: Drain) -> None:
+    drain.build("mine", "build-1")
+    drain.own_writes()
+    first = drain.done("build-1", interval=0)
+    assert (first["changed"], first["drained"], [build["name"] for build in first["builds"]]) == (True, False, ["mine"])
+    again = drain.done("build-1", interval=1, force=True)
+    assert (again["changed"], again["drained"], drain.phases()) == (False, False, {"mine": "Running"})
+    late = drain("build-1", timeout=1)
+    assert (late["failed"], late["drained"]) == (True, False)
+    drain.end("mine")
+    assert drain.done("build-1", interval=60)["drained"] is True
+    assert drain.own_writes() == [("patch", "nodes/build-1"), ("patch", "pods/mine/status")]
+
+
+def test_a_node_that_vanishes_is_not_a_failure(drain: Drain) -> None:
+    """Many nodes are written a few at a time, so the last one goes while the first ones are written."""
+    names = [f"drain-{number}" for number in range(60)]
+    nodes = [{"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": {"test": "drain"}}} for name in names]
+    drain.lab.kubectl("create", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": nodes}))
+    try:
+        process = drain.module.start("build_drain", **drain.parameters(*names))
+        drain.wait_until_cordoned(names[0])
+        drain.lab.kubectl("delete", "node", names[-1])
+        done = drain.module.result(process)
+        assert not done.get("failed"), done["msg"]
+        assert done["drained"] is True
+    finally:
+        drain.lab.kubectl("delete", "nodes", "-l", "test=drain")
+
+
+PERMISSIONS = [
+    ("get", "nodes", ""),
+    ("patch", "nodes", ""),
+    ("list", "pods", NAMESPACE),
+    ("watch", "pods", NAMESPACE),
+    ("create", "pods/eviction", NAMESPACE),
+]
+
+
+def test_permissions(drain: Drain) -> None:
+    drain.build("mine", "build-1")
+    for one in PERMISSIONS:
+        with granted(drain.lab, [other for other in PERMISSIONS if other != one]) as limited:
+            found = limited("build_drain", **drain.parameters("build-1", timeout=1, force=True))
+            assert found["failed"] is True
+            assert "not allowed (403). Grant the permission or use other credentials: " in found["msg"]
+            assert f'cannot {one[0]} resource "{one[1]}"' in found["msg"]
+            assert drain.phases() == {"mine": "Running"}
+    with granted(drain.lab, PERMISSIONS) as limited:
+        done = limited("build_drain", **drain.parameters("build-1", timeout=1, force=True))
+        assert (done.get("failed"), done["drained"]) == (None, True)
 
 
 def test_an_administrators_cordon_survives(drain: Drain) -> None:
@@ -314,18 +368,19 @@ def test_a_build_that_lands_while_others_end_is_waited_for(drain: Drain) -> None
 
 def test_refused(drain: Drain, module_as: t.Any, tmp_path: Path) -> None:
     drain.own_writes()
-    assert drain("build-1", "nowhere")["msg"] == "nowhere is no node of this cluster: correct nodes. Nothing was changed."
-    assert drain("a", "b", state="uncordoned")["msg"] == "a and b are no nodes of this cluster: correct nodes. Nothing was changed."
-    assert drain("build-1/status")["msg"] == "build-1/status is no node of this cluster: correct nodes. Nothing was changed."
-    assert drain()["msg"] == "nodes is empty: name at least one node."
-    assert drain("build-1", "")["msg"] == "nodes has an empty name: name each node."
-    assert drain("build-1", timeout=-1)["msg"] == "timeout is -1: give the seconds to wait, or 0 to not wait."
+    assert drain("build-1", "nowhere")["msg"] == "nowhere is not a node of this cluster; correct nodes. Nothing was changed."
+    assert drain("a", "b", state="uncordoned")["msg"] == "a and b are not nodes of this cluster; correct nodes. Nothing was changed."
+    assert drain("build-1/status")["msg"] == "build-1/status is not a node of this cluster; correct nodes. Nothing was changed."
+    assert drain()["msg"] == "nodes is empty; name at least one node."
+    assert drain("build-1", "")["msg"] == "nodes has an empty name; name each node."
+    assert drain("build-1", timeout=-1)["msg"] == "timeout is -1; set it to seconds, or to 0 to not wait."
+    assert drain("build-1", interval=-1)["msg"] == "interval is -1; set it to seconds, or to 0 to not wait."
     assert drain("build-1", build_selector=" ")["msg"] == (
-        "build_selector is empty, which would take every pod for a build: give the label selector of build pods, such as tier=builds."
+        "build_selector is empty, which would match every pod; set it to the label selector of build pods, such as tier=builds."
     )
     assert drain("build-1", build_selector="not a selector")["msg"].startswith("Cannot list Pod: ")
     assert drain("build-1", namespace="nowhere")["msg"] == (
-        "Namespace nowhere does not exist: namespace must be the one that builds run in. Nothing was changed."
+        "Namespace nowhere does not exist; set namespace to the one that builds run in. Nothing was changed."
     )
     limited = module_as(drain.lab.directory / "limited.kubeconfig")("build_drain", **drain.parameters("build-1"))
     assert limited["msg"].startswith("Cannot read Node build-1: not allowed (403). Grant the permission or use other credentials: nodes")

@@ -12,6 +12,8 @@ import pytest
 
 from lab.cluster.lab import Lab
 
+from ..helpers import Writes, granted
+
 if t.TYPE_CHECKING:
     from ..helpers import ModuleRunner
 
@@ -36,7 +38,6 @@ REFUSED: list[tuple[dict[str, t.Any], str]] = [
         "both ends.",
     ),
 ]
-Writes = t.Callable[[], list[dict[str, t.Any]]]
 
 
 def node(name: str, handlers: list[str]) -> dict[str, t.Any]:
@@ -325,3 +326,21 @@ def test_annotations(lab: Lab, module: ModuleRunner, writes: Writes) -> None:
     lab.kubectl("annotate", "node", "pool-1", "count=4", "--overwrite")
     assert module("node_pool", state="absent", **asked)["changed"] is True
     assert {key: noted().get(key) for key in ("proven", "count", "foreign")} == {"proven": None, "count": "4", "foreign": "kept"}
+
+
+PERMISSIONS = [("list", "nodes", ""), ("patch", "nodes", "")]
+
+
+@pytest.mark.usefixtures("nodes")
+def test_permissions(lab: Lab) -> None:
+    asked = {"nodes": ["pool-1"], **POOL}
+    for one in PERMISSIONS:
+        with granted(lab, [other for other in PERMISSIONS if other != one]) as limited:
+            found = limited("node_pool", **asked)
+            assert found["failed"] is True
+            assert "not allowed (403). Grant the permission or use other credentials: " in found["msg"]
+            assert f'cannot {one[0]} resource "nodes"' in found["msg"]
+            assert "Run again" not in found["msg"]
+    with granted(lab, PERMISSIONS) as limited:
+        assert limited("node_pool", **asked)["changed"] is True
+        assert limited("node_pool", state="absent", **asked)["changed"] is True

@@ -159,7 +159,7 @@ def test_a_failed_node_is_quarantined_with_its_reason(nodes: Nodes) -> None:
 def test_a_foreign_cordon_stays(nodes: Nodes) -> None:
     nodes.lab.kubectl("cordon", NODE)
     out = nodes.done(role("drain"), role("return_to_service"))
-    assert f"Node {NODE} is verified and stays cordoned. Somebody else cordoned it, so this module does not uncordon it." in out
+    assert f"Node {NODE} is verified and stays cordoned. It has a foreign cordon, which this module does not remove." in out
     assert (nodes.cordoned(), nodes.mark(READY)) == (True, "true")
 
 

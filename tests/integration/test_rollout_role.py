@@ -33,8 +33,8 @@ FAST: dict[str, t.Any] = {
     "executor_exclusions": ["rhel6"],
     "rollout_steps": [100],
     "rollout_window": 4,
-    "rollout_slice": 2,
-    "rollout_patience": 90,
+    "rollout_interval": 2,
+    "rollout_timeout": 90,
     "rollout_min_builds": 3,
     "rollout_start_timeout": 25,
     # The lab's machine may be slow, and its speed is not what is tested here.
@@ -122,27 +122,32 @@ def test_goes_to_the_last_step_on_evidence(lab: Lab, playbook: Playbook, tmp_pat
     assert "Weightages now: k8s-vm 0, k8s-kata 100" in status.stdout
 
 
-def test_a_setup_of_0_seconds_is_told_as_such(playbook: Playbook, tmp_path: Path) -> None:
-    def seen(builds: int, seconds: int | None) -> dict[str, t.Any]:
-        return {"builds": builds, "failures": {}, "setup_seconds": {"p50": seconds, "p95": seconds}}
+def test_templates_show_a_setup_of_0_seconds_and_an_unknown_one(playbook: Playbook, tmp_path: Path) -> None:
+    def figures(builds: int, seconds: int | None) -> dict[str, t.Any]:
+        return {"builds": builds, "started": builds, "failures": {}, "setup_seconds": {"p50": seconds, "p95": seconds}}
 
-    gate = {"executors": {"k8s-kata": seen(3, 0), "k8s-vm": seen(0, None)}, "share_observed": {"percent": 100.0}, "excluded_on_kata": 0}
+    gate = {
+        "executors": {"k8s-kata": figures(3, 0), "k8s-vm": figures(0, None)},
+        "share_observed": {"percent": 100.0},
+        "excluded_on_kata": 0,
+    }
     gate |= {"observed_seconds": 5, "verdict": "pass", "suspects": []}
     step = {"step": 1, "pilot": False, "share": 100, "gate": gate, "outcome": "passed"}
     rollout = {**step, "steps": [100], "phase": "finished", "reason": "", "began": "", "holder": "", "history": [step]}
     names = {"rollout_namespace": "sd", "rollout_name": "kata-rollout", "executor_kata": "k8s-kata", "executor_legacy": "k8s-vm"}
-    shown = {"__rollout_record": {"rollout": rollout}, "__rollout_told": rollout, "__rollout_gate": gate, "__rollout_locked_by": "nobody"}
+    values = {"__rollout_record": {"rollout": rollout}, "__rollout_stored": rollout, "__rollout_gate": gate, "__rollout_lock_holder": ""}
     templates = TOP / "roles" / "rollout" / "templates"
     lookups = [
-        f"{{{{ lookup('ansible.builtin.template', '{templates / name}') }}}}" for name in ("slice.j2", "status.j2", "report.html.j2")
+        f"{{{{ lookup('ansible.builtin.template', '{templates / name}') }}}}" for name in ("interval.j2", "status.j2", "report.html.j2")
     ]
     tasks = [{"ansible.builtin.debug": {"msg": lookup}} for lookup in lookups]
-    path = tmp_path / "told.yml"
+    path = tmp_path / "templates.yml"
     path.write_text(json.dumps([{"hosts": "localhost", "gather_facts": False, "tasks": tasks}]))
-    done = playbook(path, **names, **shown, executor_result={"weightages": {}, "findings": []})
-    assert "k8s-kata    3 builds  0 failed  setup 0/0 s  | k8s-vm    0 builds  0 failed  setup -  |" in done.stdout, done.stdout
-    told = "|      3      0         0/0 s         |      0      0             -         |"
-    assert told in done.stdout, done.stdout
+    done = playbook(path, **names, **values, executor_result={"weightages": {}, "findings": []})
+    assert "k8s-kata             0 of     3 failed to start  setup 0/0 s" in done.stdout, done.stdout
+    assert "k8s-vm               0 of     0 failed to start  setup -" in done.stdout, done.stdout
+    assert "k8s-kata                0 of 3        0/0 s" in done.stdout, done.stdout
+    assert "k8s-vm                  0 of 0        -" in done.stdout, done.stdout
     assert "<td>0 / 0 s</td>" in done.stdout and "<td>–</td>" in done.stdout, done.stdout
 
 
@@ -160,10 +165,11 @@ def test_failed_starts_lead_back_to_zero(lab: Lab, playbook: Playbook) -> None:
     assert lock_holder(lab) == ""
 
 
-def test_no_evidence_is_not_success_and_a_second_run_goes_on(lab: Lab, playbook: Playbook) -> None:
-    done = playbook("playbooks/rollout.yml", **{**FAST, "rollout_min_builds": 100000, "rollout_patience": 2})
+def test_no_evidence_is_not_success_and_a_second_run_resumes(lab: Lab, playbook: Playbook) -> None:
+    done = playbook("playbooks/rollout.yml", **{**FAST, "rollout_min_builds": 100000, "rollout_timeout": 4})
     assert done.returncode != 0, done.stdout
-    assert "Paused at 100 %, since the evidence does not suffice" in done.stdout, done.stdout
+    assert "Paused at step 1 of 1, since the evidence does not suffice" in done.stdout, done.stdout
+    assert "Kata's share stands at 100.0 %." in done.stdout, done.stdout
     assert weightages(lab)["k8s-kata"] == 100
     assert record(lab)["phase"] == "paused"
     again = playbook("playbooks/rollout.yml", **FAST)
@@ -171,25 +177,21 @@ def test_no_evidence_is_not_success_and_a_second_run_goes_on(lab: Lab, playbook:
     assert record(lab)["phase"] == "finished"
 
 
-def test_a_killed_run_goes_on_where_it_was(lab: Lab, playbook: Playbook) -> None:
-    variables = {**FAST, "rollout_window": 60, "rollout_patience": 600}
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
+def test_an_interrupted_run_lowers_the_share(lab: Lab, playbook: Playbook, signal_number: signal.Signals) -> None:
+    variables = {**FAST, "rollout_window": 60, "rollout_timeout": 600, "rollout_interval": 2}
     environment = {**os.environ, "K8S_AUTH_KUBECONFIG": str(lab.kubeconfig)}
     command = ["ansible-playbook", "-e", json.dumps(variables), "playbooks/rollout.yml"]
     running = subprocess.Popen(command, cwd=TOP, env=environment, stdout=subprocess.DEVNULL, start_new_session=True)
     try:
-        # What was seen after a slice is far longer than nothing.
-        until(
-            lambda: (
-                len(lab.kubectl("get", "configmap", "kata-rollout", "-n", "sd", "--ignore-not-found", "-o", "jsonpath={.data.evidence}"))
-                > 200
-            )
-        )
+        until(lambda: bool(record(lab).get("evidence")))
     finally:
-        os.killpg(running.pid, signal.SIGKILL)
+        os.kill(running.pid, signal_number)
         running.wait()
+    until(lambda: weightages(lab) == {"k8s-vm": 100, "k8s-kata": 0} and lock_holder(lab) == "", 60)
     began = record(lab)["began"]
-    assert record(lab)["phase"] == "running"
-    assert lock_holder(lab)
+    assert record(lab)["phase"] == "paused"
+    assert "was interrupted" in record(lab)["reason"]
     done = playbook("playbooks/rollout.yml", **FAST)
     assert done.returncode == 0, done.stdout
     assert record(lab)["began"] == began
@@ -197,7 +199,7 @@ def test_a_killed_run_goes_on_where_it_was(lab: Lab, playbook: Playbook) -> None
 
 
 def test_rollback_does_not_wait_for_a_lock(lab: Lab, playbook: Playbook) -> None:
-    done = playbook("playbooks/rollout.yml", **{**FAST, "rollout_min_builds": 100000, "rollout_patience": 2})
+    done = playbook("playbooks/rollout.yml", **{**FAST, "rollout_min_builds": 100000, "rollout_timeout": 4})
     assert done.returncode != 0
     held = {
         "spec": {
@@ -226,6 +228,8 @@ def test_a_step_that_lacks_something_is_not_taken(lab: Lab, playbook: Playbook) 
     assert done.returncode != 0
     assert "Step 1 (100 %) was not taken. RuntimeClass kata does not exist; run the playbook screwdriver.kata.site first." in done.stdout
     assert weightages(lab) == {"k8s-vm": 100, "k8s-kata": 0}
+    assert record(lab)["phase"] == "paused"
+    assert lock_holder(lab) == ""
 
 
 def test_check_mode_moves_nothing(lab: Lab, playbook: Playbook, writes: t.Callable[[], list[dict[str, t.Any]]]) -> None:

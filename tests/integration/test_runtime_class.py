@@ -9,6 +9,8 @@ import pytest
 
 from lab.cluster.lab import Lab
 
+from ..helpers import Writes, granted
+
 if t.TYPE_CHECKING:
     from ..helpers import ModuleRunner
 
@@ -33,7 +35,6 @@ REFUSED: list[tuple[dict[str, t.Any], str]] = [
         "tolerations: a toleration without a key tolerates every taint; set its operator to Exists, or give a key.",
     ),
 ]
-Writes = t.Callable[[], list[dict[str, t.Any]]]
 
 
 @pytest.fixture(autouse=True)
@@ -141,6 +142,14 @@ def test_refused(lab: Lab, module: ModuleRunner, module_as: t.Any) -> None:
     assert lab.kubectl("get", "runtimeclass", "test-kata", "--ignore-not-found") == ""
 
 
+def test_check_mode_deletes_nothing(lab: Lab, module: ModuleRunner) -> None:
+    module("runtime_class", **ASKED)
+    uid = lab.kubectl("get", "runtimeclass", "test-kata", "-o", "jsonpath={.metadata.uid}")
+    assert module("runtime_class", check=True, name="test-kata", state="absent")["changed"] is True
+    assert module("runtime_class", check=True, name="test-kata", handler="other", recreate="handler_changed")["changed"] is True
+    assert lab.kubectl("get", "runtimeclass", "test-kata", "-o", "jsonpath={.metadata.uid}") == uid
+
+
 def test_booleans_are_as_in_a_manifest(lab: Lab, module: ModuleRunner, writes: Writes) -> None:
     asked = {**ASKED, "node_selector": {"ready": True}, "tolerations": [{"key": "ready", "value": False, "effect": "NoSchedule"}]}
     assert module("runtime_class", **asked)["changed"] is True
@@ -150,3 +159,43 @@ def test_booleans_are_as_in_a_manifest(lab: Lab, module: ModuleRunner, writes: W
     }
     own(writes)
     assert (module("runtime_class", **asked)["changed"], own(writes)) == (False, [])
+
+
+CLASSES = "runtimeclasses.node.k8s.io"
+CALLS: dict[str, tuple[dict[str, t.Any], list[tuple[str, str, str]]]] = {
+    "create": ({}, [("get", CLASSES, ""), ("create", CLASSES, "")]),
+    "change": ({"overhead": {"cpu": "1"}}, [("get", CLASSES, ""), ("patch", CLASSES, "")]),
+    "recreate": (
+        {"handler": "other", "recreate": "handler_changed"},
+        [("get", CLASSES, ""), ("list", "pods", ""), ("delete", CLASSES, ""), ("create", CLASSES, "")],
+    ),
+    "delete": ({"state": "absent"}, [("get", CLASSES, ""), ("list", "pods", ""), ("delete", CLASSES, "")]),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_permissions(lab: Lab, module: ModuleRunner, call: str) -> None:
+    given, permissions = CALLS[call]
+    if call != "create":
+        module("runtime_class", **ASKED)
+    for one in permissions:
+        with granted(lab, [other for other in permissions if other != one]) as limited:
+            found = limited("runtime_class", **{**ASKED, **given})
+            assert found["failed"] is True
+            assert "not allowed (403). Grant the permission or use other credentials: " in found["msg"]
+            assert f'cannot {one[0]} resource "{one[1].partition(".")[0]}"' in found["msg"]
+            # Whatever is refused is refused before anything is deleted.
+            assert bool(lab.kubectl("get", "runtimeclass", "test-kata", "--ignore-not-found")) is (call != "create")
+    with granted(lab, permissions) as limited:
+        assert limited("runtime_class", **{**ASKED, **given})["changed"] is True
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_a_recreation_that_the_api_server_would_refuse_deletes_nothing(lab: Lab, module: ModuleRunner, writes: Writes, check: bool) -> None:
+    module("runtime_class", **ASKED)
+    writes()
+    refused = module("runtime_class", check=check, **{**ASKED, "handler": "Kata_1", "recreate": "handler_changed"})
+    assert refused["msg"].startswith(
+        'Cannot create RuntimeClass test-kata: RuntimeClass.node.k8s.io "test-kata" is invalid: handler: Invalid value'
+    )
+    assert (seen(lab)["handler"], own(writes)) == ("kata", [])

@@ -93,13 +93,13 @@ CASES: list[tuple[str, dict[str, t.Any], dict[str, str], str]] = [
         "node_proof",
         {"node_proof_max_data_percent": 120},
         {},
-        "node_proof_max_data_percent 120 is no percentage. Give a number from 0 to 100.",
+        "node_proof_max_data_percent: 120 is not a percentage; use a number from 0 to 100.",
     ),
     (
         "node_proof",
         {"node_proof_max_metadata_percent": -1},
         {},
-        "node_proof_max_metadata_percent -1 is no percentage. Give a number from 0 to 100.",
+        "node_proof_max_metadata_percent: -1 is not a percentage; use a number from 0 to 100.",
     ),
 ]
 CPU = "The CPU of node1 has no virtualization extension (neither vmx nor svm). Enable it in the firmware."

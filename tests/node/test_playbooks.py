@@ -92,7 +92,7 @@ def test_from_a_bare_machine_and_back(playbooks: Playbooks, tmp_path: Path) -> N
     assert re.search(r"\| node1 \| overlayfs \| \d+\.\d\d s \| \d+\.\d MB/s \| \d+\.\d\d s \| \d+\.\d\d s \|", report.read_text())
     assert "write of 2048000 bytes" in report.read_text()
     refused = playbooks("benchmark", node_proof_benchmark_bytes=5)
-    assert "node_proof_benchmark_bytes is 5: give at least 1024000, in steps of which it is written." in refused.stdout
+    assert "node_proof_benchmark_bytes: 5 is too small; use at least 1024000, in steps of which it is written." in refused.stdout
     assert node.run("ctr namespaces ls --quiet") == "k8s.io"
     assert files(node) == made
 

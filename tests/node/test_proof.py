@@ -1,30 +1,28 @@
-"""The proof beside a kubelet, which ends every pod that it does not know."""
+"""The proof on a machine that is in no cluster, through its CRI. Kata is the stub, which starts no virtual machine."""
 
 from __future__ import annotations
 
-import signal
-import time
+import json
 import typing as t
 
-from .helpers import NODE_ROLES, image
+import pytest
+
+from .conftest import Roles
+from .helpers import NODE_ROLES, STAND_INS, image
 
 if t.TYPE_CHECKING:
-    from .conftest import Roles
+    from .conftest import Mirror, Node
 
-# A stand-in: it does to pods what a kubelet does to those that are not of its cluster, at once.
+# A stub of a kubelet: it only has the service's name.
 KUBELET = """
-printf '[Service]\\nExecStart=/usr/local/sbin/kubelet\\nRestart=always\\nRestartSec=600\\n' >/etc/systemd/system/kubelet.service
-cat >/usr/local/sbin/kubelet <<'SCRIPT'
-#!/bin/sh
-PATH=$PATH:/usr/local/bin
-while sleep 0.1; do for pod in $(crictl pods -q); do crictl rmp -f "$pod"; done; done
-SCRIPT
-chmod 755 /usr/local/sbin/kubelet
+printf '[Service]\\nExecStart=/usr/bin/sleep 3600\\n' >/etc/systemd/system/kubelet.service
 systemctl daemon-reload
-systemctl start kubelet
+systemctl {command} kubelet
 """
 PROOF: dict[str, t.Any] = {
-    "kata_handlers": [{"name": "kata", "config_path": ""}],
+    "cluster_managed": False,
+    "kata_handlers": STAND_INS,
+    "node_proof_handlers": [handler["name"] for handler in STAND_INS],
     "node_proof_image_archive": "/srv/proof.tar",
     "node_proof_pod_network": False,
     "node_proof_snapshotter": "overlayfs",
@@ -33,46 +31,98 @@ PROOF: dict[str, t.Any] = {
     "node_proof_require_block_root": False,
     "node_proof_min_nofile": 1024,
 }
+# A stub of a hypervisor whose shim was killed: a program below /opt/kata with the name of one.
+ORPHAN = """
+mkdir -p /opt/kata/bin
+cp --remove-destination "$(readlink -f /bin/sleep)" /opt/kata/bin/qemu-system-test
+systemd-run --quiet --unit test-orphan /opt/kata/bin/qemu-system-test 3600
+"""
+RESULT = {"ansible.builtin.debug": {"msg": "{{ node_proof_handlers_result | to_json }}"}}
 
 
-def wait(roles: Roles, script: str) -> None:
-    deadline = time.monotonic() + 120
-    while roles.node.run(f"{script} && echo yes", check=False) != "yes":
-        assert time.monotonic() < deadline, script
-        time.sleep(0.2)
-
-
-def kubelet(states: str) -> str:
-    """A command that holds where the kubelet's process is in one of these states (ps(1), PROCESS STATE CODES)."""
-    return f"ps --format state= --pid $(systemctl show --property MainPID --value kubelet) | grep --quiet '[{states}]'"
-
-
-def test_a_kubelet_is_halted_meanwhile(roles: Roles) -> None:
-    node = roles.node
+@pytest.fixture(scope="module")
+def proof(node: Node, mirror: Mirror, tmp_path_factory: pytest.TempPathFactory) -> Roles:
+    """A node whose roles have run; each test leaves it as it was."""
+    node.reset()
+    roles = Roles(node, mirror, tmp_path_factory.mktemp("cache"))
     image(roles)
     roles.changes(*NODE_ROLES, **PROOF)
-    node.run(KUBELET)
-    # One that was stopped, or started anew, would have failed the pods that it was about to start.
-    process_of = "systemctl show --property MainPID --property NRestarts --property ActiveEnterTimestampMonotonic kubelet"
-    before = node.run(process_of)
-    assert roles.changes("node_proof", **PROOF) == []
-    wait(roles, kubelet("RSD"))
+    return roles
 
-    # Killed as it proves: the kubelet goes on.
-    process = roles.start("node_proof", **PROOF, node_proof_write_bytes=2_000_000_000)
-    wait(roles, f'[ -n "$(crictl pods -q)" ] && {kubelet("T")}')
-    node.run("pkill -KILL -f '/prove$'")
-    wait(roles, kubelet("RSD"))
-    process.send_signal(signal.SIGTERM)
-    process.communicate()
-    assert node.run(process_of) == before
 
-    # One that waits to be started again does not come in the middle.
-    node.run("systemctl kill --signal KILL kubelet")
-    wait(roles, "systemctl show --property SubState kubelet | grep --quiet auto-restart")
-    assert roles.changes("node_proof", **PROOF) == []
-    wait(roles, kubelet("RSD"))
+def observed(roles: Roles, **variables: t.Any) -> list[dict[str, t.Any]]:
+    """What the proof of each handler observed, and that no pod stays."""
+    role = {"ansible.builtin.include_role": {"name": "screwdriver.kata.node_proof", "public": True}, "vars": {**PROOF, **variables}}
+    results = roles.node.results(roles.node.start([role, RESULT]))
+    assert not results[-1]["failed"], results[-1]
+    assert roles.node.run("crictl pods --quiet") == ""
+    return json.loads(results[-1]["msg"])
 
-    # Where it is not halted the proof shows that the stand-in does what it is there for.
-    assert "No proof on node1" in roles.refusal("node_proof", **PROOF, node_proof_kubelet_service="")
-    assert node.run("systemctl is-active kubelet") == "active"
+
+def test_every_handler_is_proven(proof: Roles) -> None:
+    kernel = proof.node.run("uname -r")
+    first, second = observed(proof)
+    assert [first["handler"], second["handler"]] == ["stand-in", "stand-in-rs"]
+    assert (first["host_kernel"], first["guest_kernel"], first["snapshotter"]) == (kernel, kernel, "overlayfs")
+    assert (first["orphans"], first["vsyscall"], first["data_percent"]) == ("", "", None)
+    assert first["shm_bytes"] == int(proof.node.run("df -P -k /dev/shm | awk 'NR == 2 {print $2}'")) * 1024
+
+    # One that containerd does not have is not hidden by the first.
+    message = proof.refusal("node_proof", **{**PROOF, "node_proof_handlers": ["stand-in", "missing"]})
+    assert message.startswith("The proof of handler missing failed on node1: Sandbox under handler missing: ")
+    assert proof.node.run("crictl pods --quiet") == ""
+
+
+def test_message_has_what_containerd_logged(proof: Roles) -> None:
+    node = proof.node
+    shim = node.run('crictl info | sed -n \'s/.*"runtimePath": "\\(.*kata.*\\)".*/\\1/p\' | head -n 1')
+    shim = node.run(f"readlink -f {shim}")
+    node.run(f"mv {shim} /root/shim && ln -s /bin/false {shim}")
+    try:
+        message = proof.refusal("node_proof", **{**PROOF, "node_proof_handlers": ["stand-in"]})
+    finally:
+        node.run(f"mv --force /root/shim {shim}")
+    assert "Sandbox under handler stand-in: " in message
+    assert " containerd logged: level=" in message
+
+
+def test_a_kubelet_that_would_end_the_pod(proof: Roles) -> None:
+    proof.node.run(KUBELET.format(command="start"))
+    assert proof.refusal("node_proof", **PROOF) == (
+        "The proof of handler stand-in failed on node1: The service kubelet runs here and would end a pod that is not of its cluster; set "
+        "cluster_managed to true and node_proof_node to the name of this node in the cluster, so that the proof is a pod of the cluster."
+    )
+    proof.node.run(KUBELET.format(command="stop"))
+    assert len(observed(proof)) == 2
+
+
+def test_hypervisor_that_was_left_behind(proof: Roles) -> None:
+    proof.node.run(ORPHAN)
+    process = proof.node.run("systemctl show --property MainPID --value test-orphan")
+    try:
+        assert observed(proof)[0]["orphans"] == process
+    finally:
+        proof.node.run("systemctl stop test-orphan; rm /opt/kata/bin/qemu-system-test")
+
+
+def test_vsyscall_probe(proof: Roles) -> None:
+    """The stub's guest kernel is the host's."""
+    emulated = proof.node.run("grep --quiet vsyscall /proc/self/maps && echo yes", check=False) == "yes"
+    if emulated:
+        assert [result["vsyscall"] for result in observed(proof, node_proof_probe_vsyscall=True)] == ["works", "works"]
+    else:
+        assert "The guest kernel of handler stand-in on node1 has no vsyscall emulation" in proof.refusal(
+            "node_proof", **{**PROOF, "node_proof_probe_vsyscall": True}
+        )
+
+
+def test_memory_of_the_guests(proof: Roles) -> None:
+    size = int(proof.node.run("df -P -k /dev/shm | awk 'NR == 2 {print $2}'")) // 1024
+    assert proof.refusal("node_proof", **PROOF, node_proof_guests=size, node_proof_guest_memory=2) == (
+        f"/dev/shm on node1 has {size} MiB, and {size} guests of 2 MiB need {size * 2} MiB; enlarge it, or run fewer pods on the node."
+    )
+    proof.node.run(f"fallocate -l $(({size} * 1024 * 1024 / 20)) /dev/shm/test-guest")
+    try:
+        assert "/dev/shm, which has the memory of guests, has only " in proof.refusal("node_proof", **PROOF, node_proof_max_shm_percent=1)
+    finally:
+        proof.node.run("rm /dev/shm/test-guest")

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Measures a write to the root disk and the setup of a container under a runtime, on one snapshotter, and prints one JSON object.
 # Environment: IMAGE (on the node already), RUNTIME, CONFIG_PATH (may be empty), SNAPSHOTTER, WRITE_BYTES, RUNS, TIMEOUT in seconds.
-# All of it happens in a containerd namespace of its own, which is gone afterwards whatever happens.
+# All of it happens in a containerd namespace of its own, which is removed in the end.
 set -eu
 # Not every sudo looks there.
 PATH=$PATH:/usr/local/bin
@@ -26,7 +26,7 @@ seconds() { awk -v a="$1" -v b="$(date +%s.%N)" 'BEGIN { printf "%.3f", b - a }'
 setup() {
   started=$(date +%s.%N)
   step "Container on $SNAPSHOTTER" own run --detach --snapshotter "$SNAPSHOTTER" --runtime "$RUNTIME" \
-    ${CONFIG_PATH:+--runtime-config-path "$CONFIG_PATH"} "$IMAGE" "benchmark-$1" sleep 3600 >/dev/null
+    ${CONFIG_PATH:+--runtime-config-path "$CONFIG_PATH"} "${IMAGE:?}" "benchmark-$1" sleep 3600 >/dev/null
   step "Command in the container" own tasks exec --exec-id setup "benchmark-$1" uname >/dev/null
   seconds "$started"
 }

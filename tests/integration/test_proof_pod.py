@@ -1,0 +1,149 @@
+"""proof_pod on the lab's API server: kwok simulates the kubelets. What a real kubelet does with the pod is seen in e2e."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+import typing as t
+
+import pytest
+
+from lab.cluster.lab import Lab
+
+from ..helpers import wait_until
+
+if t.TYPE_CHECKING:
+    from ..helpers import ModuleRunner
+
+NAMESPACE = "test-proof"
+NODE = "build-1"
+pytestmark = pytest.mark.usefixtures("namespace")
+ASKED: dict[str, t.Any] = {"node": NODE, "namespace": NAMESPACE, "image": "busybox:1", "timeout": 60, "runtime_class": "test-proof-class"}
+
+
+def objects(lab: Lab, kind: str, *options: str) -> list[dict[str, t.Any]]:
+    return json.loads(lab.kubectl("get", kind, "-o", "json", *options))["items"]
+
+
+def pods(lab: Lab) -> list[dict[str, t.Any]]:
+    return objects(lab, "pods", "-n", NAMESPACE)
+
+
+def classes(lab: Lab) -> list[str]:
+    return [item["metadata"]["name"] for item in objects(lab, "runtimeclasses") if "proof" in item["metadata"]["name"]]
+
+
+@pytest.fixture(autouse=True)
+def clean(lab: Lab) -> t.Iterator[None]:
+    yield
+    lab.kubectl("delete", "pods", "--all", "-n", NAMESPACE, "--force", "--grace-period=0")
+    lab.kubectl("delete", "runtimeclass", "test-proof-class", "--ignore-not-found")
+    lab.kubectl("uncordon", NODE)
+    lab.kubectl("delete", "node", "silent", "--ignore-not-found")
+
+
+def create_class(lab: Lab, selector: dict[str, str]) -> None:
+    body = {
+        "apiVersion": "node.k8s.io/v1",
+        "kind": "RuntimeClass",
+        "metadata": {"name": "test-proof-class"},
+        "handler": "kata",
+        "overhead": {"podFixed": {"memory": "160Mi"}},
+        "scheduling": {"nodeSelector": selector},
+    }
+    lab.kubectl("create", "-f", "-", stdin=json.dumps(body))
+
+
+def test_life_before_the_runtime_class_exists(lab: Lab, module: ModuleRunner) -> None:
+    lab.kubectl("cordon", NODE)
+    first = module("proof_pod", **ASKED)
+    assert not first.get("failed"), first
+    [pod] = pods(lab)
+    assert (first["pod"], first["in_cluster"], first["runtime_class"]) == (pod["metadata"]["name"], True, f"kata-proof-kata-{NODE}")
+    assert (pod["spec"]["nodeName"], pod["spec"]["runtimeClassName"]) == (NODE, f"kata-proof-kata-{NODE}")
+    assert first["container_id"] and first["setup_seconds"] > 0
+    # What an interrupted run left is deleted by the next.
+    second = module("proof_pod", **ASKED)
+    assert second["deleted"] == [first["pod"]]
+    assert [item["metadata"]["name"] for item in pods(lab)] == [second["pod"]]
+    gone = module("proof_pod", node=NODE, namespace=NAMESPACE, state="absent")
+    assert (gone["changed"], gone["deleted"]) == (True, [second["pod"]])
+    assert (pods(lab), classes(lab)) == ([], [])
+    assert module("proof_pod", node=NODE, namespace=NAMESPACE, state="absent")["changed"] is False
+
+
+def test_runtime_class_of_the_builds(lab: Lab, module: ModuleRunner) -> None:
+    create_class(lab, {"kubernetes.io/hostname": NODE})
+    result = module("proof_pod", **ASKED)
+    assert result["runtime_class"] == "test-proof-class"
+    [pod] = pods(lab)
+    assert pod["spec"]["overhead"] == {"memory": "160Mi"}
+    # Another node's labels do not match: its own has the overhead all the same.
+    other = module("proof_pod", **{**ASKED, "node": "build-2"})
+    assert other["runtime_class"] == "kata-proof-kata-build-2"
+    [pod] = [item for item in pods(lab) if item["spec"]["nodeName"] == "build-2"]
+    assert pod["spec"]["overhead"] == {"memory": "160Mi"}
+    # One node's end leaves the other's pod.
+    module("proof_pod", node=NODE, namespace=NAMESPACE, state="absent")
+    assert [item["spec"]["nodeName"] for item in pods(lab)] == ["build-2"]
+    module("proof_pod", node="build-2", namespace=NAMESPACE, state="absent")
+    assert classes(lab) == ["test-proof-class"]
+
+
+def test_check_mode_writes_nothing(lab: Lab, module: ModuleRunner) -> None:
+    create_class(lab, {"kubernetes.io/hostname": NODE})
+    result = module("proof_pod", check=True, **ASKED)
+    assert (result["changed"], result["pod"], pods(lab)) == (True, "", [])
+
+
+def test_node_that_is_not_in_the_cluster(module: ModuleRunner) -> None:
+    assert module("proof_pod", **{**ASKED, "node": "nowhere"})["msg"] == (
+        "Node nowhere is not in the cluster; start its kubelet, or give its name in the cluster."
+    )
+    result = module("proof_pod", **{**ASKED, "node": "nowhere", "require_node": False})
+    assert (result["changed"], result["in_cluster"], result["container_id"]) == (False, False, "")
+
+
+def silent_node(lab: Lab) -> None:
+    """A node that nothing simulates: kwok leaves it alone."""
+    lab.kubectl("create", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "silent"}}))
+
+
+def test_kubelet_that_does_not_answer(lab: Lab, module: ModuleRunner) -> None:
+    silent_node(lab)
+    result = module("proof_pod", **{**ASKED, "node": "silent", "timeout": 2})
+    [pod] = pods(lab)
+    assert result["msg"] == (
+        f"Pod {NAMESPACE}/{pod['metadata']['name']} with handler kata on node silent does not run after 2 s (its kubelet has not reported on it)."
+    )
+
+
+def test_sandbox_that_fails(lab: Lab, module: ModuleRunner) -> None:
+    """The kubelet's part is played by the test: its events, and then the end of the pod."""
+    silent_node(lab)
+    results: list[dict[str, t.Any]] = []
+    started = time.monotonic()
+    runner = threading.Thread(target=lambda: results.append(module("proof_pod", **{**ASKED, "node": "silent", "timeout": 300})))
+    runner.start()
+    [pod] = wait_until(lambda: pods(lab))
+    reference = {"kind": "Pod", "namespace": NAMESPACE, "name": pod["metadata"]["name"], "uid": pod["metadata"]["uid"], "apiVersion": "v1"}
+    event = {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": "test-sandbox", "namespace": NAMESPACE},
+        "involvedObject": reference,
+        "type": "Warning",
+        "reason": "FailedCreatePodSandBox",
+        "message": 'failed to get sandbox runtime: no runtime for "kata" is configured',
+        "count": 3,
+        "source": {"component": "kubelet"},
+        "lastTimestamp": "2026-01-01T00:00:00Z",
+    }
+    lab.kubectl("create", "-f", "-", stdin=json.dumps(event))
+    runner.join()
+    assert results[0]["msg"] == (
+        f"Pod {NAMESPACE}/{pod['metadata']['name']} with handler kata on node silent got no sandbox in 3 attempts. The last event is "
+        'FailedCreatePodSandBox: failed to get sandbox runtime: no runtime for "kata" is configured.'
+    )
+    assert time.monotonic() - started < 300
