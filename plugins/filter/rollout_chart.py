@@ -147,7 +147,7 @@ def _draw(panel: Panel) -> str:
     highest = max([panel.minimum, *values, *(mark for mark in panel.marks if mark is not None)])
     # A limit far above every bar would flatten them.
     limit = panel.limit if panel.limit is not None and panel.limit <= highest * 1.5 else None
-    highest = max(highest, limit or 0) * 1.05
+    highest = max(highest, limit or 0) * (1.05 if highest > panel.minimum else 1)
     floor, room = HEIGHT - BOTTOM, HEIGHT - TOP - BOTTOM
 
     def level(value: float) -> float:
@@ -161,7 +161,7 @@ def _draw(panel: Panel) -> str:
         y = level(value)
         parts.append(f"<line x1='{LEFT}' x2='{WIDTH - RIGHT}' y1='{y}' y2='{y}' stroke='{INK}' stroke-opacity='0.15'/>")
         parts.append(
-            f"<text x='{LEFT - 4}' y='{y + 4}' text-anchor='end' {TEXT} fill='{INK}'>{value:.3g}{'' if value else panel.unit}</text>"
+            f"<text x='{LEFT - 4}' y='{y + 4}' text-anchor='end' {TEXT} fill='{INK}'>{value:.3g}{'' if value else ' ' + panel.unit}</text>"
         )
     slot = (WIDTH - LEFT - RIGHT) / max(1, len(panel.groups))
     for index, group in enumerate(panel.groups):

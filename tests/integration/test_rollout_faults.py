@@ -1,0 +1,193 @@
+"""Faults while builds move to Kata: where the share stands afterwards, what the record says, and that the lock is free."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+import typing as t
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from lab.cluster.lab import Lab
+
+from ..helpers import RUNTIME_CLASS, TOP, Playbook, wait_until
+from .test_rollout_role import FAST, flow, fresh, lock_holder, record, weightages  # noqa: F401  (the fixtures apply here as well)
+
+ZERO = {"k8s-vm": 100, "k8s-kata": 0}
+# A step that watches long enough for a fault to be injected.
+WATCHING = {**FAST, "rollout_window": 300, "rollout_timeout": 600}
+
+
+@contextmanager
+def running(lab: Lab, path: Path, **variables: t.Any) -> t.Iterator[subprocess.Popen[bytes]]:
+    """A rollout in the background, until its evidence was stored for the first time; ``path`` gets its output."""
+    environment = {**os.environ, "K8S_AUTH_KUBECONFIG": str(lab.kubeconfig), "ANSIBLE_NOCOLOR": "1"}
+    command = ["ansible-playbook", "-e", json.dumps(variables), "playbooks/rollout.yml"]
+    with path.open("w") as out:
+        process = subprocess.Popen(command, cwd=TOP, env=environment, stdout=out, stderr=out)
+        try:
+            wait_until(lambda: record(lab).get("evidence") or process.poll() is not None, path.read_text, seconds=600)
+            assert process.poll() is None, path.read_text()
+            yield process
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+
+
+def stopped(process: subprocess.Popen[bytes], path: Path) -> str:
+    """The output of a rollout that has to end by itself with an error."""
+    assert process.wait(900) != 0, path.read_text()
+    return path.read_text()
+
+
+def test_a_config_edited_by_hand_is_lowered_and_named(lab: Lab, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with running(lab, out, **{**WATCHING, "rollout_steps": [10]}) as process:
+        text = lab.kubectl("get", "configmap", "buildcluster-queue-worker", "-n", "sd", "-o", "jsonpath={.data.local\\.yaml}")
+        edited = text.replace("weightage: 10\n", "weightage: 80\n").replace("weightage: 90\n", "weightage: 20\n")
+        assert edited != text
+        patch = json.dumps({"data": {"local.yaml": edited}})
+        lab.kubectl("patch", "configmap", "buildcluster-queue-worker", "-n", "sd", "--type=merge", "-p", patch)
+        told = stopped(process, out)
+    assert "a share of 80.0 %, and this step set 10 %: it was changed by someone else" in told, told
+    assert weightages(lab) == ZERO
+    assert record(lab)["phase"] == "paused"
+    assert lock_holder(lab) == ""
+
+
+def test_an_api_server_that_is_away_for_30_seconds_is_waited_for(lab: Lab, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with running(lab, out, **{**FAST, "rollout_window": 60, "rollout_timeout": 600}) as process:
+        server = lab.process("kube-apiserver").pid
+        assert server
+        os.kill(server, signal.SIGSTOP)
+        try:
+            time.sleep(30)
+        finally:
+            os.kill(server, signal.SIGCONT)
+        process.wait(900)
+    phase = record(lab)["phase"]
+    # Either the watch went on, or the share was lowered once the API server answered: never a share that nobody watches.
+    assert phase in ("finished", "paused"), out.read_text()
+    assert weightages(lab) == ({"k8s-vm": 0, "k8s-kata": 100} if phase == "finished" else ZERO), out.read_text()
+    assert lock_holder(lab) == ""
+
+
+def test_a_pool_that_shrinks_stops_the_next_step_at_the_last_share(lab: Lab, playbook: Playbook, tmp_path: Path) -> None:
+    nodes = [name for name in (f"build-{number}" for number in range(1, 5))]
+    out = tmp_path / "out"
+    try:
+        with running(lab, out, **{**FAST, "rollout_steps": [10, 100], "rollout_window": 20}) as process:
+            for name in nodes:
+                lab.kubectl("cordon", name)
+            told = stopped(process, out)
+    finally:
+        for name in nodes:
+            lab.kubectl("uncordon", name)
+    assert record(lab)["phase"] == "paused", told
+    # The first step may have failed for want of nodes as well; then nothing has passed.
+    assert weightages(lab)["k8s-kata"] == (10 if record(lab)["history"] else 0), told
+    assert lock_holder(lab) == ""
+
+
+def test_a_runtime_class_that_goes_while_builds_are_watched_never_passes(lab: Lab, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    try:
+        with running(lab, out, **{**FAST, "rollout_window": 30, "rollout_timeout": 60}) as process:
+            lab.kubectl("delete", "runtimeclass", "kata")
+            told = stopped(process, out)
+    finally:
+        lab.kubectl("apply", "-f", "-", stdin=json.dumps(RUNTIME_CLASS))
+    assert record(lab)["phase"] in ("paused", "rolled_back"), told
+    assert weightages(lab) == ZERO, told
+    assert lock_holder(lab) == ""
+
+
+def test_a_second_operator_is_refused_and_may_take_over(lab: Lab, playbook: Playbook, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with running(lab, out, **WATCHING) as process:
+        refused = playbook("playbooks/rollout.yml", **FAST)
+        assert refused.returncode != 0 and "is locked by" in refused.stdout, refused.stdout
+        assert weightages(lab)["k8s-kata"] == 100, "the share of the run that holds the lock was touched"
+        taken = playbook("playbooks/rollout.yml", **FAST, rollout_take_over=True)
+        assert taken.returncode == 0, taken.stdout
+        told = stopped(process, out)
+    assert record(lab)["phase"] == "finished", told
+    assert weightages(lab) == {"k8s-vm": 0, "k8s-kata": 100}, "the run that lost its lock lowered the share of the other one"
+
+
+def test_a_missing_permission_is_named_before_the_first_write(lab: Lab, playbook: Playbook) -> None:
+    before = lab.kubectl("get", "configmap", "buildcluster-queue-worker", "-n", "sd", "-o", "jsonpath={.metadata.resourceVersion}")
+    rules = [
+        {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "create", "patch"]},
+        {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["get", "patch"]},
+    ]
+    role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "half", "namespace": "sd"}, "rules": rules}
+    binding = {**role, "kind": "RoleBinding", "subjects": [{"kind": "User", "name": "limited", "apiGroup": "rbac.authorization.k8s.io"}]}
+    binding["roleRef"] = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "half"}
+    del binding["rules"]
+    lab.kubectl("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": [role, binding]}))
+    done = playbook("playbooks/rollout.yml", kubeconfig=lab.directory / "limited.kubeconfig", **FAST)
+    assert done.returncode != 0
+    assert "Missing permissions: " in done.stdout and "watch pods in namespace sd-builds" in done.stdout, done.stdout
+    assert record(lab) == {}
+    after = lab.kubectl("get", "configmap", "buildcluster-queue-worker", "-n", "sd", "-o", "jsonpath={.metadata.resourceVersion}")
+    assert after == before
+
+
+@pytest.mark.parametrize(
+    ("variables", "sentence"),
+    [
+        ({"rollout_interval": "0"}, "rollout_interval is 0: set it to at least 1."),
+        ({"rollout_timeout": "3"}, "rollout_timeout is 3 s and rollout_window 4 s"),
+        ({"rollout_report": "/nonexistent/report.html"}, "is not a directory that can be written to"),
+        ({"rollout_steps": [50, 10]}, "give the shares in ascending order"),
+    ],
+)
+def test_wrong_values_are_refused_before_the_first_write(lab: Lab, playbook: Playbook, variables: dict[str, t.Any], sentence: str) -> None:
+    done = playbook("playbooks/rollout.yml", **{**FAST, **variables})
+    assert done.returncode != 0 and sentence in " ".join(done.stdout.split()), done.stdout
+    assert record(lab) == {} and weightages(lab) == ZERO and lock_holder(lab) == ""
+
+
+def test_a_step_waits_for_its_approval(lab: Lab, playbook: Playbook) -> None:
+    held = playbook("playbooks/rollout.yml", **FAST, rollout_approve=["100"])
+    assert held.returncode == 0, held.stdout
+    assert "needs an approval" in held.stdout and weightages(lab) == ZERO
+    approved = playbook("playbooks/approve.yml", rollout_holder="ada")
+    assert approved.returncode == 0 and "step 1 by ada" in approved.stdout, approved.stdout
+    done = playbook("playbooks/rollout.yml", **FAST, rollout_approve=["100"])
+    assert done.returncode == 0, done.stdout
+    assert record(lab)["phase"] == "finished"
+
+
+def test_once_takes_at_most_one_step_and_bakes_the_last(lab: Lab, playbook: Playbook) -> None:
+    once = {**FAST, "rollout_mode": "once", "rollout_steps": [50, 100], "rollout_interval": 10}
+    for _attempt in range(6):
+        done = playbook("playbooks/rollout.yml", **once)
+        assert done.returncode == 0, done.stdout
+        assert lock_holder(lab) == ""
+        if record(lab)["step"] == 2 and record(lab)["evidence"]:
+            break
+    assert (record(lab)["phase"], record(lab)["step"]) == ("running", 2)
+    finished = playbook("playbooks/rollout.yml", **once, rollout_bake=1)
+    assert finished.returncode == 0, finished.stdout
+    assert record(lab)["phase"] == "finished"
+
+
+def test_pause_lowers_the_share_and_once_stays_paused_until_resumed(lab: Lab, playbook: Playbook) -> None:
+    once = {**FAST, "rollout_mode": "once", "rollout_min_builds": 100000}
+    assert playbook("playbooks/rollout.yml", **once).returncode == 0
+    assert weightages(lab)["k8s-kata"] == 100
+    paused = playbook("playbooks/pause.yml", rollout_reason="Upgrade tonight.")
+    assert paused.returncode == 0 and "Kata's share was lowered from 100.0 % to 0 %." in paused.stdout, paused.stdout
+    stays = playbook("playbooks/rollout.yml", **once)
+    assert stays.returncode == 0 and weightages(lab) == ZERO and record(lab)["phase"] == "paused", stays.stdout
+    assert playbook("playbooks/resume.yml").returncode == 0
+    assert record(lab)["phase"] == "running" and lock_holder(lab) == "" and weightages(lab) == ZERO
