@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import http.server
 import json
 import os
 import signal
 import subprocess
+import threading
 import time
 import typing as t
 from contextlib import contextmanager
@@ -191,3 +193,46 @@ def test_pause_lowers_the_share_and_once_stays_paused_until_resumed(lab: Lab, pl
     assert stays.returncode == 0 and weightages(lab) == ZERO and record(lab)["phase"] == "paused", stays.stdout
     assert playbook("playbooks/resume.yml").returncode == 0
     assert record(lab)["phase"] == "running" and lock_holder(lab) == "" and weightages(lab) == ZERO
+
+
+def test_a_webhook_and_an_event_tell_of_a_rollback_and_a_dead_webhook_delays_nothing(lab: Lab, playbook: Playbook) -> None:
+    received: list[dict[str, t.Any]] = []
+
+    class Receiver(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            received.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *args: t.Any) -> None:
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Receiver) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/hook"
+        done = playbook("playbooks/rollback.yml", rollout_notify=url, rollout_reason="Builds hang.")
+        assert done.returncode == 0, done.stdout
+        wait_until(lambda: received, "no message at the webhook")
+        server.shutdown()
+    assert received[0]["text"] == "Kata rollout sd/kata-rollout: Rolled back to 0 %: Builds hang."
+    assert received[0]["event"] == "rollback"
+    events = json.loads(lab.kubectl("get", "events", "-n", "sd", "-o", "json"))["items"]
+    assert any(event["reason"] == "RolloutRollback" and "Builds hang." in event["message"] for event in events), events
+    # Nobody listens there any more.
+    dead = playbook("playbooks/rollback.yml", rollout_notify=url, rollout_reason="Again.")
+    assert dead.returncode == 0, dead.stdout
+
+
+def test_rollback_lists_the_builds_on_kata_and_how_to_move_pinned_ones(lab: Lab, playbook: Playbook) -> None:
+    done = playbook("playbooks/rollback.yml")
+    assert done.returncode == 0, done.stdout
+    assert "Kata's share is 0 %." in done.stdout and "only removing the annotation does" in done.stdout, done.stdout
+
+
+def test_status_names_a_missing_permission_and_a_server_that_is_away(lab: Lab, playbook: Playbook, tmp_path: Path) -> None:
+    limited = playbook("playbooks/status.yml", kubeconfig=lab.directory / "limited.kubeconfig")
+    assert limited.returncode != 0 and "not allowed (403)" in limited.stdout, limited.stdout
+    away = tmp_path / "kubeconfig"
+    away.write_text(lab.kubeconfig.read_text().replace(lab.server, "127.0.0.1:1"))
+    unreachable = playbook("playbooks/status.yml", kubeconfig=away)
+    assert unreachable.returncode != 0 and "no answer from the API server" in unreachable.stdout, unreachable.stdout

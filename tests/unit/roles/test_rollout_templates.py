@@ -105,6 +105,12 @@ def test_status_without_a_record_says_so() -> None:
     assert "There is no rollout sd/kata-rollout yet." in status({"phase": "none", "history": []})
 
 
+def test_status_without_the_permission_to_read_the_config_is_a_sentence() -> None:
+    values = {"__rollout_stored": record("paused"), "__rollout_lock_holder": "", "executor_result": {"failed": True}}
+    text = render("status.j2", **values, __rollout_unknown="Cannot read ConfigMap sd/x: not allowed (403).")
+    assert "Weightages now: unknown. Cannot read ConfigMap sd/x: not allowed (403)." in text
+
+
 def test_failures_have_one_denominator_everywhere() -> None:
     """Builds with an outcome: those that started and those that failed to."""
     stored = record("finished", reason="")
@@ -155,3 +161,15 @@ def test_the_dashboard_asks_for_metrics_that_there_are() -> None:
     asked = set(re.findall(r"screwdriver_kata_rollout_\w+", json.dumps(panels)))
     there = set(re.findall(r"^(screwdriver_kata_rollout_\w+)\{", metrics(), re.MULTILINE))
     assert asked == there
+
+
+def test_observing_proposes_limits_from_the_fleet() -> None:
+    legacy = figures(990, 10, {"ImagePull": 10})
+    plan = [{"seconds": None}, {"seconds": 3600}, {"seconds": 5400}]
+    values = {"__rollout_legacy": legacy, "__rollout_failed": "10", "__rollout_outcomes": "1000", "__rollout_ratio": "0.01"}
+    more = {"__rollout_limit": "0.033", "__rollout_builds": "31", "__rollout_rate": "1.667", "__rollout_plan": plan}
+    text = render("observe.j2", __rollout_gate=gate(observed_seconds=600.0), **values, **more)
+    assert "k8s-vm: 10 of 1000 failed to start (1.0 %), setup 10/10 s" in text
+    assert "rollout_max_failure_ratio: 0.033" in text and "rollout_max_setup_seconds: 60" in text
+    assert "about 2.5 hours" in text and "few builds" not in text
+    assert max(map(len, text.splitlines())) <= 80
