@@ -18,26 +18,31 @@ description:
     namespace if it is empty.
   - A build counts once it either started or failed to start, and only if its pod was created after the observation began.
   - A build has started when its build container runs, whatever happens to it later. The setup time is the time from the pod's creation to
-    the start of that container, in whole seconds as the API server has them.
+    the report of that start, both by the API server's clock, in whole seconds.
   - A build has failed to start when its pod fails, or is deleted with a visible cause, or has not started O(start_timeout) seconds after
-    it was first seen. A build that dies by a signal such as SIGSEGV (exit code 139) or by OOM in its first 10 seconds, or that loses its
-    node, has failed too. A build that is deleted earlier than that with no visible cause was withdrawn and is no evidence.
-  - Builds that end with a non-zero exit code are the user's own failures. They are compared with the legacy executor's and have no limit
-    of their own.
+    it was first seen, or was deleted at that time, as the worker does. A build that dies by a signal such as SIGSEGV (exit code 139) or by
+    OOM in its first 10 seconds has failed too. A build that is deleted earlier than that with no visible cause was withdrawn.
+  - Builds whose job asks for an executor (annotation C(screwdriver.cd/executor) of the pod) follow no share. They are kept out of all
+    figures, except at the pilot, which judges those on Kata.
+  - Pods of C(executor-k8s-vm) start a launcher, which pulls the build's image out of sight. Beside such a legacy executor failed pulls
+    are left out on both sides, and setup times are not compared. It is recognised by its pods, or by the name C(k8s-vm).
+  - Exit codes are figures alone, since the launcher of a build ends with 0 after a failure of its user's as well.
   - A long observation may be a series of short calls that each hand RV(evidence) to the next. Nothing is missed between calls, for as
-    long as the API server keeps its history (5 minutes by default). A gap is counted in RV(gaps).
+    long as the API server keeps its history (5 minutes by default). After a gap the builds that exist are no evidence, since of those that
+    came meanwhile the failed ones are over-represented. A gap is counted in RV(gaps).
 notes:
-  - The verdict is V(fail) as soon as an excluded image has reached Kata, or at least three builds are above a threshold and an exact test
-    says with O(confidence) that it is exceeded. The tests are the one-sided binomial test for O(max_failure_ratio), Fisher's exact test for
-    O(max_failure_increase), and the binomial test of a quantile for the setup times. Each call and each few seconds test anew, so that a
-    long observation deserves a greater O(confidence).
-  - What hits both executors alike, such as a registry that is down, is never held against Kata by a relative threshold. The absolute
-    O(max_failure_ratio) fails the gate nevertheless.
+  - The verdict is V(fail) on three things alone. Starts fail on Kata more often than O(max_failure_ratio) and by more than
+    O(max_failure_increase) more often than on the legacy executor at the same time. Or a build of an excluded image reached Kata although
+    its job did not ask for it. Or builds on Kata are missing, measured by O(share).
+  - The image and the node with the most failures are left out of the first and named in RV(worst), unless there is no other.
+  - The tests are anytime-valid, see R(the guide,ansible_collections.screwdriver.kata.docsite.guide_gate). They hold however often they are
+    looked at, so that the verdict is formed every few seconds.
+  - What cannot be compared, such as failed starts without builds of the legacy executor at the same time, or setup times, never fails
+    the gate. It makes the verdict V(inconclusive), and sets RV(pause) where more watching does not help.
   - The verdict is V(pass) when O(window) seconds were observed, O(min_builds) builds on Kata have an outcome, no figure, taken as it
-    stands, is above its threshold, and no build waits longer than any has waited that started. No evidence is not success.
+    stands, is above its threshold, and no build waits much longer than those that started. No evidence is not success.
   - Everything else is V(inconclusive).
-  - Thresholds that are relative to the legacy executor apply once it has O(min_builds) builds with an outcome as well, with those in
-    O(baseline) if its own are fewer. Otherwise the absolute thresholds decide alone.
+  - Setup times are compared with those in O(baseline) where the legacy executor has few builds of its own.
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
   - screwdriver.kata._attributes
@@ -101,18 +106,17 @@ options:
   max_failure_increase:
     description:
       - How much greater than the legacy executor's that part may be, as a difference of two ratios, from 0 to 1.
-      - Holds for non-zero exit codes as well.
     type: float
     default: 0.02
   max_setup_ratio:
     description:
       - How many times as long as on the legacy executor the 95th percentile of the setup time may be on Kata.
       - One second is added to the limit, since the times have a resolution of one second.
-      - A pod of C(executor-k8s-vm) starts its launcher first, which then pulls the build's image. What it takes for that is not seen.
+      - Above it the gate never fails: it pauses.
     type: float
   max_setup_seconds:
     description:
-      - The greatest 95th percentile of the setup time on Kata, in seconds.
+      - The greatest 95th percentile of the setup time on Kata, in seconds. Above it the gate never fails: it pauses.
     type: float
   start_timeout:
     description:
@@ -122,19 +126,23 @@ options:
       - Screwdriver itself fails builds after 5 minutes when its retry queue is enabled.
     type: int
     default: 300
-  confidence:
-    description:
-      - How sure a test must be before the verdict is V(fail), above 0.5 and below 1.
-    type: float
-    default: 0.95
   share:
     description:
       - The share in percent that the executor was asked for. The share observed is judged against it.
+      - Too few builds on Kata make the verdict V(fail), since they are lost, or the share is not what the operator believes. Too many
+        make it V(inconclusive) with RV(pause).
+      - At V(100) the builds of the legacy executor are odd ones, such as pinned ones, and no comparison.
       - Leave it out where the share is not to be judged.
     type: float
+  share_tolerance:
+    description:
+      - Which part of O(share) may be missing or too much, from 0 to below 1. Builds that are pinned to the legacy executor are missing.
+    type: float
+    default: 0.1
   pilot:
     description:
-      - Whether this is the pilot, at which the share is 0 and builds on Kata are those whose job asks for the executor.
+      - Whether this is the pilot, at which the share is 0 and builds on Kata are those whose job asks for the executor. A O(share) of 0
+        means the same.
     type: bool
     default: false
   steps:
@@ -157,7 +165,7 @@ options:
     description:
       - The exclusions of the Kata executor, as in its configuration. They are JavaScript regular expressions, matched anywhere in the
         image, in any case.
-      - One build of such an image on Kata makes the verdict V(fail), also if its job asked for the executor by annotation. On the legacy
+      - One build of such an image on Kata makes the verdict V(fail), unless its job asked for the executor by annotation. On the legacy
         executor such builds are not compared with Kata's.
     type: list
     elements: str
@@ -191,7 +199,7 @@ EXAMPLES = r"""
       - rhel6
   register: gate
 
-- name: Go on with the same observation for a minute
+- name: Continue the same observation for a minute
   screwdriver.kata.build_gate:
     namespace: sd-builds
     window: 600
@@ -270,7 +278,7 @@ executors:
       description: Builds that started.
       type: int
     failures:
-      description: Builds that failed to start or were lost to the node or the runtime, by cause.
+      description: Builds that failed to start, by cause.
       type: dict
     details:
       description: One pod for each cause, with the message of its event where there is one.
@@ -281,16 +289,22 @@ executors:
     withdrawn:
       description: Builds that were deleted before they had the time to start.
       type: int
+    unobserved:
+      description: Builds whose outcome fell into a gap of the watch.
+      type: int
     ended:
       description:
         - Builds that started and have ended, by how. V(ok), V(failed) with a non-zero exit code, V(oom_killed), V(stopped) when deleted
-          while they ran.
+          while they ran, V(lost) with their node.
       type: dict
     excluded:
       description: Builds whose image an exclusion names. No other figure counts them.
       type: int
+    pinned:
+      description: Builds whose job asked for the executor by annotation. No other figure counts them.
+      type: int
     setup_seconds:
-      description: The percentiles V(p50) and V(p95) of the setup time, or V(null) where no build has started.
+      description: The percentiles V(p50) and V(p95) of the setup time, or V(null) where no start was timed.
       type: dict
   sample:
     k8s-kata:
@@ -302,10 +316,12 @@ executors:
         SandboxFailed: 'build-7: Failed to create pod sandbox: no runtime for "kata" is configured'
       waiting: 1
       withdrawn: 0
+      unobserved: 0
       ended:
         ok: 20
         failed: 2
       excluded: 0
+      pinned: 0
       setup_seconds:
         p50: 4
         p95: 9
@@ -317,14 +333,14 @@ share_observed:
     percent: 10.25
     builds: 400
 excluded_on_kata:
-  description: How many builds of excluded images reached Kata.
+  description: How many builds of excluded images reached Kata although their job did not ask for it.
   returned: success
   type: int
   sample: 0
 suspects:
   description:
     - Images that fail on Kata significantly more often than on the legacy executor and than the other images on Kata, with a pattern for
-      the exclusions that names this image alone.
+      the exclusions that names this image alone. At most 20.
   returned: success
   type: list
   elements: dict
@@ -347,13 +363,14 @@ evidence:
   returned: success
   type: dict
 baseline:
-  description: The legacy executor's figures, for the observations of later steps.
+  description: The legacy executor's figures and the count of pinned builds, for the observations of later steps.
   returned: success
   type: dict
 """
 
 import time
 import typing as t
+from functools import lru_cache
 
 from ansible.module_utils.basic import missing_required_lib
 from ansible_collections.screwdriver.kata.plugins.module_utils import _javascript
@@ -366,6 +383,8 @@ from ansible_collections.screwdriver.kata.plugins.module_utils._rollout.pods imp
 
 # How often waiting builds are looked at and the verdict is formed while the watch goes on.
 TICK_SECONDS = 5
+# The images of a day; one that is forgotten is matched again.
+MAX_CACHED_IMAGES = 10_000
 
 
 class BuildGate:
@@ -380,8 +399,9 @@ class BuildGate:
         self.observation = Observation(
             scope={key: params[key] for key in ("namespace", "build_selector", "kata_runtime_class")},
             start_timeout=params["start_timeout"],
-            is_excluded=lambda image: _javascript.matches_any(params["exclusions"], image),
+            is_excluded=lru_cache(MAX_CACHED_IMAGES)(lambda image: _javascript.matches_any(params["exclusions"], image)),
             explain=self._explain,
+            pilot=params["pilot"] or params["share"] == 0,
         )
 
     def run(self) -> dict[str, t.Any]:
@@ -389,6 +409,9 @@ class BuildGate:
             self.observation.load(self.params["evidence"])
         else:
             self.observation.begin(*self._list(), self.params["baseline"] or {})
+        if not self.observation.resource_version:
+            # The rollout was paused: what came meanwhile is not known.
+            self.observation.skip(*self._list())
         before = self.observation.observed_seconds
         began = time.monotonic()
         while True:
@@ -431,11 +454,11 @@ class BuildGate:
             "observed_seconds": round(seen.observed_seconds, 1),
             "executors": {self.names.kata: self._figures(KATA), self.names.legacy: self._figures(LEGACY)},
             "share_observed": gate.share_observed(seen),
-            "excluded_on_kata": seen.tallies[KATA].excluded,
-            "suspects": gate.suspects(seen, self.limits.confidence),
+            "excluded_on_kata": sum(seen.excluded_on_kata.values()),
+            "suspects": gate.suspects(seen, self.limits, self.names),
             "gaps": seen.gaps,
             "evidence": seen.dump(),
-            "baseline": gate.next_baseline(seen, self.limits.min_builds),
+            "baseline": gate.next_baseline(seen, self.limits, self.names),
         }
 
     def _figures(self, executor: str) -> dict[str, t.Any]:
@@ -448,7 +471,9 @@ class BuildGate:
             "waiting": len(self.observation.waiting_since(executor)),
             "withdrawn": tally.withdrawn,
             "ended": tally.ended,
+            "unobserved": tally.unobserved,
             "excluded": tally.excluded,
+            "pinned": tally.pinned,
             "setup_seconds": gate.percentiles(tally),
         }
 
@@ -457,6 +482,8 @@ def problem_of(params: dict[str, t.Any]) -> str | None:
     """One sentence about the first parameter that makes no sense."""
     if params["share"] is not None and not 0 <= params["share"] <= 100:
         return f"share is {params['share']}: give a percent from 0 to 100."
+    if not 0 <= params["share_tolerance"] < 1:
+        return f"share_tolerance is {params['share_tolerance']}: give a ratio from 0 to below 1, such as 0.1 for 10 %."
     if not 0 < params["alpha"] < 1:
         return f"alpha is {params['alpha']}: give a number above 0 and below 1, such as 0.008."
     if params["steps"] < 1:
@@ -472,8 +499,6 @@ def problem_of(params: dict[str, t.Any]) -> str | None:
     for name in ("max_setup_ratio", "max_setup_seconds"):
         if params[name] is not None and params[name] <= 0:
             return f"{name} is {params[name]}: give a number above 0, or leave it out."
-    if not 0.5 < params["confidence"] < 1:
-        return f"confidence is {params['confidence']}: give a number above 0.5 and below 1, such as 0.95."
     if params["kata_executor"] == params["legacy_executor"]:
         return f"kata_executor and legacy_executor are both {params['kata_executor']}: give two names."
     try:
@@ -499,8 +524,8 @@ def main() -> None:
             "max_setup_ratio": {"type": "float"},
             "max_setup_seconds": {"type": "float"},
             "start_timeout": {"type": "int", "default": 300},
-            "confidence": {"type": "float", "default": 0.95},
             "share": {"type": "float"},
+            "share_tolerance": {"type": "float", "default": 0.1},
             "pilot": {"type": "bool", "default": False},
             "steps": {"type": "int", "default": 1},
             "earlier": {"type": "list", "elements": "float", "default": []},

@@ -50,7 +50,17 @@ class Gate:
         """The evidence of an observation that has begun: builds from now on count."""
         return self(interval=1)["evidence"]
 
-    def create(self, *builds: str, kata: bool, image: str = "node:22") -> None:
+    def until(self, done: t.Callable[[Result], bool], evidence: Result, **parameters: t.Any) -> Result:
+        """Intervals that follow each other closely, until the result is as wanted: the API server keeps its history for a minute or two."""
+        deadline = time.monotonic() + 240
+        while True:
+            result = self(interval=1, evidence=evidence, **parameters)
+            if done(result):
+                return result
+            assert time.monotonic() < deadline, result
+            evidence = result["evidence"]
+
+    def create(self, *builds: str, kata: bool, image: str = "node:22", annotations: dict[str, str] | None = None) -> None:
         pods = [
             {
                 "apiVersion": "v1",
@@ -59,6 +69,7 @@ class Gate:
                     "name": f"{self.mark}-{name}",
                     "namespace": "sd-builds",
                     "labels": {"tier": "builds", "sdbuild": "1", "gate": self.mark},
+                    "annotations": annotations or {},
                 },
                 "spec": {
                     **({"runtimeClassName": "kata"} if kata else {}),
@@ -137,17 +148,20 @@ def names(word: str, count: int) -> list[str]:
 
 
 def test_a_pass_with_the_figures_that_kubectl_sees(gate: Gate, writes: t.Callable[[], list[t.Any]]) -> None:
+    parameters = {"window": 3, "min_builds": 10, "max_setup_ratio": 3, "share": 55, "legacy_executor": "k8s"}
     evidence = gate.begin()
     gate.create(*names("kata", 12), kata=True)
     gate.create(*names("vm", 10), kata=False)
     gate.create("el6", kata=False, image=RHEL6)
+    result = gate.until(
+        lambda found: [found["executors"][name]["ended"].get("ok") for name in ("k8s-kata", "k8s")] == [12, 10], evidence, **parameters
+    )
     gate.wait("Succeeded", 23)
+    parameters["evidence"] = result["evidence"]
     writes()
-    parameters = {"window": 3, "interval": 60, "min_builds": 10, "max_setup_ratio": 3, "evidence": evidence}
-    result = gate(**parameters)
     kata, legacy = gate.setups(kata=True), gate.setups(kata=False)
-    # A slow machine takes longer than the API server keeps what has happened: then what is there is listed anew, and the figures are the same.
     assert (result["verdict"], result["changed"]) == ("pass", False)
+    p50, p95 = (result["executors"]["k8s-kata"]["setup_seconds"][key] for key in ("p50", "p95"))
     assert result["executors"]["k8s-kata"] == {
         "builds": 12,
         "started": 12,
@@ -155,18 +169,22 @@ def test_a_pass_with_the_figures_that_kubectl_sees(gate: Gate, writes: t.Callabl
         "details": {},
         "waiting": 0,
         "withdrawn": 0,
+        "unobserved": 0,
         "ended": {"ok": 12},
         "excluded": 0,
-        "setup_seconds": {"p50": kata[5], "p95": kata[11]},
+        "pinned": 0,
+        "setup_seconds": {"p50": p50, "p95": p95},
     }
-    figures = result["executors"]["k8s-vm"]
+    # The API server's times of a start are up to a second after the node's.
+    assert kata[5] <= p50 <= kata[5] + 1 and kata[11] <= p95 <= kata[11] + 1
+    figures = result["executors"]["k8s"]
     # The excluded build is kubectl's eleventh, but no figure has it.
     assert (figures["started"], figures["ended"], figures["excluded"]) == (10, {"ok": 10}, 1)
-    assert legacy[0] <= figures["setup_seconds"]["p50"] <= figures["setup_seconds"]["p95"] <= legacy[-1]
+    assert legacy[0] <= figures["setup_seconds"]["p50"] <= figures["setup_seconds"]["p95"] <= legacy[-1] + 1
     assert result["share_observed"] == {"percent": 54.55, "builds": 22}
     assert result["reasons"] == [
         "0 of 12 builds (0.0 %) failed to start on k8s-kata.",
-        f"Setup p95 on k8s-kata is {kata[11]} s over 12 builds.",
+        f"Setup p95 on k8s-kata is {p95} s over 12 builds.",
     ]
     checked = gate(check=True, **parameters)
     assert {key: checked[key] for key in ("verdict", "reasons", "executors")} == {
@@ -176,26 +194,60 @@ def test_a_pass_with_the_figures_that_kubectl_sees(gate: Gate, writes: t.Callabl
 
 
 def test_failed_starts_fail_the_gate_with_their_cause(gate: Gate, failing_sandboxes: None) -> None:
-    evidence = gate.begin()
-    gate.create(*names("kata", 3), kata=True)
-    gate.create(*names("vm", 3), kata=False)
-    gate.wait("Succeeded", 3)
-    deadline = time.monotonic() + 120
-    while not all(gate.sandbox_events(f"{gate.mark}-{name}") for name in names("kata", 3)):
-        assert time.monotonic() < deadline
-        time.sleep(0.5)
-    result = gate(window=600, interval=120, start_timeout=1, evidence=evidence)
-    assert result["verdict"] == "fail"
-    assert result["observed_seconds"] < 120
-    assert result["reasons"] == [
-        "3 of 3 builds (100.0 %) failed to start on k8s-kata (3 SandboxFailed), above the limit of 0.02 with 0.95 confidence."
-    ]
+    # Long enough for the others, which are not to be late themselves.
+    parameters = gate.parameters(window=600, interval=300, start_timeout=90, steps=2, earlier=[-0.5], evidence=gate.begin())
+    process = gate.module.start("build_gate", **parameters)
+    wait_for_watch(gate.lab)
+    gate.create(*names("vm", 60), kata=False)
+    gate.create(*names("kata", 20), kata=True)
+    result = gate.module.result(process)
+    assert (result["verdict"], result["doubt"], result["pause"]) == ("fail", "failures", False), result
+    assert result["observed_seconds"] < 300
+    assert result["log_e"] > result["log_m"] > result["log_threshold"]
+    (reason,) = result["reasons"]
+    assert reason.startswith(
+        "20 of 20 builds (100.0 %) failed to start on k8s-kata (20 SandboxFailed), on k8s-vm 0 of 60 builds (0.0 %): above"
+    )
+    assert f"node {result['worst']['node']['name']} (" in reason
     figures = result["executors"]["k8s-kata"]
-    assert (figures["failures"], figures["started"], figures["waiting"]) == ({"SandboxFailed": 3}, 0, 0)
+    assert (figures["failures"], figures["started"], figures["waiting"]) == ({"SandboxFailed": 20}, 0, 0)
     pod, _colon, message = figures["details"]["SandboxFailed"].partition(": ")
-    assert (pod, message) == (f"{gate.mark}-kata0", gate.sandbox_events(pod)[0][: len(message)])
+    assert (pod.startswith(f"{gate.mark}-kata"), message) == (True, gate.sandbox_events(pod)[0][: len(message)])
     assert "Could not access KVM kernel module" in message
-    assert result["executors"]["k8s-vm"]["started"] == 3
+    assert result["executors"]["k8s-vm"]["started"] == 60
+
+
+def test_failed_starts_without_a_legacy_executor_pause_at_once(gate: Gate, failing_sandboxes: None) -> None:
+    evidence = gate.begin()
+    gate.create(*names("kata", 8), kata=True)
+    result = gate(window=600, interval=120, start_timeout=10, share=100, evidence=evidence)
+    assert (result["verdict"], result["doubt"], result["pause"]) == ("inconclusive", "failures", True), result
+    assert result["observed_seconds"] < 120
+    assert "with no build on k8s-vm to compare with" in result["reasons"][-1]
+
+
+def test_builds_that_do_not_arrive_fail_the_gate(gate: Gate) -> None:
+    evidence = gate.begin()
+    gate.create(*names("vm", 40), kata=False)
+    result = gate(interval=60, share=50, evidence=evidence)
+    assert (result["verdict"], result["doubt"]) == ("fail", "share")
+    assert result["reasons"][0].startswith(
+        f"0.0 % of {result['share_observed']['builds']} builds came to k8s-kata, 50 % were asked for: builds are missing."
+    )
+
+
+def test_pinned_builds_are_judged_at_the_pilot_alone(gate: Gate) -> None:
+    evidence = gate.begin()
+    gate.create(*names("pin", 3), kata=True, annotations={"screwdriver.cd/executor": "k8s-kata"})
+    gate.create("el6", kata=True, image=RHEL6, annotations={"screwdriver.cd/executor": "k8s-kata"})
+    gate.create("vm", kata=False)
+    gate.wait("Succeeded", 5)
+    later = gate(interval=1, share=10, evidence=evidence)
+    assert (later["excluded_on_kata"], later["share_observed"]["builds"]) == (0, 1)
+    assert (later["executors"]["k8s-kata"]["builds"], later["executors"]["k8s-kata"]["pinned"]) == (0, 3)
+    pilot = gate(interval=1, pilot=True, share=0, evidence=evidence)
+    assert (pilot["excluded_on_kata"], pilot["executors"]["k8s-kata"]["started"]) == (0, 3)
+    assert pilot["baseline"]["pins"] == {"kata": 3, "builds": 4}
 
 
 def test_an_excluded_image_fails_the_gate_on_kata_alone(gate: Gate) -> None:
@@ -258,19 +310,19 @@ def test_a_watch_goes_on_across_a_restart_of_the_api_server(gate: Gate, lab: Lab
     assert len(gate.setups(kata=True)) == 12
 
 
-def test_history_that_the_api_server_has_forgotten_is_a_gap(gate: Gate, lab: Lab) -> None:
+def test_builds_of_a_gap_are_no_evidence(gate: Gate, lab: Lab) -> None:
     gate.create("old", kata=True)
     gate.wait("Succeeded", 1)
     begun = gate.begin()
     gate.create(*names("seen", 2), kata=True)
+    gate.wait("Succeeded", 3)
     result = gate(interval=1, evidence=begun)
     deadline = time.monotonic() + 180
     # A slow machine may need more than a second to begin to watch.
-    while result["executors"]["k8s-kata"]["builds"] < 2:
+    while result["executors"]["k8s-kata"]["ended"] != {"ok": 2}:
         assert time.monotonic() < deadline, result
         result = gate(interval=1, evidence=result["evidence"])
     evidence = result["evidence"]
-    time.sleep(1)
     gate.create(*names("missed", 3), kata=True)
     gate.wait("Succeeded", 6)
     # A new API server knows nothing older than its start: it answers 410.
@@ -279,8 +331,22 @@ def test_history_that_the_api_server_has_forgotten_is_a_gap(gate: Gate, lab: Lab
     server.restart()
     lab.wait_ready()
     result = gate(interval=1, evidence={**evidence, "resource_version": "1"})
-    assert (result["gaps"], result["executors"]["k8s-kata"]["builds"], result["executors"]["k8s-kata"]["ended"]) == (1, 5, {"ok": 5})
+    assert (result["gaps"], result["executors"]["k8s-kata"]["builds"], result["executors"]["k8s-kata"]["ended"]) == (1, 2, {"ok": 2})
     assert gate(interval=1, evidence=result["evidence"])["gaps"] == 1
+
+
+def test_a_resumed_observation_keeps_its_figures_and_leaves_out_what_came_meanwhile(gate: Gate) -> None:
+    begun = gate.begin()
+    gate.create(*names("before", 2), kata=True)
+    gate.wait("Succeeded", 2)
+    evidence = gate(interval=2, evidence=begun)["evidence"]
+    gate.create(*names("meanwhile", 2), kata=True)
+    gate.wait("Succeeded", 4)
+    resumed = gate(interval=1, evidence={**evidence, "observed_seconds": 0.0, "resource_version": ""})
+    assert (resumed["executors"]["k8s-kata"]["builds"], resumed["gaps"]) == (2, 0)
+    assert resumed["observed_seconds"] < 30
+    gate.create("after", kata=True)
+    assert gate(interval=2, evidence=resumed["evidence"])["executors"]["k8s-kata"]["builds"] == 3
 
 
 def test_builds_of_the_npm_router(gate: Gate, lab: Lab) -> None:
@@ -327,7 +393,7 @@ def test_builds_of_the_npm_router(gate: Gate, lab: Lab) -> None:
         ),
         (
             {"evidence": {"version": 9}},
-            "evidence has version 9, this module reads version 1: leave evidence out to begin the observation anew.",
+            "evidence has version 9, this module reads version 2: leave evidence out to begin the observation again.",
         ),
     ],
 )
@@ -338,7 +404,7 @@ def test_bad_input_is_refused(gate: Gate, parameters: dict[str, t.Any], message:
 def test_evidence_of_other_builds_is_refused(gate: Gate) -> None:
     evidence = gate.begin()
     assert gate.refused(evidence=evidence, build_selector="tier=other") == (
-        f"evidence was taken with build_selector '{gate.selector}', not 'tier=other': leave evidence out to begin the observation anew."
+        f"evidence was taken with build_selector '{gate.selector}', not 'tier=other': leave evidence out to begin the observation again."
     )
 
 

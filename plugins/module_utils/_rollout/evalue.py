@@ -18,7 +18,7 @@ import traceback
 
 try:
     from scipy.optimize import brentq
-    from scipy.special import betaincc, betaln, logsumexp
+    from scipy.special import betaincc, betaln
 
     SCIPY_TRACEBACK = None
 except ImportError:
@@ -73,7 +73,8 @@ def upper_bound(hits: int, builds: int, alpha: float, prior: tuple[float, float]
     def excess(ratio: float) -> float:
         return mixed - hits * math.log(ratio) - (builds - hits) * math.log1p(-ratio)
 
-    return float(brentq(excess, hits / builds or 1e-12, 1 - 1e-12))
+    end = math.nextafter(1, 0)
+    return float(brentq(excess, hits / builds or 1e-12, end)) if excess(end) > 0 else 1.0
 
 
 def log_mean(values: list[float], steps: int) -> float:
@@ -83,5 +84,7 @@ def log_mean(values: list[float], steps: int) -> float:
         values: The log e-values of the steps so far.
         steps: How many steps the rollout has.
     """
-    ahead = [0.0] * max(0, steps - len(values))
-    return float(logsumexp([*values, *ahead])) - math.log(len(values) + len(ahead))
+    ahead = max(0, steps - len(values))
+    greatest = max(values, default=0.0)
+    mean = sum(math.exp(value - greatest) for value in values) + ahead * math.exp(-max(greatest, LEAST))
+    return greatest + math.log(mean) - math.log(len(values) + ahead)

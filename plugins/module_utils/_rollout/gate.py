@@ -7,46 +7,76 @@
 
 """From evidence to a verdict. Pure.
 
-A threshold fails the gate as soon as an exact test says, with the asked confidence, that it is exceeded. The gate passes only when the
-window is over, there are enough builds and no figure, taken as it stands, is above its threshold. Everything else is inconclusive.
+The gate fails on what is proven beyond chance however often it is looked at, and only on what Kata alone can be blamed for: starts that fail
+more often than the limit and than on the legacy executor at the same time, builds of excluded images, and builds that never arrive.
+It passes when the window is over, there are enough builds, and no figure, taken as it stands, is above its limit. All else is inconclusive.
 """
 
 from __future__ import annotations
 
+import bisect
+import contextlib
+import itertools
 import math
-import traceback
 import typing as t
 from dataclasses import dataclass, field
 
 from ansible_collections.screwdriver.kata.plugins.module_utils._rollout import evalue
 from ansible_collections.screwdriver.kata.plugins.module_utils._rollout.observation import (
+    FAILED,
     MAX_IMAGES,
+    NOT_PULLED,
+    Counts,
     Observation,
     Tally,
+    pair_of,
     suggested_exclusion,
 )
-from ansible_collections.screwdriver.kata.plugins.module_utils._rollout.pods import KATA, LEGACY
+from ansible_collections.screwdriver.kata.plugins.module_utils._rollout.pods import IMAGE_PULL, KATA, LEGACY
+from ansible_collections.screwdriver.kata.plugins.module_utils._values import join_names
 
-try:
-    import numpy
-    from scipy.stats import binomtest, fisher_exact, quantile_test
-
-    SCIPY_TRACEBACK = None
-except ImportError:
-    SCIPY_TRACEBACK = traceback.format_exc()
+# evalue reports a missing library.
+with contextlib.suppress(ImportError):
+    from scipy.stats import fisher_exact
 
 PASS, FAIL, INCONCLUSIVE = "pass", "fail", "inconclusive"
-# Fewer failures than this are never proof: they may be one bad node or one bad image.
+# What may stand against passing, the gravest first.
+EXCLUDED, FAILURES, SHARE, SETUP, EVIDENCE = "excluded", "failures", "share", "setup", "evidence"
+DOUBTS = (EXCLUDED, FAILURES, SHARE, SETUP, EVIDENCE)
+
+# Images and nodes with fewer failures or builds than this stand for nothing of their own.
 MIN_FAILURES = 3
-# Images with fewer builds than this on either executor are not suspected.
 MIN_IMAGE_BUILDS = 3
+MAX_SUSPECTS = 20
+# How unlikely it must be that an image fails on Kata alone by chance, before it is suspected.
+SUSPECT_LEVEL = 0.05
 # Timestamps are whole seconds, so a difference of two of them may be off by one.
 RESOLUTION_SECONDS = 1
+# The quantile of the setup times that is compared.
+QUANTILE = 0.95
+# The legacy executor is comparable from this part of Kata's builds on: below it only odd builds are left to it, such as pinned ones.
+COMPARABLE_PART = 0.25
+# Where so many fail, a few more builds prove it, also after the window.
+SURE_RATIO = 0.5
+# A build that waits for more than this many times the median start is late.
+LATE_MEDIANS = 3
+# The entry of the worker's default config for executor-k8s-vm.
+VM_EXECUTOR = "k8s-vm"
+# Where pulls are not compared, this part of Kata's builds may fail to pull before they stand against passing.
+MAX_PULL_FAILURES = 0.1
 
 
 @dataclass(frozen=True)
 class Limits:
-    """The thresholds. Ratios and confidence are fractions of 1, times are seconds; None switches a threshold off."""
+    """The thresholds. Ratios and alpha are fractions of 1, times are seconds, the share is in percent; None switches a threshold off.
+
+    Attributes:
+        share: The share that was asked for.
+        share_tolerance: Which part of the asked share may be missing or too much.
+        steps: How many steps the rollout has.
+        earlier: The log e-values of its earlier steps.
+        alpha: How likely a rollout of a Kata that is within its limits may fail.
+    """
 
     window: int
     min_builds: int
@@ -54,10 +84,16 @@ class Limits:
     max_failure_increase: float
     max_setup_ratio: float | None
     max_setup_seconds: float | None
-    confidence: float
-    alpha: float = field(default=0.008, kw_only=True)
+    share: float | None = field(default=None, kw_only=True)
+    share_tolerance: float = field(default=0.1, kw_only=True)
     steps: int = field(default=1, kw_only=True)
-    earlier: tuple[float, ...] = field(default=(), kw_only=True)
+    earlier: t.Sequence[float] = field(default=(), kw_only=True)
+    alpha: float = field(default=0.008, kw_only=True)
+
+    @property
+    def log_threshold(self) -> float:
+        """Half of alpha is for Kata's builds, half for the bound of the legacy executor's ratio."""
+        return math.log(2 / self.alpha)
 
 
 @dataclass(frozen=True)
@@ -70,12 +106,13 @@ class Judgement(t.NamedTuple):
     """The verdict with what it rests on.
 
     Attributes:
+        reasons: Sentences.
         pause: Inconclusive, and more watching will not settle it.
-        doubt: What stands against passing: failures, share, setup, excluded, evidence, or an empty string.
+        doubt: The gravest of what stands against passing, one of ``DOUBTS``, or an empty string.
         log_e: The log e-value of this step.
         log_m: That of the rollout.
         log_threshold: What log_m has to reach for a failure.
-        worst: The image and the node that were left out.
+        worst: The image and the node that were left out, each with name, builds and failed, or None.
     """
 
     verdict: str
@@ -85,115 +122,298 @@ class Judgement(t.NamedTuple):
     log_e: float
     log_m: float
     log_threshold: float
-    worst: dict[str, t.Any]
+    worst: dict[str, dict[str, t.Any] | None]
+
+
+class Starts(t.NamedTuple):
+    """Builds that failed to start, of all that have an outcome."""
+
+    failed: int
+    builds: int
+
+    @property
+    def ratio(self) -> float:
+        return self.failed / self.builds if self.builds else 0.0
+
+    def __str__(self) -> str:
+        return f"{self.failed} of {_builds(self.builds)} ({_percent(self.failed, self.builds)})"
 
 
 @dataclass
 class Findings:
-    """Sentences of what fails the gate, of what holds it back, and of what it saw."""
+    """Sentences of what fails the gate, of what holds it back, and of what it saw, the first two with their doubt."""
 
-    failures: list[str]
-    doubts: list[str]
-    notes: list[str]
+    failures: list[tuple[str, str]] = field(default_factory=list)
+    doubts: list[tuple[str, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    pause: bool = False
+
+    def doubt(self, doubt: str, sentence: str, pause: bool = False) -> None:
+        self.doubts.append((doubt, sentence))
+        self.pause |= pause
+
+
+class Case:
+    """One observation with what is compared in it.
+
+    Attributes:
+        sees_pulls: Whether the legacy executor's pods show the pull of their image. Else it is left out on both sides.
+        kata: Kata's starts.
+        legacy: Those of the legacy executor at the same time.
+        worst: What is left out of Kata's.
+        rest: Kata's starts without it.
+    """
+
+    def __init__(self, observation: Observation, limits: Limits, names: Names) -> None:
+        self.observation = observation
+        self.limits = limits
+        self.names = names
+        launchers = observation.tallies[LEGACY].launchers + observation.baseline.get("legacy", {}).get("launchers", 0)
+        self.sees_pulls = not launchers and names.legacy != VM_EXECUTOR
+        self.kata = self._starts(observation.tallies[KATA])
+        self.legacy = self._starts(observation.tallies[LEGACY])
+        self.worst: dict[str, dict[str, t.Any] | None] = {"image": self._worst(observation.images, self.kata, {}), "node": None}
+        image = self.worst["image"]
+        # What failed for the image is not held against the node as well.
+        shared = {node: observation.both.get(pair_of(node, image["name"]), 0) for node in observation.nodes} if image else {}
+        self.worst["node"] = self._worst(observation.nodes, self.kata, shared)
+        self.rest = self._rest(shared)
+
+    @property
+    def has_legacy(self) -> bool:
+        """Whether builds of the legacy executor are draws of the same router at the same time."""
+        return self.legacy.builds > 0 and (self.limits.share is None or self.limits.share < 100)
+
+    @property
+    def comparable(self) -> bool:
+        """Whether they are many enough beside Kata's to be no oddities."""
+        return self.has_legacy and self.legacy.builds >= COMPARABLE_PART * self.kata.builds
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the window is over."""
+        return round(self.observation.observed_seconds) >= self.limits.window
+
+    def starts_of(self, counts: dict[str, list[int]], executor: str) -> Starts:
+        """The starts of one image or node."""
+        started, failed, not_pulled = counts.get(executor, [0, 0, 0])
+        failed += not_pulled if self.sees_pulls else 0
+        return Starts(failed, started + failed)
+
+    def limit(self) -> float:
+        """What Kata's ratio is tested against: 1 where there is nothing to compare with, so that nothing can be proven."""
+        if not self.has_legacy:
+            return 1.0
+        bound = evalue.upper_bound(self.legacy.failed, self.legacy.builds, self.limits.alpha / 2)
+        return max(self.limits.max_failure_ratio, bound + self.limits.max_failure_increase)
+
+    def log_m(self, log_e: float) -> float:
+        return evalue.log_mean([*self.limits.earlier, log_e], max(self.limits.steps, len(self.limits.earlier) + 1))
+
+    def proven(self, starts: Starts, limit: float) -> bool:
+        return self.log_m(evalue.log_above(starts.failed, starts.builds, limit)) >= self.limits.log_threshold
+
+    def _starts(self, tally: Tally) -> Starts:
+        failed = tally.failed - (0 if self.sees_pulls else tally.failures.get(IMAGE_PULL, 0))
+        return Starts(failed, tally.started + failed)
+
+    def _worst(self, counts: Counts, whole: Starts, shared: dict[str, int]) -> dict[str, t.Any] | None:
+        """The image or node with the most failures, unless there is no other. shared: failures that are accounted for already."""
+        failed: dict[str, Starts] = {}
+        for name, found in counts.items():
+            # Most have no failure.
+            if any(found[KATA][FAILED:]):
+                own = self.starts_of(found, KATA)
+                if own.failed > shared.get(name, 0) and own.builds < whole.builds:
+                    failed[name] = own._replace(failed=own.failed - shared.get(name, 0))
+        if not failed:
+            return None
+        name = min(failed, key=lambda one: (-failed[one].failed, failed[one].builds, one))
+        return {"name": name, "builds": failed[name].builds, "failed": failed[name].failed}
+
+    def _rest(self, shared: dict[str, int]) -> Starts:
+        image, node = self.worst["image"], self.worst["node"]
+        failed, builds = self.kata
+        for found in filter(None, (image, node)):
+            failed -= found["failed"]
+            builds -= found["builds"]
+        if image and node:
+            # Builds of both were taken off twice: the failures are known, the starts follow from the sizes.
+            started = self.kata.builds - self.kata.failed
+            both = (image["builds"] - image["failed"]) * (node["builds"] - node["failed"] - shared.get(node["name"], 0))
+            builds += shared.get(node["name"], 0) + (round(max(0, both) / started) if started else 0)
+        return Starts(max(0, failed), max(0, failed, builds))
 
 
 def judge(observation: Observation, limits: Limits, names: Names, now: int) -> Judgement:
     """The verdict and its reasons. now: epoch seconds of the clock that the observation was fed with."""
-    kata = observation.tallies[KATA]
-    legacy = compared_legacy(observation, limits.min_builds)
-    found = Findings([], [], [])
+    case, found = Case(observation, limits, names), Findings()
     if observation.excluded_on_kata:
-        images = ", ".join(sorted(observation.excluded_on_kata)[:3])
-        found.failures.append(f"{_builds(kata.excluded)} of excluded images reached {names.kata}: {images}.")
-    if round(observation.observed_seconds) < limits.window:
-        found.doubts.append(f"Observed {observation.observed_seconds:.0f} of {limits.window} s.")
-    if kata.outcomes < limits.min_builds:
-        found.doubts.append(f"{kata.outcomes} of {limits.min_builds} builds on {names.kata}.")
-    _judge_failures(observation, legacy, limits, names, now, found)
-    _judge_exit_codes(kata, legacy, limits, names, found)
-    _judge_setup(kata, legacy, limits, names, found)
-    verdict, reasons = (FAIL, found.failures) if found.failures else (INCONCLUSIVE, found.doubts) if found.doubts else (PASS, found.notes)
-    log_e = evalue.log_above(kata.failed, kata.outcomes, limits.max_failure_ratio)
-    doubt = "excluded" if observation.excluded_on_kata else "failures" if verdict == FAIL else "evidence" if verdict == INCONCLUSIVE else ""
-    log_m = evalue.log_mean([*limits.earlier, log_e], limits.steps)
-    return Judgement(verdict, reasons, False, doubt, log_e, log_m, math.log(2 / limits.alpha), {"image": None, "node": None})
-
-
-def compared_legacy(observation: Observation, min_builds: int) -> Tally:
-    """The legacy executor's own figures; where its builds are too few by now, with those of earlier steps added."""
-    own = observation.tallies[LEGACY]
-    if own.outcomes >= min_builds or not observation.baseline:
-        return own
-    return own.plus(Tally(**observation.baseline["legacy"]))
-
-
-def next_baseline(observation: Observation, min_builds: int) -> dict[str, t.Any]:
-    """What a later step needs to know about the legacy executor once it has few builds or none."""
-    tally = compared_legacy(observation, min_builds)
-    images = {name: counts[LEGACY] for name, counts in _images(observation).items() if LEGACY in counts}
-    images = dict(sorted(images.items(), key=lambda item: -sum(item[1]))[:MAX_IMAGES])
-    return {"legacy": {**vars(tally), "details": {}}, "images": images}
-
-
-def _judge_failures(observation: Observation, legacy: Tally, limits: Limits, names: Names, now: int, found: Findings) -> None:
-    kata = observation.tallies[KATA]
-    if not kata.outcomes:
-        return
-    causes = ", ".join(f"{count} {cause}" for cause, count in sorted(kata.failures.items(), key=lambda item: -item[1]))
-    saw = f"{kata.failed} of {_builds(kata.outcomes)} ({_percent(kata.failed, kata.outcomes)}) failed to start on {names.kata}"
-    saw += f" ({causes})" if causes else ""
-    enough = kata.failed >= MIN_FAILURES
-    above = binomtest(kata.failed, kata.outcomes, limits.max_failure_ratio, alternative="greater")
-    if enough and above.pvalue <= 1 - limits.confidence:
-        found.failures.append(f"{saw}, above the limit of {limits.max_failure_ratio:.4g} with {limits.confidence:.4g} confidence.")
-    elif kata.failed > limits.max_failure_ratio * kata.outcomes:
-        found.doubts.append(f"{saw}, above the limit of {limits.max_failure_ratio:.4g} but not proven yet.")
-    else:
-        found.notes.append(f"{saw}.")
-
-    if legacy.outcomes >= limits.min_builds:
-        worse = kata.failed / kata.outcomes - legacy.failed / legacy.outcomes > limits.max_failure_increase
-        than = (
-            f"{saw}, on {names.legacy} {legacy.failed} of {legacy.outcomes} ({_percent(legacy.failed, legacy.outcomes)}):"
-            f" more than {limits.max_failure_increase:.4g} worse"
+        images = join_names(sorted(observation.excluded_on_kata))
+        count = sum(observation.excluded_on_kata.values())
+        found.failures.append((EXCLUDED, f"{_builds(count)} of excluded images reached {names.kata}: {images}."))
+    if not case.is_over:
+        found.doubt(EVIDENCE, f"Observed {observation.observed_seconds:.0f} of {limits.window} s.")
+    if case.kata.builds < limits.min_builds:
+        found.doubt(EVIDENCE, f"{case.kata.builds} of {limits.min_builds} builds on {names.kata}.")
+    log_e = evalue.log_above(case.rest.failed, case.rest.builds, case.limit())
+    _judge_failures(case, found, log_e)
+    _judge_waiting(case, found, now)
+    _judge_share(case, found)
+    _judge_setup(case, found)
+    if observation.gaps:
+        found.notes.append(
+            f"The watch had {observation.gaps} gap{'s' if observation.gaps > 1 else ''}: builds that were under way are left out."
         )
-        if worse and enough and _greater((kata.failed, kata.started), (legacy.failed, legacy.started), limits.confidence):
-            found.failures.append(f"{than} with {limits.confidence:.4g} confidence.")
-        elif worse:
-            found.doubts.append(f"{than} but not proven yet.")
-    else:
-        found.notes.append(f"{names.legacy} had {_builds(legacy.outcomes)}, too few to compare with: only the absolute limits were judged.")
+    verdict, reasons = (FAIL, found.failures) if found.failures else (INCONCLUSIVE, found.doubts) if found.doubts else (PASS, [])
+    return Judgement(
+        verdict=verdict,
+        reasons=[sentence for _doubt, sentence in reasons] if reasons else found.notes,
+        pause=verdict == INCONCLUSIVE and found.pause,
+        doubt=min((doubt for doubt, _sentence in reasons), key=DOUBTS.index, default=""),
+        log_e=round(log_e, 4),
+        log_m=round(case.log_m(log_e), 4),
+        log_threshold=round(limits.log_threshold, 4),
+        worst=case.worst,
+    )
 
-    slowest = max(map(int, kata.setup), default=0)
-    stuck = sum(now - since > slowest + RESOLUTION_SECONDS for since in observation.waiting_since(KATA))
-    if stuck and kata.failed + stuck > limits.max_failure_ratio * (kata.outcomes + stuck):
-        found.doubts.append(f"{_builds(stuck)} on {names.kata} waited longer for the start than any that started ({slowest} s).")
 
-
-def _judge_exit_codes(kata: Tally, legacy: Tally, limits: Limits, names: Names, found: Findings) -> None:
-    """Users' own failures vary by nature: only a proven difference counts, and only against the legacy executor."""
-    bad, good = _exits(kata)
-    legacy_bad, legacy_good = _exits(legacy)
-    if bad < MIN_FAILURES or legacy_bad + legacy_good < limits.min_builds:
+def _judge_failures(case: Case, found: Findings, log_e: float) -> None:
+    limits, names, kata, legacy = case.limits, case.names, case.kata, case.legacy
+    failures = case.observation.tallies[KATA].failures
+    _judge_pulls(case, found)
+    if not kata.builds:
         return
-    worse = bad / (bad + good) - legacy_bad / (legacy_bad + legacy_good) > limits.max_failure_increase
-    if worse and _greater((bad, good), (legacy_bad, legacy_good), limits.confidence):
+    judged_causes = sorted((cause for cause in failures if case.sees_pulls or cause != IMAGE_PULL), key=lambda cause: -failures[cause])
+    causes = join_names([f"{failures[cause]} {cause}" for cause in judged_causes], len(failures))
+    saw = f"{kata} failed to start on {names.kata}" + (f" ({causes})" if causes else "")
+    beside = f"on {names.legacy} {legacy}" if case.has_legacy else f"with no build on {names.legacy} to compare with"
+    left_out = [f"{kind} {item['name']} ({item['failed']} of {item['builds']})" for kind, item in case.worst.items() if item]
+    apart = f" Left out as the worst: {join_names(left_out)}." if left_out else ""
+    if case.log_m(log_e) >= limits.log_threshold:
+        beyond = f"above the limit of {limits.max_failure_ratio:.4g} and more than {limits.max_failure_increase:.4g} worse beyond chance"
+        found.failures.append((FAILURES, f"{saw}, {beside}: {beyond}.{apart}"))
+        return
+    # Failures of images that fail on the legacy executor as well are their own.
+    own = _images_at_fault(case)
+    judged = Starts(kata.failed - own.failed, kata.builds - own.builds)
+    enough = case.has_legacy and legacy.builds >= limits.min_builds
+    above = f"above the limit of {limits.max_failure_ratio:.4g}"
+    if judged.failed > limits.max_failure_ratio * judged.builds:
+        if not case.proven(judged, limits.max_failure_ratio):
+            found.doubt(FAILURES, f"{saw}, {above} but not proven yet.{apart}")
+            return
+        # While the rest fails as well, there may soon be enough builds to tell that it is Kata.
+        worse = case.rest.ratio - legacy.ratio > limits.max_failure_increase
+        settles = case.comparable and worse and (not case.is_over or case.rest.ratio >= SURE_RATIO)
+        found.doubt(FAILURES, f"{saw}, {above} beyond chance, {beside}.{apart}", pause=not settles)
+    elif enough and judged.ratio - legacy.ratio > limits.max_failure_increase:
+        found.doubt(FAILURES, f"{saw}, {beside}: more than {limits.max_failure_increase:.4g} worse but not proven yet.{apart}")
+    else:
+        found.notes.append(f"{saw}.{apart}")
+        if own.failed:
+            found.notes.append(f"{own} are of images that fail on {names.legacy} as well.")
+        if not enough:
+            found.notes.append(
+                f"{names.legacy} had {_builds(legacy.builds)}, too few to compare with: only the absolute limits were judged."
+            )
+
+
+def _images_at_fault(case: Case) -> Starts:
+    """The builds of images that fail on the legacy executor about as often as on Kata."""
+    failed = builds = 0
+    for counts in case.observation.images.values():
+        if not any(counts[KATA][FAILED:]):
+            continue
+        kata, legacy = case.starts_of(counts, KATA), case.starts_of(counts, LEGACY)
+        if kata.failed >= MIN_FAILURES and legacy.builds >= MIN_IMAGE_BUILDS and 2 * legacy.ratio >= kata.ratio:
+            failed, builds = failed + kata.failed, builds + kata.builds
+    return Starts(failed, builds)
+
+
+def _judge_pulls(case: Case, found: Findings) -> None:
+    """Pulls that cannot be compared: some users always mistype an image, but not one build in ten."""
+    tally = case.observation.tallies[KATA]
+    not_pulled = tally.failures.get(IMAGE_PULL, 0)
+    if case.sees_pulls or not not_pulled:
+        return
+    worst = max((counts[KATA][NOT_PULLED] for counts in case.observation.images.values() if KATA in counts), default=0)
+    saw = f"{_builds(not_pulled)} on {case.names.kata} could not pull their image, which pods of {case.names.legacy} do not show"
+    if not_pulled - worst >= max(MIN_FAILURES, MAX_PULL_FAILURES * tally.outcomes):
+        found.doubt(FAILURES, f"{saw}: more than {_percent(MAX_PULL_FAILURES, 1)} of all builds.")
+    else:
+        found.notes.append(f"{saw}: they are left out.")
+
+
+def _judge_waiting(case: Case, found: Findings, now: int) -> None:
+    """Builds that hang would else count only once their time to start has run out."""
+    tally = case.observation.tallies[KATA]
+    if not tally.setup:
+        return
+    seconds, timed = _counts(tally.setup), sum(tally.setup.values())
+    waited = [(now - since, 1) for since in case.observation.waiting_since(KATA)] + list(_counts(tally.withdrawn_after).items())
+    p50, p95 = (percentiles(tally)[key] for key in ("p50", "p95"))
+    worst, sentence = 0.0, ""
+    for bound in (LATE_MEDIANS * p50 + RESOLUTION_SECONDS, LATE_MEDIANS * p95 + RESOLUTION_SECONDS, max(seconds) + RESOLUTION_SECONDS):
+        late = sum(count for after, count in waited if after > bound)
+        usual = sum(count for after, count in seconds.items() if after > bound) / timed
+        excess = late - usual * (case.kata.builds + late)
+        if excess > worst and case.kata.failed + excess > case.limits.max_failure_ratio * (case.kata.builds + late):
+            worst = excess
+            sentence = f"{_builds(late)} on {case.names.kata} waited for more than {bound} s without a start, {_percent(usual, 1)} of the others did."
+    if sentence:
+        found.doubt(FAILURES, sentence)
+    lost, legacy = tally.ended.get("lost", 0), case.observation.tallies[LEGACY]
+    usual = legacy.ended.get("lost", 0) / legacy.started if legacy.started else 0
+    if lost >= MIN_FAILURES and lost > (case.limits.max_failure_ratio + usual) * tally.started:
+        found.doubt(FAILURES, f"{lost} of {_builds(tally.started)} that started on {case.names.kata} were lost with their node.")
+
+
+def _judge_share(case: Case, found: Findings) -> None:
+    limits, names, observation = case.limits, case.names, case.observation
+    if not limits.share or observation.pilot:
+        return
+    observed = share_observed(observation)
+    kata, builds = observation.tallies[KATA].seen, observed["builds"]
+    if not builds:
+        found.doubt(EVIDENCE, f"No build on {names.kata} or {names.legacy} was created.", pause=case.is_over)
+        return
+    asked = limits.share / 100
+    saw = f"{observed['percent']} % of {_builds(builds)} came to {names.kata}, {limits.share:g} % were asked for"
+    pins = observation.baseline.get("pins")
+    # Jobs that ask for Kata come on top. The pilot has counted them.
+    pinned = evalue.upper_bound(pins["kata"], pins["builds"], limits.alpha / 2, evalue.FLAT_PRIOR) if pins and pins["builds"] else 0.0
+    least, most = asked * (1 - limits.share_tolerance), asked * (1 + limits.share_tolerance) + pinned
+    if evalue.log_below(kata, builds, least) >= limits.log_threshold:
         found.failures.append(
-            f"{bad} of {_builds(bad + good)} ({_percent(bad, bad + good)}) ended with a non-zero exit code on {names.kata},"
-            f" on {names.legacy} {legacy_bad} of {legacy_bad + legacy_good} ({_percent(legacy_bad, legacy_bad + legacy_good)}):"
-            f" more than {limits.max_failure_increase:.4g} worse with {limits.confidence:.4g} confidence."
+            (
+                SHARE,
+                f"{saw}: builds are missing. Check whether the API server refuses pods of {names.kata} (RuntimeClass, quota, permissions),"
+                " whether the worker has read its config, and whether its environment overrides it.",
+            )
+        )
+    elif most < 1 and evalue.log_above(kata, builds, most, evalue.FLAT_PRIOR) >= limits.log_threshold:
+        found.doubt(
+            SHARE,
+            f"{saw}: too many. Check whether the worker has read its config, whether its environment overrides it, and which jobs ask for"
+            f" {names.kata} by annotation.",
+            pause=True,
         )
 
 
-def _judge_setup(kata: Tally, legacy: Tally, limits: Limits, names: Names, found: Findings) -> None:
+def _judge_setup(case: Case, found: Findings) -> None:
+    limits, names, kata = case.limits, case.names, case.observation.tallies[KATA]
     if not kata.setup:
         return
-    seconds = _samples(kata)
+    seconds, timed = _counts(kata.setup), sum(kata.setup.values())
     p95 = percentiles(kata)["p95"]
     bounds = []
     if limits.max_setup_seconds is not None:
         bounds.append((limits.max_setup_seconds, "the limit"))
-    if limits.max_setup_ratio is not None and min(kata.started, legacy.started) >= limits.min_builds:
+    legacy = compared_legacy(case)
+    if limits.max_setup_ratio is not None and not case.sees_pulls:
+        found.notes.append(f"Setup times are not compared: pods of {names.legacy} do not show the pull of their image.")
+    elif limits.max_setup_ratio is not None and min(kata.started, legacy.started) >= limits.min_builds and legacy.setup:
         legacy_p95 = percentiles(legacy)["p95"]
         bounds.append(
             (
@@ -201,77 +421,95 @@ def _judge_setup(kata: Tally, legacy: Tally, limits: Limits, names: Names, found
                 f"{limits.max_setup_ratio:.4g} times the {legacy_p95} s of {names.legacy} and {RESOLUTION_SECONDS} s of resolution",
             )
         )
-    saw = f"Setup p95 on {names.kata} is {p95} s over {_builds(len(seconds))}"
+    saw = f"Setup p95 on {names.kata} is {p95} s over {_builds(timed)}"
     for bound, origin in bounds:
-        enough = (seconds > bound).sum() >= MIN_FAILURES
-        if enough and quantile_test(seconds, q=bound, p=0.95, alternative="greater").pvalue <= 1 - limits.confidence:
-            found.failures.append(f"{saw}, above {bound:.4g} s ({origin}) with {limits.confidence:.4g} confidence.")
+        slow = sum(count for value, count in seconds.items() if value > bound)
+        if evalue.log_above(slow, timed, 1 - QUANTILE) >= limits.log_threshold:
+            found.doubt(SETUP, f"{saw}, above {bound:.4g} s ({origin}) beyond chance.", pause=True)
         elif p95 > bound:
-            found.doubts.append(f"{saw}, above {bound:.4g} s ({origin}) but not proven yet.")
+            found.doubt(SETUP, f"{saw}, above {bound:.4g} s ({origin}) but not proven yet.")
     found.notes.append(f"{saw}.")
 
 
+def compared_legacy(case: Case) -> Tally:
+    """The legacy executor's figures that setup times are compared with: its own, and those of earlier steps where its own are too few."""
+    own, before = case.observation.tallies[LEGACY], case.observation.baseline.get("legacy")
+    if not before or (case.comparable and own.outcomes >= case.limits.min_builds):
+        return own
+    return own.plus(Tally(**before))
+
+
+def next_baseline(observation: Observation, limits: Limits, names: Names) -> dict[str, t.Any]:
+    """What a later step needs to know about the legacy executor once it has few builds or none, and about jobs that ask for Kata."""
+    tally = compared_legacy(Case(observation, limits, names))
+    images = {name: counts[LEGACY] for name, counts in _images(observation).items() if sum(counts[LEGACY])}
+    images = dict(sorted(images.items(), key=lambda item: -sum(item[1]))[:MAX_IMAGES])
+    pins = observation.baseline.get("pins", {"kata": 0, "builds": 0})
+    if observation.pilot:
+        pins = {"kata": observation.tallies[KATA].seen, "builds": share_observed(observation)["builds"]}
+    return {"legacy": {**vars(tally), "details": {}, "withdrawn_after": {}}, "images": images, "pins": pins}
+
+
 def percentiles(tally: Tally) -> dict[str, t.Any]:
-    """p50 and p95 of the setup seconds, as values that really occurred; None where no build has started."""
-    if not tally.setup:
-        return {"p50": None, "p95": None}
-    p50, p95 = numpy.percentile(_samples(tally), [50, 95], method="inverted_cdf")
-    return {"p50": int(p50), "p95": int(p95)}
+    """p50 and p95 of the setup seconds, as values that really occurred; None where no start was timed."""
+    seconds = sorted(_counts(tally.setup).items())
+    sums = list(itertools.accumulate(count for _value, count in seconds))
+
+    def percentile(part: float) -> int | None:
+        return seconds[bisect.bisect_left(sums, part * sums[-1])][0] if sums else None
+
+    return {"p50": percentile(0.5), "p95": percentile(QUANTILE)}
 
 
-def suspects(observation: Observation, confidence: float) -> list[dict[str, t.Any]]:
+def suspects(observation: Observation, limits: Limits, names: Names) -> list[dict[str, t.Any]]:
     """Images that fail on Kata significantly more often than on the legacy executor and than Kata's other images, the worst first."""
+    case = Case(observation, limits, names)
     found = []
-    images = _images(observation)
-    all_good, all_bad = (sum(counts.get(KATA, [0, 0])[at] for counts in images.values()) for at in (0, 1))
-    for image, counts in images.items():
-        good, bad = counts.get(KATA, [0, 0])
-        legacy_good, legacy_bad = counts.get(LEGACY, [0, 0])
-        if bad < MIN_IMAGE_BUILDS or legacy_good + legacy_bad < MIN_IMAGE_BUILDS:
+    images = {name: (case.starts_of(counts, KATA), case.starts_of(counts, LEGACY)) for name, counts in _images(observation).items()}
+    everything = Starts(*(sum(kata[at] for kata, _legacy in images.values()) for at in (0, 1)))
+    for image, (kata, legacy) in images.items():
+        if kata.failed < MIN_IMAGE_BUILDS or legacy.builds < MIN_IMAGE_BUILDS:
             continue
         # Where all of Kata's images fail, Kata does, and an exclusion would not help.
-        others = [(legacy_bad, legacy_good), (all_bad - bad, all_good - good)]
-        if all(_greater((bad, good), other, confidence) for other in others if any(other)):
+        others = [legacy, Starts(everything.failed - kata.failed, everything.builds - kata.builds)]
+        if all(_more_often(kata, other) for other in others if other.builds):
             found.append(
                 {
                     "image": image,
                     "exclusion": suggested_exclusion(image),
-                    "kata": {"builds": good + bad, "failed": bad},
-                    "legacy": {"builds": legacy_good + legacy_bad, "failed": legacy_bad},
+                    "kata": {"builds": kata.builds, "failed": kata.failed},
+                    "legacy": {"builds": legacy.builds, "failed": legacy.failed},
                 }
             )
-    return sorted(found, key=lambda item: -item["kata"]["failed"])
+    return sorted(found, key=lambda item: -item["kata"]["failed"])[:MAX_SUSPECTS]
 
 
 def share_observed(observation: Observation) -> dict[str, t.Any]:
-    """Kata's part of the builds that no exclusion names."""
+    """Kata's part of the builds that no exclusion names and that did not ask for an executor."""
     kata, builds = observation.tallies[KATA].seen, sum(tally.seen for tally in observation.tallies.values())
     return {"percent": round(100 * kata / builds, 2) if builds else None, "builds": builds}
 
 
-def _images(observation: Observation) -> dict[str, dict[str, list[int]]]:
-    """[good, bad] by image and executor, the baseline's among them."""
-    images = {name: dict(counts) for name, counts in observation.images.items()}
-    for name, (good, bad) in observation.baseline.get("images", {}).items():
-        own = images.setdefault(name, {}).get(LEGACY, [0, 0])
-        images[name][LEGACY] = [own[0] + good, own[1] + bad]
+def _images(observation: Observation) -> Counts:
+    """The counts of each image, the baseline's among them."""
+    images = {name: {key: list(own) for key, own in counts.items()} for name, counts in observation.images.items()}
+    for name, before in observation.baseline.get("images", {}).items():
+        own = images.setdefault(name, {KATA: [0, 0, 0], LEGACY: [0, 0, 0]})
+        own[LEGACY] = [one + two for one, two in zip(own[LEGACY], before, strict=True)]
     return images
 
 
-def _exits(tally: Tally) -> tuple[int, int]:
-    return tally.ended.get("failed", 0) + tally.ended.get("oom_killed", 0), tally.ended.get("ok", 0)
+def _more_often(kata: Starts, other: Starts) -> bool:
+    """Whether Kata's part of failures is proven to be the greater one."""
+    table = [(starts.failed, starts.builds - starts.failed) for starts in (kata, other)]
+    return bool(fisher_exact(table, alternative="greater").pvalue <= SUSPECT_LEVEL)
 
 
-def _greater(kata: tuple[int, int], legacy: tuple[int, int], confidence: float) -> bool:
-    """(bad, good) of each: is Kata's part of bad ones proven to be the greater one."""
-    return bool(fisher_exact([kata, legacy], alternative="greater").pvalue <= 1 - confidence)
+def _counts(by_seconds: dict[str, int]) -> dict[int, int]:
+    return {int(key): count for key, count in by_seconds.items()}
 
 
-def _samples(tally: Tally) -> t.Any:
-    return numpy.repeat([int(key) for key in tally.setup], list(tally.setup.values()))
-
-
-def _percent(part: int, whole: int) -> str:
+def _percent(part: float, whole: float) -> str:
     return f"{100 * part / whole:.1f} %" if whole else "0 %"
 
 

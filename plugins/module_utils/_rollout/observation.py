@@ -14,43 +14,63 @@ import typing as t
 from dataclasses import asdict, dataclass, field
 
 from ansible_collections.screwdriver.kata.plugins.module_utils._errors import UserError
-from ansible_collections.screwdriver.kata.plugins.module_utils._rollout.pods import KATA, LEGACY, Build
+from ansible_collections.screwdriver.kata.plugins.module_utils._rollout.pods import IMAGE_PULL, KATA, LEGACY, Build
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-# Where an image's [good, bad] builds are counted.
-GOOD, BAD = 0, 1
-EVIDENCE_VERSION = 1
+# Where the builds of one image or node are counted: those that started, that failed to start, and that failed to pull their image.
+STARTED, FAILED, NOT_PULLED = 0, 1, 2
+EVIDENCE_VERSION = 2
 
 # Bounds that keep the evidence far below the 1 MiB of a ConfigMap.
 MAX_WAITING = 5000
 MAX_RUNNING = 5000
 MAX_IMAGES = 500
+MAX_NODES = 500
+MAX_PAIRS = 2000
 MAX_EXCLUDED_IMAGES = 50
 MAX_DETAIL = 240
+# What the excluded images are called that are too many to be listed.
+OTHER_IMAGES = "other images"
+
+# After how long the worker deletes a build that has not started, by default.
+WORKER_SECONDS = 300
+# A deletion before the start counts as the worker's own from this part of the time to start: its timer began before the pod was seen.
+HUNG_PART = 0.95
+
+# A full pool or a lost node says nothing about the image.
+_NODE_CAUSES = frozenset({"Unschedulable", "Evicted", "NodeLost"})
+
+Counts = dict[str, dict[str, list[int]]]
 
 
 @dataclass
 class Tally:
-    """The builds of one executor whose image no exclusion names.
+    """The builds of one executor whose image no exclusion names, and that did not ask for it.
 
     Attributes:
         seen: Builds created during the observation.
-        started: Builds whose container started, and that were not lost to the runtime or the node afterwards.
-        failures: Builds that the executor failed, by cause.
-        withdrawn: Builds that were deleted before they had the time to start.
-        ended: ok, failed (the user's own exit code), oom_killed or stopped (deleted while running); a part of started.
+        started: Builds whose container started and did not crash at once.
+        failures: Builds that failed to start, by cause.
+        withdrawn_after: Builds that were deleted before they had the time to start, by how many seconds they had waited.
+        unobserved: Builds whose outcome fell into a gap of the watch.
+        ended: ok, failed (a non-zero exit code), oom_killed, stopped (deleted while running) or lost (to its node); a part of started.
         setup: Builds by setup seconds.
         details: One message for each cause.
+        launchers: Builds whose pod is a launcher of executor-k8s-vm; a part of seen.
         excluded: Builds whose image an exclusion names; no other figure counts them.
+        pinned: Builds whose job asked for the executor; no other figure counts them.
     """
 
     seen: int = 0
     started: int = 0
-    withdrawn: int = 0
+    unobserved: int = 0
+    launchers: int = 0
     excluded: int = 0
+    pinned: int = 0
     failures: dict[str, int] = field(default_factory=dict)
+    withdrawn_after: dict[str, int] = field(default_factory=dict)
     ended: dict[str, int] = field(default_factory=dict)
     setup: dict[str, int] = field(default_factory=dict)
     details: dict[str, str] = field(default_factory=dict)
@@ -60,24 +80,26 @@ class Tally:
         return sum(self.failures.values())
 
     @property
+    def withdrawn(self) -> int:
+        return sum(self.withdrawn_after.values())
+
+    @property
     def outcomes(self) -> int:
         """Builds that either started or failed: what a verdict rests on."""
         return self.started + self.failed
 
     def plus(self, other: Tally) -> Tally:
-        def add(one: dict[str, int], two: dict[str, int]) -> dict[str, int]:
-            return {key: one.get(key, 0) + two.get(key, 0) for key in {**one, **two}}
-
-        return Tally(
-            seen=self.seen + other.seen,
-            started=self.started + other.started,
-            withdrawn=self.withdrawn + other.withdrawn,
-            excluded=self.excluded + other.excluded,
-            failures=add(self.failures, other.failures),
-            ended=add(self.ended, other.ended),
-            setup=add(self.setup, other.setup),
-            details={**other.details, **self.details},
-        )
+        """The sum of both, with the other's details where this one has none."""
+        sums: dict[str, t.Any] = {}
+        for key, value in vars(self).items():
+            more = getattr(other, key)
+            if isinstance(value, int):
+                sums[key] = value + more
+            elif key == "details":
+                sums[key] = {**more, **value}
+            else:
+                sums[key] = {name: value.get(name, 0) + more.get(name, 0) for name in {**value, **more}}
+        return Tally(**sums)
 
 
 class Observation:
@@ -86,41 +108,61 @@ class Observation:
     Attributes:
         waiting: By pod uid, the builds that wait for their start: since when, and what each would be judged as.
         running: The pod uids of the builds that have started and not ended. The oldest is forgotten when they are too many.
-        newest: When the youngest pod seen was created. What a relist shows beyond it is new.
-        images: By image and executor, [good, bad] builds.
+        newest: When the youngest build was created that belongs to the time before.
+        images: By image and executor, builds that started, that failed to start, and that failed to pull.
+        nodes: The same by node.
+        both: By pair of node and image, builds that failed to start on Kata.
+        excluded_on_kata: By image, builds of excluded images that reached Kata although no job asked for it.
         baseline: The legacy executor's figures of an earlier observation, fixed at the beginning so that none of its own are added to it.
     """
 
     def __init__(
-        self, scope: dict[str, str], start_timeout: int, is_excluded: Callable[[str], bool], explain: Callable[[str], str]
+        self,
+        scope: dict[str, str],
+        start_timeout: int,
+        is_excluded: Callable[[str], bool],
+        explain: Callable[[str], str],
+        pilot: bool = False,
     ) -> None:
-        """scope: what evidence must agree in. explain: the message of a pod's FailedCreatePodSandBox event by the pod's uid, or ''."""
+        """Begins without any figures.
+
+        Args:
+            scope: What evidence must agree in.
+            start_timeout: After how many seconds a build that has not started has failed.
+            is_excluded: Whether an exclusion names the image.
+            explain: The message of a pod's FailedCreatePodSandBox event by the pod's uid, or an empty string.
+            pilot: Kata's share is 0, so that all its builds are pinned: they are the ones to judge.
+        """
         self.scope = scope
         self.resource_version = ""
         self.observed_seconds = 0.0
         self.gaps = 0
         self.newest = 0
         self.tallies = {KATA: Tally(), LEGACY: Tally()}
-        self.images: dict[str, dict[str, list[int]]] = {}
+        self.images: Counts = {}
+        self.nodes: Counts = {}
+        self.both: dict[str, int] = {}
         self.excluded_on_kata: dict[str, int] = {}
         self.waiting: dict[str, dict[str, t.Any]] = {}
         self.running: dict[str, None] = {}
         self.baseline: dict[str, t.Any] = {}
+        self.pilot = pilot
         self._start_timeout = start_timeout
         self._is_excluded = is_excluded
         self._explain = explain
 
     def load(self, evidence: dict[str, t.Any]) -> None:
+        """Continues from what ``dump`` returned. Raises UserError where it is of another observation."""
         if evidence.get("version") != EVIDENCE_VERSION:
             raise UserError(
                 f"evidence has version {evidence.get('version')!r}, this module reads version {EVIDENCE_VERSION}:"
-                " leave evidence out to begin the observation anew."
+                " leave evidence out to begin the observation again."
             )
         for key, value in self.scope.items():
             if evidence["scope"].get(key) != value:
                 taken = evidence["scope"].get(key)
                 raise UserError(
-                    f"evidence was taken with {key} {taken!r}, not {value!r}: leave evidence out to begin the observation anew."
+                    f"evidence was taken with {key} {taken!r}, not {value!r}: leave evidence out to begin the observation again."
                 )
         self.resource_version = evidence["resource_version"]
         self.observed_seconds = evidence["observed_seconds"]
@@ -128,12 +170,15 @@ class Observation:
         self.newest = evidence["newest"]
         self.tallies = {key: Tally(**value) for key, value in evidence["executors"].items()}
         self.images = evidence["images"]
+        self.nodes = evidence["nodes"]
+        self.both = evidence["both"]
         self.excluded_on_kata = evidence["excluded_on_kata"]
         self.waiting = evidence["waiting"]
         self.running = dict.fromkeys(evidence["running"])
         self.baseline = evidence["baseline"]
 
     def dump(self) -> dict[str, t.Any]:
+        """What ``load`` needs, as JSON can have it."""
         return {
             "version": EVIDENCE_VERSION,
             "scope": self.scope,
@@ -143,6 +188,8 @@ class Observation:
             "newest": self.newest,
             "executors": {key: asdict(tally) for key, tally in self.tallies.items()},
             "images": self.images,
+            "nodes": self.nodes,
+            "both": self.both,
             "excluded_on_kata": self.excluded_on_kata,
             "waiting": self.waiting,
             "running": list(self.running),
@@ -155,16 +202,23 @@ class Observation:
         self.resource_version = resource_version
         self.baseline = baseline
 
-    def relist(self, builds: Iterable[Build], resource_version: str, now: int) -> None:
-        """Goes on after a watch that came too late (410): builds that came and went in the gap were not seen."""
-        self.gaps += 1
-        listed = {build.uid: build for build in builds}
-        self.waiting = {uid: state for uid, state in self.waiting.items() if uid in listed}
-        self.running = dict.fromkeys(uid for uid in self.running if uid in listed)
-        newest = self.newest
-        for build in listed.values():
-            self.event("ADDED" if build.created > newest else "MODIFIED", build, now)
+    def skip(self, builds: Iterable[Build], resource_version: str) -> None:
+        """Continues after a time that was not observed.
+
+        Of the builds that came meanwhile those that failed are still there and many that did well are gone, so that no build that exists
+        is evidence, whether it was known before or not.
+        """
+        for state in self.waiting.values():
+            self.tallies[state["executor"]].unobserved += 1
+        self.waiting.clear()
+        self.running.clear()
+        self.newest = max((build.created for build in builds), default=self.newest)
         self.resource_version = resource_version
+
+    def relist(self, builds: Iterable[Build], resource_version: str, now: int) -> None:
+        """Continues after a watch that came too late (410). now: the time, which a caller of ``event`` has at hand as well."""
+        self.gaps += 1
+        self.skip(builds, resource_version)
 
     def waiting_since(self, executor: str) -> list[int]:
         """Epoch seconds since when each build of the executor waits for its start."""
@@ -172,10 +226,11 @@ class Observation:
 
     def event(self, kind: str, build: Build, now: int) -> None:
         """Takes one event of the watch: ADDED, MODIFIED or DELETED."""
-        if kind == "ADDED":
+        # A pod that is older than the observation may be added to what the selector matches.
+        if kind == "ADDED" and build.created >= self.newest and build.uid not in self.waiting and build.uid not in self.running:
             self._arrive(build, now)
         if build.uid in self.waiting:
-            self._wait(kind, build)
+            self._wait(kind, build, now)
         if build.uid in self.running:
             self._run(kind, build)
 
@@ -186,21 +241,30 @@ class Observation:
             self._fail(uid, state, state["trouble"] or state["overdue"])
 
     def _arrive(self, build: Build, now: int) -> None:
-        self.newest = max(self.newest, build.created)
         tally = self.tallies[build.executor]
         if self._is_excluded(build.image):
             tally.excluded += 1
-            if build.kata and (build.image in self.excluded_on_kata or len(self.excluded_on_kata) < MAX_EXCLUDED_IMAGES):
-                _count(self.excluded_on_kata, build.image)
+            # Exclusions do not hold back a job that asks for Kata.
+            if build.kata and not (build.pinned or self.pilot):
+                known = build.image in self.excluded_on_kata or len(self.excluded_on_kata) < MAX_EXCLUDED_IMAGES
+                _count(self.excluded_on_kata, build.image if known else OTHER_IMAGES)
+        elif build.pinned and not (build.kata and self.pilot):
+            tally.pinned += 1
         elif len(self.waiting) < MAX_WAITING:
             tally.seen += 1
+            tally.launchers += build.launcher
             self.waiting[build.uid] = {"since": now, **_identity(build), "trouble": "", "overdue": build.overdue}
 
-    def _wait(self, kind: str, build: Build) -> None:
+    def _wait(self, kind: str, build: Build, now: int) -> None:
         tally, state = self.tallies[build.executor], self.waiting[build.uid]
-        if build.setup_seconds is not None:
+        state["node"] = build.node or state["node"]
+        if build.started:
             tally.started += 1
-            _count(tally.setup, str(build.setup_seconds))
+            self._place(state, STARTED, 1)
+            # Where the first thing seen is the end, the start was not timed.
+            if build.exit_code is None:
+                took = now - state["since"] if build.reported is None else build.reported - build.created
+                _count(tally.setup, str(max(0, took)))
             del self.waiting[build.uid]
             if len(self.running) >= MAX_RUNNING:
                 del self.running[next(iter(self.running))]
@@ -212,24 +276,28 @@ class Observation:
         if kind != "DELETED" and not build.final:
             return
         del self.waiting[build.uid]
+        waited = max(now - state["since"], build.stopped - build.created if build.stopped is not None else 0)
+        hung = waited >= HUNG_PART * min(self._start_timeout, WORKER_SECONDS)
         detail = self._explain(build.uid) if state["overdue"] == "SandboxFailed" and not state["trouble"] else ""
-        if state["trouble"] or detail:
+        if state["trouble"] or detail or hung:
             self._fail(build.uid, state, state["trouble"] or state["overdue"], detail)
         elif build.final and not build.stopping:
             self._fail(build.uid, state, "StartFailed")
         else:
-            tally.withdrawn += 1
+            _count(tally.withdrawn_after, str(waited))
 
     def _run(self, kind: str, build: Build) -> None:
         tally = self.tallies[build.executor]
-        if cause := build.lost or ("" if build.stopping else build.crashed):
+        if build.lost:
+            _count(tally.ended, "lost")
+        elif build.crashed and not build.stopping:
+            state = _identity(build)
             tally.started -= 1
-            self._fail(build.uid, _identity(build), cause)
+            self._place(state, STARTED, -1)
+            self._fail(build.uid, state, build.crashed)
         elif build.exit_code is not None:
             end = "ok" if build.exit_code == 0 else "stopped" if build.stopping else "oom_killed" if build.oom_killed else "failed"
             _count(tally.ended, end)
-            if end != "stopped":
-                self._count_image(build.image, build.executor, GOOD if end == "ok" else BAD)
         elif kind == "DELETED":
             _count(tally.ended, "stopped")
         else:
@@ -243,16 +311,19 @@ class Observation:
             if cause == "SandboxFailed" and not detail:
                 detail = self._explain(uid)
             tally.details[cause] = f"{state['name']}: {detail}"[:MAX_DETAIL] if detail else state["name"]
-        # A full pool or a lost node says nothing about the image.
-        if cause not in ("Unschedulable", "Evicted", "NodeLost"):
-            self._count_image(state["image"], state["executor"], BAD)
+        says_of_image = cause not in _NODE_CAUSES
+        self._place(state, NOT_PULLED if cause == IMAGE_PULL else FAILED, 1, says_of_image)
+        pair = pair_of(state["node"], _plain(state["image"]))
+        known = pair in self.both or len(self.both) < MAX_PAIRS
+        if state["executor"] == KATA and says_of_image and cause != IMAGE_PULL and known:
+            _count(self.both, pair)
 
-    def _count_image(self, image: str, executor: str, outcome: int) -> None:
-        """When there are too many images, those with the fewest failures on Kata go first."""
-        image = image.partition("@")[0]
-        if image not in self.images and len(self.images) >= MAX_IMAGES:
-            del self.images[min(self.images, key=lambda name: self.images[name].get(KATA, [0, 0])[BAD])]
-        self.images.setdefault(image, {}).setdefault(executor, [0, 0])[outcome] += 1
+    def _place(self, state: dict[str, t.Any], outcome: int, change: int, says_of_image: bool = True) -> None:
+        """Counts an outcome for the build's image and node."""
+        places = [_bounded(self.images, _plain(state["image"]), MAX_IMAGES)] if says_of_image else []
+        places += [_bounded(self.nodes, state["node"], MAX_NODES)] if state["node"] else []
+        for counts in places:
+            counts[state["executor"]][outcome] = max(0, counts[state["executor"]][outcome] + change)
 
 
 def suggested_exclusion(image: str) -> str:
@@ -261,7 +332,25 @@ def suggested_exclusion(image: str) -> str:
 
 
 def _identity(build: Build) -> dict[str, t.Any]:
-    return {"executor": build.executor, "image": build.image, "name": build.name}
+    return {"executor": build.executor, "image": build.image, "node": build.node, "name": build.name}
+
+
+def _plain(image: str) -> str:
+    return image.partition("@")[0]
+
+
+def pair_of(node: str, image: str) -> str:
+    """The key of ``Observation.both``."""
+    return f"{node} {image}"
+
+
+def _bounded(counts: Counts, name: str, limit: int) -> dict[str, list[int]]:
+    """The counts of an image or node. Where there are too many, those with failures on Kata stay, then those with the most builds."""
+    if name not in counts and len(counts) >= limit:
+        kept = sorted(counts.items(), key=lambda item: (-sum(item[1][KATA][FAILED:]), -sum(map(sum, item[1].values()))))[: limit // 2]
+        counts.clear()
+        counts.update(kept)
+    return counts.setdefault(name, {KATA: [0, 0, 0], LEGACY: [0, 0, 0]})
 
 
 def _count(counts: dict[str, int], key: str) -> None:

@@ -15,6 +15,10 @@ from datetime import datetime
 
 KATA = "kata"
 LEGACY = "legacy"
+# Of a job or pod: the executor that it asks for.
+PIN_ANNOTATION = "screwdriver.cd/executor"
+# The cause of all failures that are about the image's name or pull.
+IMAGE_PULL = "ImagePull"
 
 # A build that dies by one of these signals (128 + SIGILL, SIGABRT, SIGBUS, SIGSEGV) this soon never did any work: el6 images without
 # vsyscall emulation end with 139 at once.
@@ -39,16 +43,21 @@ class Build:
     """What one version of a pod says about its build.
 
     Attributes:
-        created: Epoch seconds.
+        created: Epoch seconds, by the API server's clock.
         image: The image as the executor router saw it.
-        setup_seconds: From the pod's creation to the start of the build container, or None where it has not started.
+        node: The node that it was scheduled to, or an empty string.
+        pinned: The job asked for its executor by annotation.
+        launcher: A pod of executor-k8s-vm: it shows the start of a launcher that pulls and starts the build's image out of sight.
+        started: The build container has started.
+        reported: When the pod's status was last written, in epoch seconds by the API server's clock, or None where that is not known.
         trouble: A cause that the pod names, such as ImagePull, or an empty string.
         overdue: What to call the failure when the time to start runs out and the pod names no trouble.
         final: The pod will not start any more.
         exit_code: Of the build container, or None while it runs.
         ran_seconds: How long the build container ran, where it has ended.
         lost: The cause for which a build that may have started already is lost, such as NodeLost, or an empty string.
-        stopping: Somebody has asked for the pod's deletion.
+        stopping: The pod's deletion was requested.
+        stopped: When it was requested, in epoch seconds by the API server's clock, or None where that is not known.
     """
 
     uid: str
@@ -56,7 +65,11 @@ class Build:
     created: int
     kata: bool
     image: str
-    setup_seconds: int | None
+    node: str
+    pinned: bool
+    launcher: bool
+    started: bool
+    reported: int | None
     trouble: str
     overdue: str
     final: bool
@@ -65,6 +78,7 @@ class Build:
     oom_killed: bool
     lost: str
     stopping: bool
+    stopped: int | None
 
     @property
     def executor(self) -> str:
@@ -85,26 +99,45 @@ def read_build(pod: dict[str, t.Any], kata_runtime_class: str) -> Build:
     states = {item["name"]: item for item in status.get("containerStatuses") or []}
     own = states.get(container["name"]) or {}
     started, ended = _run_of(own)
-    created = seconds_of(meta["creationTimestamp"])
     conditions = {item["type"]: item for item in status.get("conditions") or []}
     lost = _lost(status, conditions)
+    launched = _launched_image(container)
     return Build(
         uid=meta["uid"],
         name=meta["name"],
-        created=created,
+        created=seconds_of(meta["creationTimestamp"]),
         kata=spec.get("runtimeClassName") == kata_runtime_class,
-        image=_image(container),
-        # The node's clock says when the container started, so a clock that is behind would give a negative number.
-        setup_seconds=None if started is None else max(0, started - created),
+        image=launched or container.get("image", ""),
+        node=spec.get("nodeName") or "",
+        pinned=bool((meta.get("annotations") or {}).get(PIN_ANNOTATION)),
+        launcher=bool(launched),
+        started=started is not None,
+        reported=_reported(meta),
         trouble=lost or _trouble(status, own, conditions),
         overdue=_overdue(spec, status, conditions),
         final=status.get("phase") in ("Failed", "Succeeded") or _start_error(own),
         exit_code=ended.get("exitCode") if ended else None,
+        # Both times are the node's, so that the difference has one clock.
         ran_seconds=seconds_of(ended["finishedAt"]) - (started or 0) if ended and ended.get("finishedAt") else 0,
         oom_killed=bool(ended) and ended.get("reason") == "OOMKilled",
         lost=lost,
         stopping="deletionTimestamp" in meta,
+        stopped=_stopped(meta),
     )
+
+
+def _reported(meta: dict[str, t.Any]) -> int | None:
+    """The API server notes the time of each writer's last change; a node's own times are by another clock."""
+    times = [entry["time"] for entry in meta.get("managedFields") or [] if entry.get("subresource") == "status" and entry.get("time")]
+    # All are of the same format, so that the latest is the greatest text.
+    return seconds_of(max(times)) if times else None
+
+
+def _stopped(meta: dict[str, t.Any]) -> int | None:
+    """A deletionTimestamp is the end of the grace period."""
+    if "deletionTimestamp" not in meta or "deletionGracePeriodSeconds" not in meta:
+        return None
+    return seconds_of(meta["deletionTimestamp"]) - int(meta["deletionGracePeriodSeconds"] or 0)
 
 
 def _build_container(pod: dict[str, t.Any]) -> dict[str, t.Any]:
@@ -114,12 +147,10 @@ def _build_container(pod: dict[str, t.Any]) -> dict[str, t.Any]:
     return next((item for item in containers if item["name"] == build), containers[0])
 
 
-def _image(container: dict[str, t.Any]) -> str:
+def _launched_image(container: dict[str, t.Any]) -> str:
     """executor-k8s-vm runs its launcher as the pod's image and hands the build's image over as an argument."""
     args = container.get("args") or []
-    if "--container" in args[:-1]:
-        return args[args.index("--container") + 1]
-    return container.get("image", "")
+    return args[args.index("--container") + 1] if "--container" in args[:-1] else ""
 
 
 def _start_error(container_status: dict[str, t.Any]) -> bool:
@@ -155,7 +186,7 @@ def _trouble(status: dict[str, t.Any], own: dict[str, t.Any], conditions: dict[s
     for state in [(item.get("state") or {}) for item in [own, *inits, *(status.get("containerStatuses") or [])]]:
         reason = (state.get("waiting") or {}).get("reason")
         if reason in _IMAGE_REASONS:
-            return "ImagePull"
+            return IMAGE_PULL
         if reason in _CONTAINER_REASONS:
             return reason
     if any(((item.get("state") or {}).get("terminated") or {}).get("exitCode") for item in inits):

@@ -24,7 +24,7 @@ GOOD: dict[str, t.Any] = {
     "max_failure_increase": 0.02,
     "max_setup_ratio": None,
     "max_setup_seconds": None,
-    "confidence": 0.95,
+    "share_tolerance": 0.1,
     "kata_executor": "k8s-kata",
     "legacy_executor": "k8s-vm",
     "exclusions": ["rhel6"],
@@ -45,8 +45,7 @@ GOOD: dict[str, t.Any] = {
         ({"max_failure_increase": -0.1}, "max_failure_increase is -0.1: give a ratio from 0 to 1, such as 0.02 for 2 %."),
         ({"max_setup_ratio": 0.0}, "max_setup_ratio is 0.0: give a number above 0, or leave it out."),
         ({"max_setup_seconds": -3.0}, "max_setup_seconds is -3.0: give a number above 0, or leave it out."),
-        ({"confidence": 1.0}, "confidence is 1.0: give a number above 0.5 and below 1, such as 0.95."),
-        ({"confidence": 0.5}, "confidence is 0.5: give a number above 0.5 and below 1, such as 0.95."),
+        ({"share_tolerance": 1.0}, "share_tolerance is 1.0: give a ratio from 0 to below 1, such as 0.1 for 10 %."),
         ({"kata_executor": "k8s-vm"}, "kata_executor and legacy_executor are both k8s-vm: give two names."),
         (
             {"exclusions": ["", "*rhel6"]},

@@ -38,15 +38,21 @@ def pod(
     init: dict[str, t.Any] | None = None,
     conditions: t.Iterable[dict[str, str]] = (),
     deleted: bool = False,
+    reported: int | None = None,
+    annotations: dict[str, str] | None = None,
     **status: t.Any,
 ) -> dict[str, t.Any]:
-    """A pod of executor-k8s; state is its build container's."""
+    """A pod of executor-k8s; state is its build container's. reported: when the API server wrote the status, by default when it changed."""
+    run = (state or {}).get("running") or (state or {}).get("terminated") or {}
+    written = run.get("finishedAt") or run.get("startedAt") if reported is None else at(reported)
     return {
         "metadata": {
             "uid": f"uid-{name}",
             "name": name,
             "creationTimestamp": at(created),
             "labels": {"sdbuild": "7", "tier": "builds"},
+            "annotations": annotations or {},
+            "managedFields": [{"manager": "executor", "time": at(59)}, *([{"subresource": "status", "time": written}] if written else [])],
             **({"deletionTimestamp": at(created)} if deleted else {}),
         },
         "spec": {
@@ -93,7 +99,8 @@ def test_seconds_of_a_timestamp(timestamp: str, seconds: int) -> None:
 def test_a_build_is_read_from_the_container_that_is_named_like_the_build() -> None:
     build = read_build(pod(state=runs(9)), "kata")
     assert (build.uid, build.name, build.image, build.executor) == ("uid-build-1", "build-1", "node:22", KATA)
-    assert (build.created, build.setup_seconds, build.exit_code) == (EPOCH, 9, None)
+    assert (build.created, build.started, build.reported, build.exit_code) == (EPOCH, True, EPOCH + 9, None)
+    assert (build.node, build.pinned, build.launcher) == ("node-1", False, False)
 
 
 def test_a_build_of_executor_k8s_vm_is_read_from_its_launcher() -> None:
@@ -104,7 +111,7 @@ def test_a_build_of_executor_k8s_vm_is_read_from_its_launcher() -> None:
     ]
     seen["status"]["containerStatuses"] = [{"name": "vm-launcher", "state": runs(12)}]
     build = read_build(seen, "kata")
-    assert (build.image, build.executor, build.setup_seconds) == ("centos:6", LEGACY, 12)
+    assert (build.image, build.executor, build.started, build.launcher) == ("centos:6", LEGACY, True, True)
 
 
 def test_another_runtime_class_is_the_legacy_executors() -> None:
@@ -114,8 +121,16 @@ def test_another_runtime_class_is_the_legacy_executors() -> None:
     assert read_build(seen, "gvisor").executor == KATA
 
 
-def test_a_node_whose_clock_is_behind_gives_no_negative_setup_time() -> None:
-    assert read_build(pod(created=10, state=runs(8)), "kata").setup_seconds == 0
+def test_a_job_that_asks_for_an_executor_is_pinned() -> None:
+    assert read_build(pod(annotations={"screwdriver.cd/executor": "k8s-kata"}), "kata").pinned
+    assert not read_build(pod(annotations={"screwdriver.cd/executor": ""}), "kata").pinned
+
+
+def test_a_deletion_was_requested_before_its_grace_period() -> None:
+    seen = pod(deleted=True, created=30)
+    assert read_build(seen, "kata").stopped is None
+    seen["metadata"]["deletionGracePeriodSeconds"] = 10
+    assert read_build(seen, "kata").stopped == EPOCH + 20
 
 
 TROUBLES = [
@@ -165,9 +180,9 @@ def test_what_a_build_that_does_not_start_is_judged_as(seen: dict[str, t.Any], o
 class Watched:
     """An observation that is fed with pods. The time is in seconds since the pods' creation."""
 
-    def __init__(self, *existing: dict[str, t.Any], baseline: dict[str, t.Any] | None = None) -> None:
+    def __init__(self, *existing: dict[str, t.Any], baseline: dict[str, t.Any] | None = None, pilot: bool = False) -> None:
         self.events = {}
-        self.observation = Observation(SCOPE, 300, lambda image: "rhel6" in image.lower(), lambda uid: self.events.get(uid, ""))
+        self.observation = Observation(SCOPE, 300, lambda image: "rhel6" in image.lower(), lambda uid: self.events.get(uid, ""), pilot)
         self.observation.begin([read_build(seen, "kata") for seen in existing], "1", baseline or {})
 
     def see(self, kind: str, *seen: dict[str, t.Any], now: int = 0) -> Watched:
@@ -196,7 +211,8 @@ def tally(**figures: t.Any) -> _builds.Tally:
     return _builds.Tally(**figures)
 
 
-FINISHED = {"seen": 1, "started": 1, "setup": {"5": 1}}
+STARTED = {"seen": 1, "started": 1}
+FINISHED = {**STARTED, "setup": {"5": 1}}
 
 
 LIVES = {
@@ -209,7 +225,7 @@ LIVES = {
         ],
         {**FINISHED, "ended": {"ok": 1}},
     ),
-    "is only seen when it has ended": ([("ADDED", {"state": ended(0)})], {**FINISHED, "ended": {"ok": 1}}),
+    "is only seen when it has ended": ([("ADDED", {"state": ended(0)})], {**STARTED, "ended": {"ok": 1}}),
     "the user's own failure": (
         [("ADDED", {}), ("MODIFIED", {"state": runs(5)}), ("MODIFIED", {"state": ended(1)})],
         {**FINISHED, "ended": {"failed": 1}},
@@ -235,16 +251,28 @@ LIVES = {
         {"seen": 1, "setup": {"5": 1}, "failures": {"OOMKilled": 1}, "details": {"OOMKilled": "build-1"}},
     ),
     "crashes at its start as el6 without vsyscall": (
-        [("ADDED", {"state": ended(139, until=6)})],
+        [("ADDED", {"state": runs(5)}), ("MODIFIED", {"state": ended(139, until=6)})],
         {"seen": 1, "setup": {"5": 1}, "failures": {"Crash": 1}, "details": {"Crash": "build-1"}},
     ),
-    "crashes later": ([("ADDED", {"state": ended(139, until=16)})], {**FINISHED, "ended": {"failed": 1}}),
+    "crashes later": ([("ADDED", {"state": ended(139, until=16)})], {**STARTED, "ended": {"failed": 1}}),
     "loses its node while it runs": (
         [
             ("ADDED", {"state": runs(5)}),
             ("MODIFIED", {"state": runs(5), "conditions": [disruption("DeletionByTaintManager")], "deleted": True}),
         ],
-        {"seen": 1, "setup": {"5": 1}, "failures": {"NodeLost": 1}, "details": {"NodeLost": "build-1"}},
+        {**FINISHED, "ended": {"lost": 1}},
+    ),
+    "is evicted long after its start": (
+        [
+            ("ADDED", {"state": runs(5)}),
+            ("MODIFIED", {"phase": "Failed", "reason": "Evicted"}),
+            ("DELETED", {"phase": "Failed", "reason": "Evicted"}),
+        ],
+        {**FINISHED, "ended": {"lost": 1}},
+    ),
+    "is evicted before its start": (
+        [("ADDED", {}), ("MODIFIED", {"phase": "Failed", "reason": "Evicted"})],
+        {"seen": 1, "failures": {"Evicted": 1}, "details": {"Evicted": "build-1"}},
     ),
     "is refused by the kubelet": (
         [("ADDED", {}), ("MODIFIED", {"phase": "Failed", "reason": "OutOfcpu"})],
@@ -274,12 +302,12 @@ LIVES = {
             ("MODIFIED", {"state": waits_for("ContainerCreating")}),
             ("DELETED", {"deleted": True}),
         ],
-        {"seen": 1, "withdrawn": 1},
+        {"seen": 1, "withdrawn_after": {"0": 1}},
     ),
-    "is withdrawn before it starts": ([("ADDED", {}), ("DELETED", {"deleted": True})], {"seen": 1, "withdrawn": 1}),
+    "is withdrawn before it starts": ([("ADDED", {}), ("DELETED", {"deleted": True})], {"seen": 1, "withdrawn_after": {"0": 1}}),
     "ends by its own deletion before it starts": (
         [("ADDED", {}), ("MODIFIED", {"phase": "Failed", "deleted": True})],
-        {"seen": 1, "withdrawn": 1},
+        {"seen": 1, "withdrawn_after": {"0": 1}},
     ),
     "existed before": ([("MODIFIED", {"state": runs(5)}), ("MODIFIED", {"state": ended(1)}), ("DELETED", {"state": ended(1)})], {}),
     "is of an excluded image": (
@@ -345,45 +373,119 @@ def test_an_exclusion_is_judged_with_the_digest_and_an_image_is_counted_without(
     for digest in ("1" * 64, "2" * 64):
         observation.event("ADDED", read_build(pod(digest, image=f"centos:6@sha256:{digest}", state=ended(139, until=6)), "kata"), EPOCH)
     assert asked == [f"centos:6@sha256:{'1' * 64}", f"centos:6@sha256:{'2' * 64}"]
-    assert observation.images == {"centos:6": {KATA: [0, 2]}}
+    assert observation.images == {"centos:6": {KATA: [0, 2, 0], LEGACY: [0, 0, 0]}}
 
 
-def test_images_count_what_says_something_about_them() -> None:
+def test_images_and_nodes_count_what_says_something_about_them() -> None:
     watched = Watched().see(
         "ADDED",
         pod("ok", state=ended(0)),
         pod("failed", state=ended(2)),
         pod("crashed", state=ended(139, until=6)),
-        pod("stopped", state=ended(143), deleted=True),
+        pod("no-such-image", state=waits_for("ErrImagePull")),
         pod("no-room", node=""),
-        pod("evicted", phase="Failed", reason="Evicted"),
-        pod("elsewhere", kata=False, state=ended(0)),
+        pod("evicted", phase="Failed", reason="Evicted", node="node-2"),
+        pod("elsewhere", kata=False, state=ended(0), node="vm-1"),
     )
-    assert watched.tick(300).observation.images == {"node:22": {KATA: [1, 2], LEGACY: [1, 0]}}
+    watched.tick(300)
+    assert watched.observation.images == {"node:22": {KATA: [2, 1, 1], LEGACY: [1, 0, 0]}}
+    assert watched.observation.nodes == {
+        "node-1": {KATA: [2, 1, 1], LEGACY: [0, 0, 0]},
+        "node-2": {KATA: [0, 1, 0], LEGACY: [0, 0, 0]},
+        "vm-1": {KATA: [0, 0, 0], LEGACY: [1, 0, 0]},
+    }
+    assert watched.observation.both == {"node-1 node:22": 1}
 
 
-def test_a_gap_keeps_what_is_known_and_takes_up_what_is_new() -> None:
+def test_a_build_counts_for_the_node_that_it_was_scheduled_to_later() -> None:
+    watched = Watched().see("ADDED", pod("a", node="")).see("MODIFIED", pod("a", node="node-7", state=START_ERROR))
+    assert watched.observation.nodes == {"node-7": {KATA: [0, 1, 0], LEGACY: [0, 0, 0]}}
+
+
+def test_survivors_of_a_gap_are_no_evidence() -> None:
+    """Of the builds that came in a gap, those that failed are still listed and most that did well are gone."""
     watched = Watched(pod("before", created=0)).see(
-        "ADDED", pod("waits", created=1), pod("runs", created=1, state=runs(5)), pod("gone", created=2)
+        "ADDED", pod("waits", created=1), pod("hangs", created=1), pod("runs", created=1, state=runs(5)), pod("gone", created=2)
     )
     watched.relist(
         pod("before", created=0, state=runs(9)),
         pod("waits", created=1, state=runs(9)),
-        pod("runs", created=1, state=ended(0)),
-        pod("new", created=3),
-        pod("new-and-ended", created=4, state=ended(1)),
+        pod("hangs", created=1, state=waits_for("ImagePullBackOff")),
+        pod("runs", created=1, state=ended(139, until=8)),
+        *(pod(f"new-{number}", created=3, state=waits_for("ImagePullBackOff")) for number in range(5)),
         now=9,
     )
-    assert watched.kata == tally(seen=5, started=3, setup={"4": 1, "8": 1, "1": 1}, ended={"ok": 1, "failed": 1})
     assert (watched.observation.gaps, watched.observation.resource_version) == (1, "9")
-    assert watched.observation.waiting_since(KATA) == [EPOCH + 9]
-    assert watched.observation.dump()["running"] == ["uid-waits"]
-    watched.relist(pod("new-and-ended", created=4, state=ended(1)), now=20)
-    assert (watched.kata.seen, watched.kata.ended) == (5, {"ok": 1, "failed": 1})
-    assert (watched.observation.dump()["running"], watched.observation.waiting_since(KATA)) == ([], [])
+    watched.see("MODIFIED", pod("hangs", created=1, phase="Failed"), pod("new-1", created=3, phase="Failed")).tick(600)
+    assert watched.kata == tally(seen=4, started=1, unobserved=3, setup={"4": 1})
+    watched.see("ADDED", pod("after", created=3, state=runs(9)), now=601)
+    assert (watched.kata.seen, watched.kata.started) == (5, 2)
 
 
-def test_evidence_goes_on_where_it_was_left() -> None:
+def test_a_pod_that_comes_late_into_the_selector_is_no_new_build() -> None:
+    watched = Watched(pod("youngest", created=5)).see("ADDED", pod("old", created=4, state=waits_for("ErrImagePull"))).tick(900)
+    assert watched.kata == tally()
+
+
+@pytest.mark.parametrize("ahead", [-60, 0, 20])
+def test_a_start_is_timed_by_one_clock(ahead: int) -> None:
+    """The node's clock is ahead of the API server's, or behind it."""
+    watched = Watched()
+    for number, reported in enumerate((7, None)):
+        watched.see("ADDED", pod(f"b{number}", created=2), now=100)
+        seen = pod(f"b{number}", created=2, state=runs(9 + ahead if ahead >= -9 else 0), reported=reported)
+        if reported is None:
+            del seen["metadata"]["managedFields"]
+        watched.see("MODIFIED", seen, now=105)
+    assert watched.kata.setup == {"5": 2}
+
+
+@pytest.mark.parametrize(
+    "start_timeout, waited, failed", [(300, 299, 1), (300, 290, 1), (300, 200, 0), (900, 301, 1), (60, 58, 1), (60, 30, 0)]
+)
+def test_a_deletion_at_the_end_of_the_time_to_start_is_the_workers(start_timeout: int, waited: int, failed: int) -> None:
+    observation = Observation(SCOPE, start_timeout, lambda image: False, lambda uid: "")
+    observation.begin([], "1", {})
+    observation.event("ADDED", read_build(pod(conditions=[SANDBOX_READY]), "kata"), EPOCH)
+    for kind in ("MODIFIED", "DELETED"):
+        observation.event(kind, read_build(pod(deleted=True, conditions=[SANDBOX_READY]), "kata"), EPOCH + waited)
+    observation.tick(EPOCH + waited)
+    figures = observation.tallies[KATA]
+    assert (figures.failures, figures.withdrawn) == ({"StartTimeout": failed} if failed else {}, 1 - failed)
+
+
+def test_the_wait_before_a_deletion_is_also_known_from_the_api_server() -> None:
+    """The events of an interval that nobody watched arrive all at once."""
+    seen = pod(deleted=True)
+    seen["metadata"] |= {"deletionTimestamp": "2026-11-23T21:05:30Z", "deletionGracePeriodSeconds": 30}
+    assert Watched().see("ADDED", pod()).see("DELETED", seen).kata.failures == {"SandboxFailed": 1}
+
+
+PIN = {"screwdriver.cd/executor": "k8s-kata"}
+
+
+def test_pinned_builds_are_kept_out_of_draws() -> None:
+    watched = Watched().see(
+        "ADDED",
+        pod("a", annotations=PIN, state=ended(139, until=6)),
+        pod("b", annotations=PIN, image="reg/rhel6:1"),
+        pod("c", kata=False, annotations={"screwdriver.cd/executor": "k8s-vm"}, phase="Failed"),
+        pod("d", state=runs(5)),
+    )
+    assert watched.kata == tally(seen=1, started=1, pinned=1, excluded=1, setup={"5": 1})
+    assert watched.legacy == tally(pinned=1)
+    assert watched.observation.excluded_on_kata == {}
+
+
+def test_at_the_pilot_all_builds_on_kata_are_pinned_and_judged() -> None:
+    watched = Watched(pilot=True).see(
+        "ADDED", pod("a", annotations=PIN, state=runs(5)), pod("b", state=runs(7)), pod("c", image="reg/rhel6:1")
+    )
+    assert watched.kata == tally(seen=2, started=2, excluded=1, setup={"5": 1, "7": 1})
+    assert watched.observation.excluded_on_kata == {}
+
+
+def test_evidence_resumes_where_it_was_left() -> None:
     one = Watched(baseline={"legacy": {}, "images": {}})
     lives = [
         ("ADDED", pod("a")),
@@ -406,11 +508,11 @@ def test_evidence_goes_on_where_it_was_left() -> None:
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"version": 2}, "evidence has version 2, this module reads version 1: leave evidence out to begin the observation anew."),
-        ({"version": None}, "evidence has version None, this module reads version 1: leave evidence out to begin the observation anew."),
+        ({"version": 3}, "evidence has version 3, this module reads version 2: leave evidence out to begin the observation again."),
+        ({"version": None}, "evidence has version None, this module reads version 2: leave evidence out to begin the observation again."),
         (
             {"scope": {**SCOPE, "namespace": "other"}},
-            "evidence was taken with namespace 'other', not 'sd-builds': leave evidence out to begin the observation anew.",
+            "evidence was taken with namespace 'other', not 'sd-builds': leave evidence out to begin the observation again.",
         ),
     ],
 )
@@ -441,9 +543,10 @@ def test_images_without_a_failure_on_kata_go_first() -> None:
     for number in range(_builds.MAX_IMAGES + 100):
         watched.see("ADDED", pod(f"b{number}", image=f"registry/{number}", state=ended(0)))
         watched.see("ADDED", pod(f"x{number}", image=f"registry/rhel6-{number}"))
-    assert len(watched.observation.images) == _builds.MAX_IMAGES
-    assert watched.observation.images["bad:1"] == {KATA: [0, 1]}
-    assert len(watched.observation.excluded_on_kata) == _builds.MAX_EXCLUDED_IMAGES
+    assert _builds.MAX_IMAGES // 2 <= len(watched.observation.images) <= _builds.MAX_IMAGES
+    assert watched.observation.images["bad:1"] == {KATA: [0, 1, 0], LEGACY: [0, 0, 0]}
+    assert len(watched.observation.excluded_on_kata) == _builds.MAX_EXCLUDED_IMAGES + 1
+    assert sum(watched.observation.excluded_on_kata.values()) == watched.kata.excluded
     assert watched.kata.excluded == _builds.MAX_IMAGES + 100
 
 
