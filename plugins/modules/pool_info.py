@@ -50,8 +50,9 @@ options:
     default: tier=builds
   executor:
     description:
-      - The entry of Kata's executor, as RV(screwdriver.kata.executor_config_info#module:executor) has it. The pod is built from its
+      - The entry of Kata's executor, as RV(screwdriver.kata.executor_config_info#module:effective) has it. The pod is built from its
         C(options), as C(executor-k8s) 17 builds it for a job that asks for no more than the default CPU and memory.
+      - An option whose value cannot be read is a problem, because the pod depends on it.
       - Without it, the pod has the defaults of C(executor-k8s), the RuntimeClass, and no node selectors.
     type: dict
   image:
@@ -152,6 +153,9 @@ from ansible_collections.screwdriver.kata.plugins.module_utils._rollout import s
 from ansible_collections.screwdriver.kata.plugins.module_utils._values import parse_share
 
 NODE_API = "node.k8s.io/v1"
+# How executor_config_info shows a value that it cannot read.
+UNKNOWN = "(unknown, from "
+NOT_IN_THE_POD = frozenset({"host", "token", "fusebox", "requestretry", "buildTimeout", "maxBuildTimeout", "baseImage"})
 LIVE = "status.phase!=Succeeded,status.phase!=Failed"
 
 
@@ -245,7 +249,11 @@ class PoolInfo:
         """The options that the executor gets; what contradicts the other parameters is a problem."""
         if self.params["executor"] is None:
             return {"kubernetes": {"runtimeClass": self.runtime_class}}
-        options = self.params["executor"].get("options") or {}
+        options = dict(self.params["executor"].get("options") or {})
+        for path, source in _unread(options, "options"):
+            self.problems.append(
+                f"The executor's {path} comes from {source}, which cannot be read, so its pod cannot be judged; grant the permission to read it."
+            )
         kubernetes = options.get("kubernetes") or {}
         if kubernetes.get("runtimeClass") != self.runtime_class:
             self.problems.append(
@@ -258,6 +266,19 @@ class PoolInfo:
                 "jobsNamespace, or namespace."
             )
         return options
+
+
+def _unread(value: t.Any, path: str) -> t.Iterator[tuple[str, str]]:
+    """The options that the pod depends on and that cannot be read, each with its source."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if key not in NOT_IN_THE_POD:
+                yield from _unread(item, f"{path}.{key}")
+    elif isinstance(value, list):
+        for number, item in enumerate(value):
+            yield from _unread(item, f"{path}[{number}]")
+    elif isinstance(value, str) and value.startswith(UNKNOWN):
+        yield path, value.removeprefix(UNKNOWN).removesuffix(")")
 
 
 def _why_not(node: dict[str, t.Any], pod: dict[str, t.Any] | None) -> str:

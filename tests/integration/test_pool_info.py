@@ -7,6 +7,7 @@ import json
 import typing as t
 
 import pytest
+from ansible_collections.screwdriver.kata.plugins.module_utils._executor.worker import Unknown
 
 from lab.cluster.lab import Lab
 
@@ -218,6 +219,16 @@ def test_an_executor_that_posts_other_pods(module: ModuleRunner) -> None:
     assert module("pool_info", **{**ASKED, "share": 1}, executor=executor)["problems"] == [
         "The executor's runtimeClass is '' and not kata; correct it, or runtime_class.",
         "The executor posts builds to namespace default and not pool-info; correct its jobsNamespace, or namespace.",
+    ]
+
+
+@pytest.mark.usefixtures("pool")
+def test_an_option_that_cannot_be_read(module: ModuleRunner) -> None:
+    executor = copy.deepcopy(KATA)
+    executor["options"]["kubernetes"] |= {"token": str(Unknown("Secret sd/token")), "podLabels": str(Unknown("Secret sd/labels"))}
+    assert module("pool_info", **{**ASKED, "share": 1}, executor=executor)["problems"] == [
+        "The executor's options.kubernetes.podLabels comes from Secret sd/labels, which cannot be read, so its pod cannot be judged; grant the"
+        " permission to read it."
     ]
 
 
