@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 import typing as t
 
@@ -97,6 +98,30 @@ def test_versions(roles: Roles) -> None:
     assert (node.run(shims), node.run("ls /opt/kata/handlers")) == ("2", "kata\nkata-go")
     assert roles.changes("kata", **both) == []
     assert roles.changes("kata", **rust) == []
+
+
+MEMORY = "io.katacontainers.config.hypervisor.default_memory"
+# A pod with annotations that Kata documents, one of which gave root on the host.
+ANNOTATED = """
+echo '{{"metadata": {{"name": "canary", "namespace": "test", "uid": "canary"}},
+  "annotations": {{"io.katacontainers.config_path": "/tmp/evil.toml", "{memory}": "4096",
+    "io.katacontainers.config.hypervisor.virtio_fs_extra_args": "[]", "io.katacontainers.config.hypervisor.kernel_params": "quiet"}},
+  "linux": {{"cgroup_parent": "system.slice", "security_context": {{"namespace_options": {{"network": 2}}}}}}}}' >/tmp/canary.json
+ctr -n k8s.io images import --no-unpack /srv/proof.tar >/dev/null 2>&1
+crictl runp --runtime stand-in /tmp/canary.json >/tmp/canary
+cat /run/containerd/io.containerd.runtime.v2.task/k8s.io/$(cat /tmp/canary)/config.json
+"""
+
+
+def test_annotations(roles: Roles) -> None:
+    """The shim's own specification of a pod has the annotations of the list, and none else of Kata's."""
+    node = roles.node
+    image(roles)
+    for listed in ([], [MEMORY]):
+        roles.changes(*NODE_ROLES, kata_handlers=STAND_INS[:1], kata_pod_annotations=listed)
+        annotations = json.loads(node.run(ANNOTATED.format(memory=MEMORY)))["annotations"]
+        assert [name for name in annotations if name.startswith("io.katacontainers.")] == listed
+        node.run(END_PODS)
 
 
 def test_taken_back(roles: Roles) -> None:
