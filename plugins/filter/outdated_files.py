@@ -45,7 +45,8 @@ import typing as t
 
 def outdated_files(files: list[dict[str, t.Any]], digests: dict[str, str]) -> list[dict[str, t.Any]]:
     def signature(file: dict[str, t.Any]) -> str:
-        return f"{hashlib.sha256(file['content'].encode()).hexdigest()} {int(file.get('mode', '0644'), 8):o}:0"
+        content = file.get("secret_content") or file.get("content", "")
+        return f"{hashlib.sha256(content.encode()).hexdigest()} {int(file.get('mode', '0644'), 8):o}:0"
 
     return [file for file in files if digests.get(file["path"]) != signature(file)]
 

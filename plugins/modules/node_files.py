@@ -58,10 +58,9 @@ options:
         type: list
         elements: str
         default: []
-      secret:
-        description: Leave the content out of the diff.
-        type: bool
-        default: false
+      secret_content:
+        description: The whole content of a file with a password, which is shown nowhere. Used instead of O(files[].content).
+        type: str
   state:
     description: V(absent) removes files of the roles, and brings foreign ones back.
     type: str
@@ -138,7 +137,7 @@ def validate(module: AnsibleModule, file: dict[str, t.Any]) -> None:
 def diff(file: dict[str, t.Any], after: str) -> dict[str, str]:
     path = Path(file["path"])
     before = path.read_text(errors="replace") if path.is_file() else ""
-    if file["secret"]:
+    if file["secret_content"]:
         before, after = (HIDDEN if text else "" for text in (before, after))
     return {"before_header": str(path), "after_header": str(path), "before": before, "after": after}
 
@@ -180,7 +179,7 @@ def main() -> None:
         "foreign": {"type": "bool", "default": True},
         "backup": {"type": "bool", "default": False},
         "validate": {"type": "list", "elements": "str", "default": []},
-        "secret": {"type": "bool", "default": False},
+        "secret_content": {"type": "str", "no_log": True},
     }
     module = AnsibleModule(
         {
@@ -190,6 +189,8 @@ def main() -> None:
         supports_check_mode=True,
     )
     files = module.params["files"]
+    for one in files:
+        one["content"] = one["secret_content"] or one["content"]
     if module.params["state"] == "absent":
         diffs = [diff(file, "") for file in files]
         gone = [remove(file, module.check_mode) for file in files]

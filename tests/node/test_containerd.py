@@ -19,6 +19,7 @@ ROLE = TOP / "roles" / "containerd"
 IMPORTS = 'imports = ["/etc/containerd/conf.d/*.toml"]'
 OPTIONS: dict[str, t.Any] = {
     "source": "archive",
+    "replace_packaged": False,
     "version": "2.3.6",
     "snapshotter": "overlayfs",
     "pool_name": "kata-pool",

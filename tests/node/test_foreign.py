@@ -83,7 +83,7 @@ def test_old_file_beside_an_old_containerd(roles: Roles) -> None:
     node.run(f"mkdir -p /etc/containerd; printf 'version = 2\\nimports = []\\n' >{FILE}")
     said = roles.refusal("containerd")
     command = said.split("convert it with '")[1].split("'")[0]
-    assert node.run("ls /usr/local/bin /opt/cni 2>/dev/null", check=False) == ""
+    assert node.run("find /usr/local/bin /opt/cni ! -type d 2>/dev/null", check=False) == ""
     node.run(f"{command} && sed -i 's|^imports = .*|{IMPORTS}|' {FILE}")
     assert roles.changes("containerd", "crictl", containerd_handlers=[HANDLER])
     assert handlers(node).keys() == {"runc", "sandboxed"}

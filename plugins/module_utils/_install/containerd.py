@@ -214,10 +214,11 @@ def plan(host: dict[str, t.Any], options: dict[str, t.Any], migrate: str) -> dic
         ``root``, ``problems`` (one sentence each) and ``old_format`` (whether a foreign file has to be converted).
     """
     text = host["config"]
-    drop_in = bool(text.strip()) and not is_ours(text, host["written"])
+    # A file that the distribution's package brought and nobody changed decides nothing.
+    drop_in = bool(text.strip()) and not is_ours(text, host["written"]) and not options["replace_packaged"]
     if not drop_in:
         ours = render(options, drop_in=False)
-        whole = extend(ours, _additions(text, host["written"], ours["version"]))
+        whole = extend(ours, _additions(text, host["written"], ours["version"]) if is_ours(text, host["written"]) else {})
         found = {"path": CONFIG, "content": to_toml(whole), "written": to_toml(ours), "root": whole.get("root", ROOT)}
         return {**found, "drop_in": False, "registry": options["registry_config_path"], "problems": [], "old_format": False}
     try:

@@ -7,7 +7,7 @@ list_containers() {
   ctr=$1 action=$2 filter=$3
   namespaces=$("$ctr" namespaces list --quiet) || {
     # A containerd that is stopped leaves its shims running.
-    if [ "$action" = remove ]; then pgrep -f 'containerd-shim-[^ ]* .*-id ' | sed 's|^|process/|'; fi
+    if [ "$action" = remove ]; then pgrep -x containerd-shim | sed 's|^|process/|'; fi
     return 0
   }
   for namespace in $namespaces; do

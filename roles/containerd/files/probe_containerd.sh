@@ -24,6 +24,16 @@ is_linked() {
     [ "$(readlink "/opt/cni/bin/${plugin##*/}")" = "$releases/current/cni/${plugin##*/}" ] || return
   done
 }
+# The configuration is the package's, and nobody has changed it.
+is_pristine() {
+  [ -f "$config/config.toml" ] || return
+  digest=$(md5sum <"$config/config.toml" | cut -c1-32)
+  if command -v dpkg-query; then
+    dpkg-query --show --showformat '${Conffiles}\n' containerd | grep -qF "$config/config.toml $digest"
+  else
+    rpm --query --file "$config/config.toml" && ! rpm --verify --file "$config/config.toml" | grep -q "$config/config.toml"
+  fi
+}
 plugins() { "$bin/ctr" plugins ls 2>/dev/null | awk '$NF == "ok" { print $2 }'; }
 
 printf '{%s, "config": "%s", "written": "%s", "complete": %s, "linked": %s, ' \
@@ -31,6 +41,7 @@ printf '{%s, "config": "%s", "written": "%s", "complete": %s, "linked": %s, ' \
   "$(cat "$release/complete" 2>/dev/null | list)" "$(flag is_linked)"
 printf '"files": %s, ' "$(find "$config" "$units/containerd.service" "$units/containerd.service.d" "$releases/config.toml" -maxdepth 3 \
   -type f ! -name '*.screwdriver-kata-backup' ! -name '*~' 2>/dev/null | { set --; while read -r file; do set -- "$@" "$file"; done; digests "$@"; })"
+printf '"pristine": %s, ' "$(flag is_pristine)"
 printf '"spec": %s, "plugins": %s, ' "$("$bin/ctr" oci spec 2>/dev/null || printf null)" "$(plugins | list)"
 printf '"enabled": %s, "active": %s, "stale": %s, "package": "%s"}\n' \
   "$(flag systemctl is-enabled --quiet containerd)" "$(flag active)" "$(flag stale)" \

@@ -11,7 +11,7 @@ processes=$(pgrep -f '^/opt/kata[^ ]*/' || true)
 if [ -n "$processes" ]; then
   echo "processes of Kata"
   # shellcheck disable=SC2086  # a list of numbers
-  [ "$action" = check ] || kill -KILL $processes
+  [ "$action" = check ] || kill -KILL $processes 2>/dev/null || true
 fi
 case $(readlink /opt/kata || true) in "$releases"/*) drop /opt/kata ;; esac
 if [ -e "$kept" ] || [ -L "$kept" ]; then

@@ -14,6 +14,7 @@ from ansible_collections.screwdriver.kata.plugins.module_utils._install.containe
 RUNTIME, IMAGES = "io.containerd.cri.v1.runtime", "io.containerd.cri.v1.images"
 OPTIONS: dict[str, t.Any] = {
     "source": "archive",
+    "replace_packaged": False,
     "version": "2.3.6",
     "snapshotter": "overlayfs",
     "pool_name": "kata-pool",
@@ -136,6 +137,13 @@ def test_mirrors_that_the_foreign_file_would_hide() -> None:
     assert planned(config, mirrors=True)["problems"] == [
         "it lists registry.mirrors for docker.io, beside which containerd reads no hosts.toml: move them to containerd_registry_mirrors"
     ]
+
+
+def test_file_of_the_package() -> None:
+    config = 'version = 2\n[plugins."io.containerd.grpc.v1.cri".cni]\nbin_dir = "/usr/lib/cni"\n'
+    assert planned(config, source="package", version="1.6.20")["drop_in"] is True
+    found = planned(config, source="package", version="1.6.20", replace_packaged=True, cni_bin_dir="/usr/lib/cni")
+    assert (found["drop_in"], found["path"], found["problems"]) == (False, "/etc/containerd/config.toml", [])
 
 
 def test_own_configuration() -> None:

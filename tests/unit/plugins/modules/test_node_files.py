@@ -36,7 +36,7 @@ def file(path: Path, content: str = f"{HEADING}good\n", **given: t.Any) -> dict[
         "foreign": True,
         "backup": False,
         "validate": [],
-        "secret": False,
+        "secret_content": None,
         **given,
     }
 
@@ -90,5 +90,5 @@ def test_validation(module: Module, tmp_path: Path) -> None:
 def test_a_secret_is_not_in_the_diff(tmp_path: Path) -> None:
     path = tmp_path / "hosts.toml"
     path.write_text("password = 1")
-    shown = node_files.diff(file(path, content="password = 2", secret=True), "password = 2")
+    shown = node_files.diff(file(path, content="password = 2", secret_content="password = 2"), "password = 2")
     assert (shown["before"], shown["after"]) == ("(not shown)\n", "(not shown)\n")
