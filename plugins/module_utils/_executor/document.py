@@ -165,21 +165,21 @@ class _Edits:
     def __init__(self, text: str, is_json: bool) -> None:
         self._text, self._is_json = text, is_json
         self._newline = "\r\n" if "\r\n" in text else "\n"
-        # start, end, new text, and the column of what is inserted: of several at one place, the deepest block comes first.
+        # start, end, new text, and how deep what is inserted belongs: of several at one place, the deepest comes first.
         self._edits: list[tuple[int, int, str, int]] = []
         self._step, self._offset = _indentation(text)
 
     def result(self) -> str:
         text = self._text
         # Later places first, so that the others stay where they are.
-        for start, end, new, _column in sorted(reversed(self._edits), key=lambda edit: (-edit[0], -edit[1], edit[3])):
+        for start, end, new, _depth in sorted(reversed(self._edits), key=lambda edit: (-edit[0], -edit[1], edit[3])):
             text = text[:start] + new + text[end:]
         # A line that is added behind the last one ends as every line does.
-        added = any(start == len(self._text) for start, _end, _new, _column in self._edits)
+        added = any(start == len(self._text) for start, _end, _new, _depth in self._edits)
         return text + self._newline if added and not text.endswith("\n") else text
 
-    def _edit(self, start: int, end: int, new: str, column: int = 0) -> None:
-        self._edits.append((start, end, new, column))
+    def _edit(self, start: int, end: int, new: str, depth: int = 0) -> None:
+        self._edits.append((start, end, new, depth))
 
     def append(self, changes: t.Mapping[str, t.Any]) -> None:
         """Adds a map to a text without a value."""
@@ -265,10 +265,10 @@ class _Edits:
         lines = self._newline.join(self._block({key: value}, node.column))
         if last.end and self._text[last.end - 1 : last.end] == "\n":
             # Behind a literal, which ends with its line.
-            self._edit(last.end, last.end, lines + self._newline, node.column)
+            self._edit(last.end, last.end, lines + self._newline, 2 * node.column)
             return
         end = self._line_end(last.end)
-        self._edit(end, end, self._newline + lines, node.column)
+        self._edit(end, end, self._newline + lines, 2 * node.column)
 
     def _insert_flow(self, node: Node, key: str, value: t.Any) -> None:
         if not node.pairs:
@@ -315,7 +315,7 @@ class _Edits:
         start = old.start - 1 if self._text[old.start - 1 : old.start] == " " and old.start < old.end else old.start
         self._edit(start, old.end, "")
         end = self._line_end(old.end)
-        self._edit(end, end, self._newline + lines, column)
+        self._edit(end, end, self._newline + lines, 2 * owner.column + 1)
 
     # What
 

@@ -204,8 +204,8 @@ class _Builder:
                 raise TreeError(f"uses the alias *{event.anchor}, which no anchor defines")
             return Node("alias", start, end, column, target=self._anchors[event.anchor])
         if (event.anchor or event.tag) and (found := _PROPERTIES.match(self._text, start)):
-            column += found.end() - start
             start = min(found.end(), end) if isinstance(event, yaml.ScalarEvent) else found.end()
+            column = self._column(start)
         node = Node("scalar", start, end, column, anchor=event.anchor)
         if isinstance(event, yaml.ScalarEvent):
             node.value = self._scalar(event)

@@ -83,8 +83,6 @@ _K8S = {
         K8S_SERVICE_ACCOUNT_NAME="serviceAccount",
         K8S_AUTOMOUNT_SERVICE_ACCOUNT_TOKEN="automountServiceAccountToken",
         DOCKER_FEATURE_ENABLED="dockerFeatureEnabled",
-        K8S_POD_DNS_POLICY="dnsPolicy",
-        K8S_POD_IMAGE_PULL_POLICY="imagePullPolicy",
         K8S_BUILD_TIMEOUT="buildTimeout",
         K8S_MAX_BUILD_TIMEOUT="maxBuildTimeout",
         K8S_LIFECYCLE_HOOKS="lifecycleHooks",
@@ -125,11 +123,15 @@ ENVIRONMENT: dict[str, dict[str, str]] = {
         **_kubernetes(
             K8S_NODE_SELECTORS="nodeSelectors",
             K8S_PREFERRED_NODE_SELECTORS="preferredNodeSelectors",
+            K8S_POD_DNS_POLICY="dnsPolicy",
+            K8S_POD_IMAGE_PULL_POLICY="imagePullPolicy",
             K8S_SECRETS="buildSecrets",
             K8S_SECRETS_FILE="buildSecretsFile",
         ),
     },
     "k8s-sandbox": {
+        # The map of the worker has the name of the module where the name of a variable belongs.
+        "k8s": "pluginName",
         **_K8S,
         **_kubernetes(K8S_SANDBOX_NODE_SELECTORS="nodeSelectors", K8S_SANDBOX_PREFERRED_NODE_SELECTORS="preferredNodeSelectors"),
     },
