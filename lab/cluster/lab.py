@@ -26,7 +26,7 @@ from lab.programs.go import PARTS, compile_part
 from lab.programs.npm import install_worker, nodejs
 
 HERE = Path(__file__).parent
-# user: groups. `limited` is authenticated and has no permissions; the worker has those that executor-k8s needs.
+# user: groups. `limited` and `operator` are authenticated and have no permissions; the worker has those that executor-k8s needs.
 USERS = {
     "admin": "system:masters",
     "system:kube-controller-manager": "",
@@ -34,6 +34,7 @@ USERS = {
     "kwok": "system:masters",
     "worker": "",
     "limited": "",
+    "operator": "",
 }
 ORDER = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok", "builds")
 NODES = 20

@@ -1,0 +1,151 @@
+"""The permissions per playbook: each runs with exactly those granted, uses all of them, and names the one that is missing."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import typing as t
+
+import pytest
+
+from lab.cluster.lab import Lab
+
+Run = t.Callable[..., "subprocess.CompletedProcess[str]"]
+Request = tuple[str, str, str, str]
+OPERATOR = {"kind": "User", "name": "operator"}
+LISTS = {
+    "status": "cluster_viewers",
+    "rollback": "cluster_rollback_operators",
+    "rollout": "cluster_operators",
+    "site": "cluster_node_operators",
+}
+# No build flows, so the rollout is paused after its first interval.
+VARIABLES: dict[str, t.Any] = {
+    "executor_exclusions": ["rhel6"],
+    "rollout_steps": [50],
+    "rollout_window": 2,
+    "rollout_slice": 1,
+    "rollout_patience": 2,
+}
+NODE = "build-3"
+# Needed only where something stands in the way that this test does not have.
+CONDITIONAL: dict[str, set[Request]] = {"status": set(), "rollback": set(), "rollout": set(), "site": set()}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def prepared(lab: Lab) -> t.Iterator[None]:
+    """Two nodes are verified; afterwards everything is as it was."""
+    config = lab.kubectl("get", "configmap", "buildcluster-queue-worker", "-n", "sd", "-o", "jsonpath={.data.local\\.yaml}")
+    lab.convert_nodes(2)
+    yield
+    lab.revert_nodes(2)
+    lab.kubectl("delete", "runtimeclass", "kata", "--ignore-not-found")
+    lab.kubectl("delete", "configmap,lease", "kata-rollout", "-n", "sd", "--ignore-not-found")
+    lab.kubectl(
+        "patch", "configmap", "buildcluster-queue-worker", "-n", "sd", "--type=merge", "-p", json.dumps({"data": {"local.yaml": config}})
+    )
+
+
+@pytest.fixture
+def operate(lab: Lab, playbook: Run) -> t.Iterator[Run]:
+    """Runs a playbook as user operator, who may do what the role granted for it."""
+
+    def run(name: str, without: tuple[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        granted = playbook("playbooks/site.yml", **VARIABLES, **{LISTS[name]: [OPERATOR]})
+        assert granted.returncode == 0, granted.stdout
+        if without:
+            revoke(lab, *without)
+        variables = {**VARIABLES, "kubeconfig": lab.directory / "operator.kubeconfig"}
+        if name != "site":
+            return playbook(f"playbooks/{name}.yml", **variables)
+        entries = [
+            {"ansible.builtin.include_role": {"name": "screwdriver.kata.node", "tasks_from": entry}}
+            for entry in ("drain", "return_to_service", "label", "report", "release")
+        ]
+        play = lab.directory / "node-play.yml"
+        play.write_text(json.dumps([{"hosts": NODE, "gather_facts": False, "tasks": entries}]))
+        local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable, "cluster_require_handler": False}
+        done = playbook(play, "-i", f"{NODE},", **variables, **local, node_hosts=[NODE])
+        # Another overhead, so that the RuntimeClass is written.
+        return playbook("playbooks/site.yml", **variables, cluster_overhead={"memory": "1Gi"}) if done.returncode == 0 else done
+
+    yield run
+    tasks = [{"ansible.builtin.include_role": {"name": "screwdriver.kata.cluster", "tasks_from": "absent"}}]
+    assert playbook(tasks, **VARIABLES).returncode == 0
+    assert lab.kubectl("get", "clusterrole,role,clusterrolebinding,rolebinding", "-A", "-o", "name").find("kata") == -1
+
+
+def objects(lab: Lab) -> list[dict[str, t.Any]]:
+    found = lab.kubectl("get", "clusterrole,role", "-A", "-l", "app.kubernetes.io/managed-by=screwdriver.kata", "-o", "json")
+    return json.loads(found)["items"]
+
+
+def revoke(lab: Lab, verb: str, resource: str) -> None:
+    """Takes one verb on one resource out of what was granted."""
+    for item in objects(lab):
+        for rule in item["rules"]:
+            if rule["resources"] == [resource]:
+                rule["verbs"] = [known for known in rule["verbs"] if known != verb] or ["none"]
+        lab.kubectl("replace", "-f", "-", stdin=json.dumps(item))
+
+
+def granted(lab: Lab) -> set[Request]:
+    """(verb, resource, namespace, name) of each permission; the name is empty where it holds for all."""
+    return {
+        (verb, rule["resources"][0], item["metadata"].get("namespace", ""), (rule.get("resourceNames") or [""])[0])
+        for item in objects(lab)
+        for rule in item["rules"]
+        for verb in rule["verbs"]
+    }
+
+
+def asked(lab: Lab, position: int) -> tuple[set[Request], list[str]]:
+    """What user operator asked for since then, with the name and without it, and what was refused."""
+    with lab.audit_log.open("rb") as log:
+        log.seek(position)
+        events = [json.loads(line) for line in log]
+    requests: set[Request] = set()
+    refused = []
+    for event in events:
+        if event["user"]["username"] == "operator" and (what := event.get("objectRef")):
+            namespace, name = what.get("namespace", ""), what.get("name", "")
+            if namespace == name and what["resource"] == "namespaces":
+                namespace = ""
+            requests |= {(event["verb"], what["resource"], namespace, name), (event["verb"], what["resource"], namespace, "")}
+            if event["responseStatus"]["code"] == 403:
+                refused.append(event["requestURI"])
+    return requests, refused
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_a_playbook_runs_with_its_permissions_and_uses_all(lab: Lab, operate: Run, name: str) -> None:
+    position = lab.audit_log.stat().st_size
+    done = operate(name)
+    requests, refused = asked(lab, position)
+    assert refused == [], done.stdout
+    assert done.returncode == 0 or (name == "rollout" and "aused" in done.stdout), done.stdout
+    assert granted(lab) - requests - CONDITIONAL[name] == set()
+    if name == "status":
+        assert {verb for verb, *unused in granted(lab)} == {"get"}
+    assert {what for what in granted(lab) if what[:2] == ("create", "pods")} == (
+        {("create", "pods", "sd-builds", "")} if name == "rollout" else set()
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "verb", "resource"),
+    [
+        ("status", "get", "leases"),
+        ("rollback", "patch", "configmaps"),
+        ("rollout", "create", "pods"),
+        ("rollout", "watch", "pods"),
+        ("site", "patch", "nodes"),
+        ("site", "patch", "runtimeclasses"),
+    ],
+)
+def test_a_missing_permission_is_named(operate: Run, name: str, verb: str, resource: str) -> None:
+    done = operate(name, without=(verb, resource))
+    assert done.returncode != 0, done.stdout
+    assert re.search(rf"{resource}.*forbidden|{verb} {resource}", done.stdout), done.stdout
