@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import typing as t
 
 import pytest
@@ -61,6 +62,36 @@ def test_site_gets_ready_at_zero_and_a_second_run_writes_nothing(lab: Lab, playb
     again = playbook("screwdriver.kata.site", **VARIABLES)
     assert re.search(r"ok=\d+ +changed=0 .*failed=0", again.stdout), again.stdout
     assert own(writes) == []
+
+
+def test_each_handler_has_a_runtime_class_with_its_overhead(lab: Lab, playbook: Playbook) -> None:
+    """The overhead of each handler comes from the nodes of the run."""
+    overhead = {"kata": {"cpu": "250m", "memory": "256Mi"}, "kata-clh": {"cpu": "250m", "memory": "130Mi"}}
+    local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable, "cluster_require_handler": False}
+    node = {"ansible.builtin.include_role": {"name": "screwdriver.kata.node", "tasks_from": "return_to_service"}}
+    play = lab.directory / "handlers.yml"
+    play.write_text(
+        json.dumps(
+            [
+                {"hosts": "build-1", "gather_facts": False, "tasks": [node], "vars": {"kata_handlers_overhead": overhead}},
+                {"hosts": "localhost", "connection": "local", "gather_facts": False, "roles": ["screwdriver.kata.cluster"]},
+            ]
+        )
+    )
+    done = playbook(play, "-i", "build-1,", **local, cluster_runtime_class="builds")
+    assert done.returncode == 0, done.stdout
+    classes = {item["handler"]: item for item in json.loads(lab.kubectl("get", "runtimeclass", "-o", "json"))["items"]}
+    assert {handler: item["metadata"]["name"] for handler, item in classes.items()} == {"kata": "builds", "kata-clh": "kata-clh"}
+    assert {handler: item["overhead"]["podFixed"] for handler, item in classes.items()} == overhead
+    refused = playbook(play, "-i", "build-1,", **local, cluster_handler="kata-fc")
+    assert (
+        "cluster_handler is kata-fc, but the handlers are kata and kata-clh: set cluster_handler to the one that builds use."
+        in refused.stdout
+    )
+    # Alone, one class with the largest overhead of all hypervisors.
+    alone = playbook("playbooks/site.yml")
+    assert alone.returncode == 0, alone.stdout
+    assert lab.kubectl("get", "runtimeclass", "kata", "-o", "jsonpath={.overhead.podFixed.memory}") == "320Mi"
 
 
 def test_an_operator_has_the_rights_that_are_needed_and_no_others(lab: Lab, playbook: Playbook) -> None:
