@@ -226,6 +226,18 @@ def test_a_proof_sets_and_removes_the_ready_label(nodes: Nodes) -> None:
     assert f"{NODE} failed: see the table." in failed.stdout
 
 
+def test_a_version_with_a_known_vulnerability_is_reported(nodes: Nodes) -> None:
+    nodes.done(role("drain"), role("return_to_service"), kata_version="3.32.0")
+    out = nodes.done(role("report"), node_proofs=False)
+    assert re.search(rf"{NODE} +\S+ +3\.32\.0 +Ready, verified", out), out
+    assert "kata 3.32.0 has CVE-2026-50540: " in out
+    assert "kata 3.32.0 has CVE-2026-50540: " in nodes.done(role("report"), node_hosts=[NODE])
+    fixed = nodes.done(role("drain"), role("return_to_service"), role("report"), kata_version="4.2.0", node_proofs=False)
+    assert "CVE-2026-50540" not in fixed
+    refused = nodes.done(role("report"), node_proofs=False, kubeconfig=nodes.lab.directory / "limited.kubeconfig")
+    assert "Nodes: unknown, they could not be listed with these credentials." in refused
+
+
 def test_a_removed_node_is_released(nodes: Nodes) -> None:
     remove: dict[str, t.Any] = {"node_purpose": "remove", "node_reason": "Kata is being removed."}
     nodes.done(role("drain"), role("return_to_service"))

@@ -31,8 +31,8 @@ VARIABLES: dict[str, t.Any] = {
     "executor_exclusions": ["rhel6"],
     "rollout_steps": [50],
     "rollout_window": 2,
-    "rollout_slice": 1,
-    "rollout_patience": 2,
+    "rollout_interval": 1,
+    "rollout_timeout": 2,
 }
 NODE = "build-3"
 # Events are read only where a build did not start.
@@ -66,7 +66,9 @@ def operate(lab: Lab, playbook: Run) -> Run:
             revoke(lab, *without)
         variables = {**VARIABLES, "kubeconfig": lab.directory / "operator.kubeconfig"}
         if name != "site":
-            return playbook(f"playbooks/{name}.yml", **variables)
+            done = playbook(f"playbooks/{name}.yml", **variables)
+            # Whoever may change the share may print the status.
+            return done if without or name == "status" else (playbook("playbooks/status.yml", **variables), done)[1]
         entries = [
             {"ansible.builtin.include_role": {"name": "screwdriver.kata.node", "tasks_from": entry}}
             for entry in ("drain", "return_to_service", "label", "report", "release")
