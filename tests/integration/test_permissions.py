@@ -35,8 +35,8 @@ VARIABLES: dict[str, t.Any] = {
     "rollout_timeout": 2,
 }
 NODE = "build-3"
-# Events are read only where a build did not start.
-CONDITIONAL: dict[str, set[Request]] = {"rollout": {("list", "events", "sd-builds", "")}}
+# Events are read only where a build or the pod of a proof did not start.
+CONDITIONAL: dict[str, set[Request]] = {name: {("list", "events", "sd-builds", "")} for name in ("rollout", "site")}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -73,6 +73,9 @@ def operate(lab: Lab, playbook: Run) -> Run:
             {"ansible.builtin.include_role": {"name": "screwdriver.kata.node", "tasks_from": entry}}
             for entry in ("drain", "return_to_service", "label", "report", "release")
         ]
+        proof = {"node": NODE, "namespace": "sd-builds", "image": "busybox:1"}
+        entries.insert(1, {"screwdriver.kata.proof_pod": proof})
+        entries.insert(2, {"screwdriver.kata.proof_pod": {**proof, "state": "absent"}})
         play = lab.directory / "node-play.yml"
         play.write_text(json.dumps([{"hosts": NODE, "gather_facts": False, "tasks": entries}]))
         local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable, "cluster_require_handler": False}
@@ -139,7 +142,7 @@ def test_a_playbook_runs_with_its_permissions_and_uses_all(lab: Lab, operate: Ru
     if name == "status":
         assert {verb for verb, *unused in granted(lab)} == {"get"}
     assert {what for what in granted(lab) if what[:2] == ("create", "pods")} == (
-        {("create", "pods", "sd-builds", "")} if name == "rollout" else set()
+        {("create", "pods", "sd-builds", "")} if name in ("rollout", "site") else set()
     )
 
 
@@ -148,10 +151,8 @@ def test_a_playbook_runs_with_its_permissions_and_uses_all(lab: Lab, operate: Ru
     [
         ("status", "get", "leases"),
         ("rollback", "patch", "configmaps"),
-        ("rollout", "create", "pods"),
         ("rollout", "watch", "pods"),
         ("site", "patch", "nodes"),
-        ("site", "patch", "runtimeclasses"),
     ],
 )
 def test_a_missing_permission_is_named(operate: Run, name: str, verb: str, resource: str) -> None:
