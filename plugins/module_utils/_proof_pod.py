@@ -19,8 +19,8 @@ HOPELESS = frozenset({"ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull
 SANDBOX_FAILED = "FailedCreatePodSandBox"
 # The kubelet tries again and again; a sandbox that failed this often is not waited for.
 MAX_SANDBOX_FAILURES = 3
-# It ends when it is told to, and by itself after a day if nobody deletes it.
-SCRIPT = "trap 'exit 0' TERM; sleep 86400 & wait"
+# It ends when it is told to, and by itself after an hour if nobody deletes it.
+SCRIPT = "trap 'exit 0' TERM; sleep 3600 & wait"
 
 
 def fits(runtime_class: dict[str, t.Any] | None, node: dict[str, t.Any], handler: str) -> bool:
@@ -63,7 +63,7 @@ def pod_body(params: dict[str, t.Any], runtime_class: str) -> dict[str, t.Any]:
             "nodeName": params["node"],
             "runtimeClassName": runtime_class,
             "restartPolicy": "Never",
-            "activeDeadlineSeconds": 86400,
+            "activeDeadlineSeconds": 3600,
             "terminationGracePeriodSeconds": 5,
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,

@@ -313,5 +313,6 @@ def diff_view(wanted: Wanted, group: Group | None, profile: str | None, erase: d
         if not group.pool.autoactivation:
             side["pool"]["autoactivation"] = False
     elif profile is not None:
-        side["autoextend"] = dict(zip(("threshold", "percent"), profile_values(profile), strict=True))
+        threshold, percent = profile_values(profile)
+        side["autoextend"] = {"threshold": threshold, "percent": percent}
     return side

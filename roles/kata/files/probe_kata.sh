@@ -29,7 +29,9 @@ shipped() {
   printf '}'
 }
 own_files() {
-  set -- /etc/modules-load.d/screwdriver-kata.conf
+  set -- /etc/modules-load.d/screwdriver-kata.conf /etc/systemd/system/screwdriver-kata-shm.service \
+    /etc/systemd/system/screwdriver-kata-clean-up.service /etc/systemd/system/screwdriver-kata-clean-up.timer \
+    /usr/local/sbin/screwdriver-kata-clean-up
   for file in "$release"/handlers/*/configuration.toml "$release"/handlers/*/config.d/50-screwdriver.toml; do set -- "$@" "$file"; done
   digests "$@"
 }

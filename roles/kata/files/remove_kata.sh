@@ -19,4 +19,10 @@ if [ -e "$kept" ] || [ -L "$kept" ]; then
   [ "$action" = check ] || mv -T "$kept" /opt/kata
 fi
 drop /etc/modules-load.d/screwdriver-kata.conf
+for unit in screwdriver-kata-shm.service screwdriver-kata-clean-up.timer; do
+  if [ -e "/etc/systemd/system/$unit" ] && [ "$action" = apply ]; then systemctl disable --quiet --now "$unit"; fi
+  drop "/etc/systemd/system/$unit"
+done
+drop /etc/systemd/system/screwdriver-kata-clean-up.service
+drop /usr/local/sbin/screwdriver-kata-clean-up
 drop "$releases"

@@ -1,0 +1,107 @@
+"""The proof in a cluster: a pod of the lab's API server that a real kubelet runs. Kata is the stub, which starts no virtual machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import typing as t
+
+import pytest
+
+from lab.cluster.lab import Lab
+from lab.machines import join
+
+from ..helpers import wait_until
+from .conftest import Container, Roles
+from .helpers import NODE_ROLES, STAND_INS, image
+
+if t.TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .conftest import Mirror, Node
+
+PROOF: dict[str, t.Any] = {
+    "cluster_handler": "stand-in",
+    "kata_handlers": STAND_INS,
+    "node_proof_handlers": [handler["name"] for handler in STAND_INS],
+    "node_proof_image_archive": "/srv/proof.tar",
+    "node_proof_pod_network": False,
+    "node_proof_snapshotter": "overlayfs",
+    "node_proof_pool": "",
+    "node_proof_require_guest_kernel": False,
+    "node_proof_require_block_root": False,
+    "node_proof_min_nofile": 1024,
+}
+RESULT = {"ansible.builtin.debug": {"msg": "{{ node_proof_handlers_result | to_json }}"}}
+PROCESS = (
+    "systemctl show --property MainPID --property NRestarts kubelet; ps -o state= -p $(systemctl show --property MainPID --value kubelet)"
+)
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    own = Lab(f"test-cluster-proof-{os.getpid()}")
+    own.up(nodes=1)
+    yield own
+    own.down()
+
+
+@pytest.fixture(scope="module")
+def joined(node: Node, mirror: Mirror, lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Roles:
+    """A node of the lab's cluster, cordoned and with a taint, as one that is prepared."""
+    node.reset()
+    roles = Roles(node, mirror, tmp_path_factory.mktemp("cache"))
+    image(roles)
+    roles.changes(*NODE_ROLES, **PROOF)
+    if isinstance(node, Container):
+        # It has loopback alone, and may not set the machine's limits.
+        node.run("ip address add 192.0.2.10/32 dev lo scope global")
+    join.join(lab, node)
+    if isinstance(node, Container):
+        node.run("printf 'featureGates:\\n  KubeletInUserNamespace: true\\n' >>/etc/lab/kubelet.yaml; systemctl restart kubelet")
+    join.wait_ready(lab, node.name, 300)
+    lab.kubectl("taint", "node", node.name, "dedicated=screwdriver-kata:NoSchedule", "test=test:NoExecute")
+    lab.kubectl("cordon", node.name)
+    return roles
+
+
+def run(roles: Roles, lab: Lab, **variables: t.Any) -> list[dict[str, t.Any]]:
+    role = {"ansible.builtin.include_role": {"name": "screwdriver.kata.node_proof", "public": True}, "vars": {**PROOF, **variables}}
+    os.environ["K8S_AUTH_KUBECONFIG"] = str(lab.kubeconfig)
+    try:
+        return roles.node.results(roles.node.start([role, RESULT]))
+    finally:
+        del os.environ["K8S_AUTH_KUBECONFIG"]
+
+
+def left(lab: Lab) -> list[str]:
+    pods = json.loads(lab.kubectl("get", "pods", "-n", "sd-builds", "-l", "kata.screwdriver.cd/proof=true", "-o", "json"))["items"]
+    classes = json.loads(lab.kubectl("get", "runtimeclasses", "-o", "json"))["items"]
+    return [item["metadata"]["name"] for item in (*pods, *classes) if item["metadata"]["name"].startswith("kata-proof-")]
+
+
+def test_the_kubelet_runs_the_proof(joined: Roles, lab: Lab) -> None:
+    before = joined.node.run(PROCESS)
+    results = run(joined, lab)
+    assert not results[-1]["failed"], results[-1]
+    first, second = json.loads(results[-1]["msg"])
+    assert [first["handler"], second["handler"], first["snapshotter"]] == ["stand-in", "stand-in-rs", "overlayfs"]
+    assert first["guest_kernel"] == joined.node.run("uname -r") and first["setup_seconds"] > 0
+    # The kubelet was neither stopped nor halted, and nothing stays.
+    assert joined.node.run(PROCESS) == before
+    assert left(lab) == []
+    wait_until(lambda: joined.node.run("crictl pods --quiet") == "")
+
+
+def test_message_has_the_kubelets_reason_and_containerds(joined: Roles, lab: Lab) -> None:
+    results = run(joined, lab, node_proof_handlers=["missing"], node_proof_timeout=60)
+    message = results[-1]["msg"]
+    assert message.startswith("The proof of handler missing failed on node1: Pod sd-builds/kata-proof-")
+    assert "FailedCreatePodSandBox" in message and 'no runtime for "missing" is configured' in message
+    assert " containerd logged: level=" in message
+    assert left(lab) == []
+
+
+def test_a_node_of_another_name_is_not_proven_beside_its_kubelet(joined: Roles, lab: Lab) -> None:
+    message = run(joined, lab, node_proof_node="nowhere")[-1]["msg"]
+    assert "The service kubelet runs here and would end a pod that is not of its cluster; set cluster_managed to true" in message
