@@ -32,6 +32,16 @@ PROOF: dict[str, t.Any] = {
     "node_proof_require_block_root": False,
     "node_proof_min_nofile": 1024,
 }
+# A container has loopback alone and no /dev/kmsg, and the kernel's settings are the machine's: the kubelet gets files in their place.
+IN_A_CONTAINER = """
+ip address add 192.0.2.10/32 dev lo scope global
+ln -sfn /dev/null /dev/kmsg
+mkdir -p /run/settings
+for name in vm/overcommit_memory vm/panic_on_oom kernel/panic kernel/panic_on_oops kernel/keys/root_maxkeys kernel/keys/root_maxbytes; do
+  file=/run/settings/$(echo $name | tr / _)
+  cat /proc/sys/$name >$file && mount --bind $file /proc/sys/$name
+done
+"""
 RESULT = {"ansible.builtin.debug": {"msg": "{{ node_proof_handlers_result | to_json }}"}}
 PROCESS = (
     "systemctl show --property MainPID --property NRestarts kubelet; ps -o state= -p $(systemctl show --property MainPID --value kubelet)"
@@ -54,8 +64,7 @@ def joined(node: Node, mirror: Mirror, lab: Lab, tmp_path_factory: pytest.TempPa
     image(roles)
     roles.changes(*NODE_ROLES, **PROOF)
     if isinstance(node, Container):
-        # It has loopback alone, and may not set the machine's limits.
-        node.run("ip address add 192.0.2.10/32 dev lo scope global")
+        node.run(IN_A_CONTAINER)
     join.join(lab, node)
     if isinstance(node, Container):
         node.run("printf 'featureGates:\\n  KubeletInUserNamespace: true\\n' >>/etc/lab/kubelet.yaml; systemctl restart kubelet")

@@ -38,7 +38,7 @@ sandbox_step() {
 logged() {
   journalctl --unit "$CONTAINERD" --since "@$started_at" --output cat --no-pager >"$work/journal" 2>/dev/null || true
   grep -E 'level=(error|warning|fatal)' "$work/journal" >"$work/bad" || cp "$work/journal" "$work/bad"
-  tail -n 5 "$work/bad" | sed 's/^time="[^"]*" //' | tr '\n' ' ' | tail -c 1500
+  tail -n 5 "$work/bad" | sed 's/^time="[^"]*" //' | cut -c 1-400 | tr '\n' ' '
 }
 seconds() { awk -v a="$1" -v b="$(date +%s.%N)" 'BEGIN { printf "%.3f", b - a }'; }
 
