@@ -153,16 +153,14 @@ def _draw(panel: Panel) -> str:
     def level(value: float) -> float:
         return round(floor - value / highest * room, 1)
 
+    title = escape(panel.title, quote=True)
     parts = [
-        f"<svg viewBox='0 0 {WIDTH} {HEIGHT}' role='img' aria-label='{escape(panel.title, quote=True)}' xmlns='http://www.w3.org/2000/svg'>",
-        f"<text x='{LEFT}' y='15' {TEXT} font-weight='600' fill='{INK}'>{escape(panel.title)}</text>",
+        f"<svg viewBox='0 0 {WIDTH} {HEIGHT}' role='img' aria-label='{title}' xmlns='http://www.w3.org/2000/svg'>",
+        _text(LEFT, 15, panel.title, "start", weight=600),
     ]
     for value in (0, highest / 2, highest):
-        y = level(value)
-        parts.append(f"<line x1='{LEFT}' x2='{WIDTH - RIGHT}' y1='{y}' y2='{y}' stroke='{INK}' stroke-opacity='0.15'/>")
-        parts.append(
-            f"<text x='{LEFT - 4}' y='{y + 4}' text-anchor='end' {TEXT} fill='{INK}'>{value:.3g}{'' if value else ' ' + panel.unit}</text>"
-        )
+        parts.append(_line(LEFT, WIDTH - RIGHT, level(value), INK, "stroke-opacity='0.15'"))
+        parts.append(_text(LEFT - 4, level(value) + 4, f"{value:.3g}{' ' + panel.unit if value else ''}", "end"))
     slot = (WIDTH - LEFT - RIGHT) / max(1, len(panel.groups))
     for index, group in enumerate(panel.groups):
         width = min(24.0, slot * 0.8 / len(group))
@@ -176,25 +174,26 @@ def _draw(panel: Panel) -> str:
                 )
         mark = panel.marks[index] if panel.marks else None
         if mark is not None:
-            parts.append(
-                f"<line x1='{begin - 4:.1f}' x2='{begin + width + 4:.1f}' y1='{level(mark)}' y2='{level(mark)}' stroke='{INK}' stroke-width='2'/>"
-            )
-        parts.append(
-            f"<text x='{LEFT + slot * (index + 0.5):.1f}' y='{floor + 14}' text-anchor='middle' {TEXT} fill='{INK}'>{escape(panel.labels[index])}</text>"
-        )
+            parts.append(_line(begin - 4, begin + width + 4, level(mark), INK, "stroke-width='2'"))
+        parts.append(_text(LEFT + slot * (index + 0.5), floor + 14, panel.labels[index], "middle"))
     if limit is not None:
-        parts.append(
-            f"<line x1='{LEFT}' x2='{WIDTH - RIGHT}' y1='{level(limit)}' y2='{level(limit)}' stroke='{LIMIT}' stroke-dasharray='4 3'/>"
-        )
-        parts.append(
-            f"<text x='{WIDTH - RIGHT}' y='{level(limit) - 3}' text-anchor='end' {TEXT} fill='{LIMIT}'>limit {limit:g} {panel.unit}</text>"
-        )
+        parts.append(_line(LEFT, WIDTH - RIGHT, level(limit), LIMIT, "stroke-dasharray='4 3'"))
+        parts.append(_text(WIDTH - RIGHT, level(limit) - 3, f"limit {limit:g} {panel.unit}", "end", LIMIT))
     x = float(LEFT)
     for name, bar in panel.legend:
         parts.append(f"<rect x='{x:.0f}' y='{HEIGHT - 14}' width='10' height='{8 if bar.value is not None else 2}' fill='{bar.color}'/>")
-        parts.append(f"<text x='{x + 14:.0f}' y='{HEIGHT - 6}' {TEXT} fill='{INK}'>{escape(name)}</text>")
+        parts.append(_text(x + 14, HEIGHT - 6, name, "start"))
         x += 30 + 6.5 * len(name)
     return "\n".join([*parts, "</svg>"])
+
+
+def _line(x1: float, x2: float, y: float, color: str, style: str) -> str:
+    return f"<line x1='{x1:.1f}' x2='{x2:.1f}' y1='{y:.1f}' y2='{y:.1f}' stroke='{color}' {style}/>"
+
+
+def _text(x: float, y: float, text: str, anchor: str, color: str = INK, weight: int = 400) -> str:
+    style = f"text-anchor='{anchor}' {TEXT} font-weight='{weight}' fill='{color}'"
+    return f"<text x='{x:.1f}' y='{y:.1f}' {style}>{escape(text)}</text>"
 
 
 class FilterModule:

@@ -53,8 +53,8 @@ EXAMPLES = r"""
 RETURN = r"""
 _value:
   description:
-    - One dictionary for each step, with C(step), C(share), C(pilot), C(weightages), C(builds) (of both executors; pinned ones at the pilot),
-      C(seconds) (V(null) if unknown) and C(problem) (why integers cannot express the share, empty if they can).
+    - One dictionary for each step, with C(step), C(share), C(pilot), C(weightages), C(builds) (of both executors; pinned ones at the
+      pilot), C(seconds) (V(null) if unknown) and C(problem) (why integers cannot express the share, empty if they can).
   type: list
   elements: dict
 """
