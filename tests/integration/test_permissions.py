@@ -140,7 +140,7 @@ def test_a_playbook_runs_with_its_permissions_and_uses_all(lab: Lab, operate: Ru
     assert done.returncode == 0 or (name == "rollout" and "aused" in done.stdout), done.stdout
     assert granted(lab) - requests - CONDITIONAL.get(name, set()) == set()
     if name == "status":
-        assert {verb for verb, *unused in granted(lab)} == {"get"}
+        assert {verb for verb, *unused in granted(lab)} == {"get", "list"}
     assert {what for what in granted(lab) if what[:2] == ("create", "pods")} == (
         {("create", "pods", "sd-builds", "")} if name in ("rollout", "site") else set()
     )
