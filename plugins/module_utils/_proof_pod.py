@@ -19,7 +19,7 @@ HOPELESS = frozenset({"ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull
 SANDBOX_FAILED = "FailedCreatePodSandBox"
 # The kubelet tries again and again; a sandbox that failed this often is not waited for.
 MAX_SANDBOX_FAILURES = 3
-# It ends when it is told to, and by itself after an hour if nobody deletes it.
+# It ends on SIGTERM, and by itself after an hour if nobody deletes it.
 SCRIPT = "trap 'exit 0' TERM; sleep 3600 & wait"
 
 

@@ -110,7 +110,7 @@ runtime_class:
   type: str
   sample: kata
 setup_seconds:
-  description: Seconds from the request until its container was seen running.
+  description: Seconds from the request until its container runs.
   returned: O(state=present)
   type: float
   sample: 2.7

@@ -1,4 +1,4 @@
-"""proof_pod on the lab's API server: kwok simulates the kubelets. What a real kubelet does with the pod is seen in e2e."""
+"""proof_pod on the lab's API server: kwok simulates the kubelets. A real kubelet runs it in tests/node."""
 
 from __future__ import annotations
 

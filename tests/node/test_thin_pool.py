@@ -48,8 +48,8 @@ def clean(node: Node, disks: list[str]) -> t.Iterator[None]:
     node.run(CLEAN % " ".join(disks), check=False)
 
 
-def seen(node: Node, name: str = "pool", group: str = "kata") -> dict[str, t.Any]:
-    """The pool as LVM shows it."""
+def reported(node: Node, name: str = "pool", group: str = "kata") -> dict[str, t.Any]:
+    """The pool as LVM reports it."""
     fields = "lv_size,lv_metadata_size,chunk_size,zero,seg_monitor,lv_profile,lv_active,lv_when_full,vg_seqno"
     out = node.run(f"lvs --reportformat json --units m --nosuffix -o {fields} {group}/{name}")
     return json.loads(out)["report"][0]["lv"][0]
@@ -78,7 +78,7 @@ def test_life(node: Node, disks: list[str]) -> None:
     assert (made["steps"], again["steps"]) == (predicted["steps"], [])
     percents = {"data_percent": 0.0, "metadata_percent": 0.0}
     assert made["pool"] | percents == predicted["pool"] | percents
-    look = seen(node)
+    look = reported(node)
     assert (look["zero"], look["seg_monitor"], look["lv_active"], look["lv_when_full"]) == ("", "monitored", "active", "queue")
     assert (
         int(float(look["lv_size"]) * MIB)
@@ -95,13 +95,13 @@ def test_life(node: Node, disks: list[str]) -> None:
     node.run(f"ln -sfn {two} /dev/test-alias")
     more = {"devices": [one, "/dev/test-alias", two], "metadata_size": "96MiB", "autoextend_threshold": 60}
     predicted = node.module("thin_pool", check=True, **more)
-    assert seen(node) == look
+    assert reported(node) == look
     grown, again, shrunk, metadata, chunk, too_large = node.modules(
         "thin_pool", more, more, {"size": "1GiB"}, {"metadata_size": "64MiB"}, {"chunk_size": "128"}, {"size": "100GiB"}
     )
     assert (grown["changed"], grown["diff"], again["changed"]) == (True, predicted["diff"], False)
     assert grown["pool"]["size_bytes"] > 1.9 * made["pool"]["size_bytes"]
-    assert float(seen(node)["lv_metadata_size"]) == 96
+    assert float(reported(node)["lv_metadata_size"]) == 96
     assert shrunk["msg"].startswith("size: thin pool kata/pool has ")
     assert shrunk["msg"].endswith(" and is never shrunk, but 1GiB is 1 GiB; ask for at least its size.")
     assert metadata["msg"] == (
@@ -116,10 +116,10 @@ def test_life(node: Node, disks: list[str]) -> None:
     looped = {"volume_group": "test-other", "loop_file": "/var/tmp/test-pool.img", "loop_size": "1GiB"}
     first, second = node.modules("thin_pool", looped, looped)
     assert (first["changed"], second["changed"], first["pool"]["device"]) == (True, False, "test--other-pool")
-    look = seen(node)
+    look = reported(node)
     node.reboot()
-    assert seen(node) == look
-    assert seen(node, group="test-other")["seg_monitor"] == "monitored"
+    assert reported(node) == look
+    assert reported(node, group="test-other")["seg_monitor"] == "monitored"
     kept, looped_again, gone = node.modules("thin_pool", more, looped, {**looped, "state": "absent"})
     assert (kept["changed"], looped_again["changed"], gone["changed"]) == (False, False, True)
     assert node.run("ls /var/tmp/test-pool.img /etc/systemd/system/screwdriver-kata-loop-*", check=False) == ""
@@ -136,7 +136,7 @@ def test_life(node: Node, disks: list[str]) -> None:
     assert opened["msg"] == "Thin pool kata/pool has thin devices that are in use (test-thin) and is not removed; end what uses them first."
     node.run("umount /mnt/test-thin")
     tried = node.module("thin_pool", check=True, state="absent", discard=True)
-    assert (tried["changed"], tried["diff"]["after"], seen(node)["lv_active"]) == (True, {}, "active")
+    assert (tried["changed"], tried["diff"]["after"], reported(node)["lv_active"]) == (True, {}, "active")
     removed, again = node.modules("thin_pool", {"state": "absent", "discard": True}, {"state": "absent"})
     assert (removed["changed"], removed["diff"], again["changed"]) == (True, tried["diff"], False)
     assert untouched(node, []) == "\n".join(line for line in before.splitlines() if not line.endswith(" -"))
@@ -216,7 +216,7 @@ def test_pool_that_fills_up(node: Node, disks: list[str]) -> None:
         "head -c 160M /dev/urandom >/var/tmp/test-data; dd if=/var/tmp/test-data of=/dev/mapper/test-thin bs=1M oflag=direct status=none"
     )
     deadline = time.monotonic() + 120
-    while float(seen(node)["lv_size"]) <= 256:
+    while float(reported(node)["lv_size"]) <= 256:
         assert time.monotonic() < deadline, "dmeventd did not extend the pool"
         time.sleep(2)
     after = node.module("thin_pool", **small)

@@ -19,7 +19,7 @@ is_old() { [ "$minutes" -eq 0 ] || [ -n "$(find "$1" -maxdepth 0 -mmin "+$minute
 # As the source of a mount in any namespace: a build's container has it.
 is_source() { grep -q -s -F " ${1#"$2"} " /proc/[0-9]*/mountinfo || grep -q -s -F " $1 " /proc/[0-9]*/mountinfo; }
 mounts_below() { awk -v top="$1" '$5 == top || index($5, top "/") == 1 {print $5}' /proc/self/mountinfo | sort -r; }
-# Never through a mount: what is shared with a guest is somebody's volume.
+# Never through a mount: what is shared with a guest is a foreign volume.
 remove() {
   if [ "$action" = check ]; then
     echo "$1"

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Proves that the node runs pods in a Kata sandbox, and prints what it observed as one JSON object. One argument says which part:
+# Proves that the node runs pods in a Kata sandbox, and prints what it observed as one JSON object. The argument is the part:
 #   before   checks that the pool and /dev/shm have room, and imports the image; prints when it began
 #   cri      runs a pod through the node's CRI, inspects it and removes it
 #   inspect  inspects the running container CONTAINER
@@ -42,7 +42,7 @@ logged() {
 }
 seconds() { awk -v a="$1" -v b="$(date +%s.%N)" 'BEGIN { printf "%.3f", b - a }'; }
 
-# Before the pod: on a full pool it would wait a minute and fail with an input/output error that does not say why.
+# Before the pod: on a full pool it would wait a minute and fail with an input/output error without a reason.
 data='' metadata=''
 check_pool() {
   [ -n "${POOL:-}" ] || return 0
@@ -84,7 +84,7 @@ import_image() {
 }
 before() { check_pool; check_shm; import_image; }
 
-# A hypervisor whose sandbox is gone: a killed shim leaves one, with all the memory of its guest.
+# A hypervisor whose sandbox is gone: an interrupted shim leaves one, with all the memory of its guest.
 hypervisor='' orphans=''
 find_hypervisors() {
   # A hypervisor's command line may have the beginning of an ID alone.

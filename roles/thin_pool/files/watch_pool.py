@@ -174,24 +174,24 @@ class Watch:
         if options.textfile_directory:
             name = f"screwdriver_kata_thin_pool_{options.pool.replace('/', '_')}.prom"
             write_whole(Path(options.textfile_directory) / name, metrics(options.pool, usage, verdict, self._now))
-        told = self._tell_cluster(verdict)
+        event_at = self._create_event(verdict)
         unused = self._remove_images(usage) if options.remove_images_percent else []
-        return verdict, {"reason": verdict.reason, "told": told, "unused": unused}
+        return verdict, {"reason": verdict.reason, "event_at": event_at, "unused": unused}
 
-    def _tell_cluster(self, verdict: Verdict) -> float:
+    def _create_event(self, verdict: Verdict) -> float:
         """Creates an Event where the verdict has changed, or is old; returns when the last one was created."""
-        told = float(self._state.get("told", 0))
+        event_at = float(self._state.get("event_at", 0))
         changed = verdict.reason != self._state.get("reason", "")
         if not Path(self._options.kubeconfig or "/nonexistent").exists() or not (
-            changed or (verdict.reason and self._now - told > REPEAT_EVENT)
+            changed or (verdict.reason and self._now - event_at > REPEAT_EVENT)
         ):
-            return told
+            return event_at
         content = json.dumps(event(verdict, self._options.node, self._now))
         try:
             run("kubectl", "--kubeconfig", self._options.kubeconfig, "create", "--validate=false", "-f", "-", stdin=content)
         except (OSError, subprocess.SubprocessError) as exc:
             print(f"{WARNING}No Event was created for node {self._options.node}: {reason(exc)}", flush=True)
-            return told
+            return event_at
         return self._now
 
     def _remove_images(self, usage: Usage) -> list[str]:
