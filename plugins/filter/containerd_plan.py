@@ -11,7 +11,8 @@ version_added: 0.1.0
 author:
   - screwdriver.kata maintainers (@screwdriver-cd)
 description:
-  - Decides between a whole configuration and a drop-in beside a foreign one, and makes its content. Internal to the roles of this collection.
+  - Decides between a whole configuration and a drop-in beside a foreign one, and makes its content. Internal to the roles of this
+    collection.
 positional: options, migrate
 options:
   _input:

@@ -14,7 +14,8 @@ author:
   - screwdriver.kata maintainers (@screwdriver-cd)
 description:
   - Downloads the archives of a release, checks their digests, unpacks them into a directory of their own, and links programs to it.
-  - The directory gets its name by one rename after everything in it is complete. A release that is there with all its archives is not downloaded.
+  - The directory gets its name by one rename after everything in it is complete. A release that is there with all its archives is not
+    downloaded.
   - A file or link that stands where a link belongs is renamed to C(<name>.screwdriver-kata-backup), and comes back with O(state=unlinked).
   - This module is internal to the roles of this collection. Its options can change in any release.
 extends_documentation_fragment:
@@ -83,7 +84,8 @@ options:
     type: path
   links:
     description:
-      - Directories of links, each with the programs below the release that are linked there. A last part of C(*) stands for all files of a directory.
+      - Directories of links, each with the programs below the release that are linked there. A last part of C(*) stands for all files of a
+        directory.
     type: dict
     default: {}
   download_on:
