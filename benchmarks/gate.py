@@ -16,6 +16,7 @@ import random
 import statistics
 import sys
 import typing as t
+from collections import Counter
 from dataclasses import dataclass, replace
 
 from ansible_collections.screwdriver.kata.plugins.module_utils._rollout import gate
@@ -268,27 +269,27 @@ def _run(task: tuple[int, int]) -> tuple[int, Outcome]:
     return number, run(CELLS[number], 1_000_003 * number + seed)
 
 
-def table(cells: list[Cell], outcomes: list[list[Outcome]]) -> list[list[str]]:
-    """The rows of the result, one for each cell that was run."""
-    rows = []
-    for cell, found in zip(cells, outcomes, strict=True):
-        if not found:
-            continue
+def row(cell: Cell, found: list[Outcome]) -> list[str]:
+    """The line of one cell."""
+    bad = {"kata-0"} if cell.bad_node else {IMAGES[cell.bad_image]} if cell.bad_image >= 0 else {"broken"} if cell.broken else set()
+    return [
+        cell.name,
+        f"{cell.rate:g}",
+        str(len(found)),
+        _percent([one.end == "rolled back" for one in found]),
+        _percent([one.end == "paused" for one in found]),
+        _percent([one.end != "finished" and one.step < STEPS.index(25.0) for one in found]),
+        _percent([bool(bad & one.named) for one in found]) if bad else "-",
+        f"{statistics.median(one.failed for one in found):g}",
+    ]
 
-        bad = {"kata-0"} if cell.bad_node else {IMAGES[cell.bad_image]} if cell.bad_image >= 0 else {"broken"} if cell.broken else set()
-        rows.append(
-            [
-                cell.name,
-                f"{cell.rate:g}",
-                str(len(found)),
-                _percent([one.end == "rolled back" for one in found]),
-                _percent([one.end == "paused" for one in found]),
-                _percent([one.end != "finished" and one.step < STEPS.index(25.0) for one in found]),
-                _percent([bool(bad & one.named) for one in found]) if bad else "-",
-                f"{statistics.median(one.failed for one in found):g}",
-            ]
-        )
-    return rows
+
+def show(texts: list[str]) -> None:
+    """Prints one line of the table."""
+    print(
+        "  ".join(text.ljust(width) if at == 0 else text.rjust(width) for at, (text, width) in enumerate(zip(texts, WIDTHS, strict=True))),
+        flush=True,
+    )
 
 
 def _percent(found: list[bool]) -> str:
@@ -296,6 +297,7 @@ def _percent(found: list[bool]) -> str:
 
 
 HEAD = ["cell", "builds/s", "rollouts", "rolled back %", "paused %", "before 25 % %", "named %", "failed builds"]
+WIDTHS = [max(len(cell.name) for cell in CELLS), *(len(text) for text in HEAD[1:])]
 
 
 def main() -> None:
@@ -306,18 +308,18 @@ def main() -> None:
     options = parser.parse_args()
     chosen = [number for number, cell in enumerate(CELLS) if options.cells in cell.name]
     tasks = [(number, seed) for number in chosen for seed in range(max(1, round(CELLS[number].rollouts * options.scale)))]
-    outcomes: list[list[Outcome]] = [[] for _cell in CELLS]
+    outcomes: dict[int, list[Outcome]] = {number: [] for number in chosen}
+    left = Counter(number for number, _seed in tasks)
+    show(HEAD)
     with multiprocessing.Pool(options.processes) as pool:
         for done, (number, outcome) in enumerate(pool.imap_unordered(_run, tasks), 1):
             outcomes[number].append(outcome)
+            left[number] -= 1
             print(f"\r{done} of {len(tasks)} rollouts", end="", file=sys.stderr, flush=True)
+            if not left[number]:
+                print("\r", end="", file=sys.stderr, flush=True)
+                show(row(CELLS[number], outcomes[number]))
     print(file=sys.stderr)
-    rows = [HEAD, *table(CELLS, outcomes)]
-    widths = [max(len(row[at]) for row in rows) for at in range(len(HEAD))]
-    for row in rows:
-        print(
-            "  ".join(text.ljust(width) if at == 0 else text.rjust(width) for at, (text, width) in enumerate(zip(row, widths, strict=True)))
-        )
 
 
 if __name__ == "__main__":

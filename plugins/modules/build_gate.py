@@ -363,7 +363,7 @@ evidence:
   returned: success
   type: dict
 baseline:
-  description: The legacy executor's figures and the count of pinned builds, for the observations of later steps.
+  description: The legacy executor's figures, the count of pinned builds and that of Kata's starts, for the observations of later steps.
   returned: success
   type: dict
 """

@@ -213,6 +213,17 @@ class Case:
     def proven(self, starts: Starts, limit: float) -> bool:
         return self.log_m(evalue.log_above(starts.failed, starts.builds, limit)) >= self.limits.log_threshold
 
+    def is_above(self, starts: Starts, allowed: float) -> bool:
+        """Whether the step's figures, taken as they stand, are above the allowed ratio.
+
+        One failure more than the limit allows is chance where the builds of all steps together are within it. At the pilot, which moves no
+        build, half a failure is.
+        """
+        before = self.observation.baseline.get("kata", {"failed": 0, "builds": 0})
+        together = starts.failed + before["failed"] <= allowed * (starts.builds + before["builds"])
+        slack = 0.5 if self.observation.pilot else 1.0 if together else 0.0
+        return starts.failed > allowed * starts.builds + slack
+
     def _starts(self, tally: Tally) -> Starts:
         failed = tally.failed - (0 if self.sees_pulls else tally.failures.get(IMAGE_PULL, 0))
         return Starts(failed, tally.started + failed)
@@ -299,7 +310,7 @@ def _judge_failures(case: Case, found: Findings, log_e: float) -> None:
     judged = Starts(kata.failed - own.failed, kata.builds - own.builds)
     enough = case.has_legacy and legacy.builds >= limits.min_builds
     above = f"above the limit of {limits.max_failure_ratio:.4g}"
-    if judged.failed > limits.max_failure_ratio * judged.builds:
+    if case.is_above(judged, limits.max_failure_ratio):
         if not case.proven(judged, limits.max_failure_ratio):
             found.doubt(FAILURES, f"{saw}, {above} but not proven yet.{apart}")
             return
@@ -307,7 +318,7 @@ def _judge_failures(case: Case, found: Findings, log_e: float) -> None:
         worse = case.rest.ratio - legacy.ratio > limits.max_failure_increase
         settles = case.comparable and worse and (not case.is_over or case.rest.ratio >= SURE_RATIO)
         found.doubt(FAILURES, f"{saw}, {above} beyond chance, {beside}.{apart}", pause=not settles)
-    elif enough and judged.ratio - legacy.ratio > limits.max_failure_increase:
+    elif enough and case.is_above(judged, legacy.ratio + limits.max_failure_increase):
         found.doubt(FAILURES, f"{saw}, {beside}: more than {limits.max_failure_increase:.4g} worse but not proven yet.{apart}")
     else:
         found.notes.append(f"{saw}.{apart}")
@@ -440,14 +451,17 @@ def compared_legacy(case: Case) -> Tally:
 
 
 def next_baseline(observation: Observation, limits: Limits, names: Names) -> dict[str, t.Any]:
-    """What a later step needs to know about the legacy executor once it has few builds or none, and about jobs that ask for Kata."""
-    tally = compared_legacy(Case(observation, limits, names))
+    """What a later step needs to know: of the legacy executor once it has few builds or none, of jobs that ask for Kata, of Kata's starts."""
+    case = Case(observation, limits, names)
+    tally = compared_legacy(case)
     images = {name: counts[LEGACY] for name, counts in _images(observation).items() if sum(counts[LEGACY])}
     images = dict(sorted(images.items(), key=lambda item: -sum(item[1]))[:MAX_IMAGES])
     pins = observation.baseline.get("pins", {"kata": 0, "builds": 0})
     if observation.pilot:
         pins = {"kata": observation.tallies[KATA].seen, "builds": share_observed(observation)["builds"]}
-    return {"legacy": {**vars(tally), "details": {}, "withdrawn_after": {}}, "images": images, "pins": pins}
+    before = observation.baseline.get("kata", {"failed": 0, "builds": 0})
+    kata = {"failed": before["failed"] + case.kata.failed, "builds": before["builds"] + case.kata.builds}
+    return {"legacy": {**vars(tally), "details": {}, "withdrawn_after": {}}, "images": images, "pins": pins, "kata": kata}
 
 
 def percentiles(tally: Tally) -> dict[str, t.Any]:

@@ -140,7 +140,8 @@ def begin(record: Record | None, name: str, steps: list[dict[str, t.Any]], holde
         "history": [],
         "past": past,
         "evidence": {},
-        "baseline": (record or {}).get("baseline", {}),
+        # Kata may have changed since the rollout before.
+        "baseline": {key: value for key, value in (record or {}).get("baseline", {}).items() if key != "kata"},
     }
 
 

@@ -475,6 +475,31 @@ def test_a_baseline_knows_the_images_of_legacy_and_is_bounded() -> None:
     assert (images["image-499"], images["image-7"], "kata-only" in images) == ([499, 1, 0], [8, 2, 0], False)
 
 
+@pytest.mark.parametrize(
+    "kata, before, pilot, verdict",
+    [
+        ((29, 1), None, False, INCONCLUSIVE),
+        ((29, 1), (0, 20), False, PASS),
+        ((29, 1), (1, 50), False, INCONCLUSIVE),
+        ((28, 2), (0, 500), False, INCONCLUSIVE),
+        ((98, 3), (0, 500), False, PASS),
+        ((97, 4), (0, 500), False, INCONCLUSIVE),
+        ((24, 1), None, True, PASS),
+        ((23, 1), None, True, INCONCLUSIVE),
+    ],
+)
+def test_one_failure_is_chance_where_all_steps_together_are_within_the_limit(
+    kata: tuple[int, int], before: tuple[int, int] | None, pilot: bool, verdict: str
+) -> None:
+    baseline = {"kata": {"failed": before[0], "builds": before[1]}} if before else {}
+    assert judge(observation(tally(*kata), tally(1000, 20), baseline=baseline, pilot=pilot)).verdict == verdict
+
+
+def test_a_baseline_adds_up_the_starts_on_kata() -> None:
+    seen = observation(tally(50, 1), tally(50), baseline={"kata": {"failed": 1, "builds": 60}})
+    assert gate.next_baseline(seen, LIMITS, NAMES)["kata"] == {"failed": 2, "builds": 111}
+
+
 def test_a_baseline_counts_the_pinned_builds_of_the_pilot() -> None:
     pilot = observation(tally(12), tally(588), pilot=True)
     pins = gate.next_baseline(pilot, LIMITS, NAMES)["pins"]

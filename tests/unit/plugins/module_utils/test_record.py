@@ -236,7 +236,7 @@ def test_a_second_begin_goes_on() -> None:
 
 
 def test_a_new_rollout_remembers_those_before_it() -> None:
-    again = _record.begin({**rolled_back(), "baseline": {"legacy": 1}}, NAME, STEPS, "bob", T3)
+    again = _record.begin({**rolled_back(), "baseline": {"legacy": 1, "kata": 2}}, NAME, STEPS, "bob", T3)
     assert (again["phase"], again["step"], again["history"], again["baseline"]) == ("running", 1, [], {"legacy": 1})
     assert again["past"] == [{"phase": "rolled_back", "reason": "builds hang", "reached": 5, "holder": "ada", "began": T1, "ended": T3}]
     record = again

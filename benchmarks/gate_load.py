@@ -1,0 +1,101 @@
+"""What one window of very many builds costs the gate: CPU time of each build as the window fills, and the memory of the process.
+
+Each build is three events of its pod, read and judged as the module does it. Figures are CPU seconds of this process, not of a clock.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import multiprocessing
+import resource
+import time
+import typing as t
+from datetime import UTC, datetime
+
+from ansible_collections.screwdriver.kata.plugins.module_utils._rollout import gate
+from ansible_collections.screwdriver.kata.plugins.module_utils._rollout.observation import Observation
+from ansible_collections.screwdriver.kata.plugins.module_utils._rollout.pods import read_build
+
+EPOCH = 1_800_000_000
+PART = 5000
+# Builds between two looks at the evidence, as with 80 builds a second and a look every 5 seconds.
+BUILDS_PER_LOOK = 400
+LIMITS = gate.Limits(600, 20, 0.02, 0.02, 2.0, 300.0, share=50.0, steps=7)
+NAMES = gate.Names("k8s-kata", "k8s")
+
+
+def pod(number: int, image: str) -> dict[str, t.Any]:
+    """A pod of executor-k8s that waits for its start."""
+    return {
+        "metadata": {
+            "uid": f"{number:08x}-0000-4000-8000-000000000000",
+            "name": f"screwdriver-{number}",
+            "creationTimestamp": stamp(EPOCH + number // 80),
+            "labels": {"sdbuild": "1", "tier": "builds"},
+            "managedFields": [{"manager": "kubelet", "subresource": "status", "time": stamp(EPOCH + number // 80)}],
+        },
+        "spec": {
+            **({"runtimeClassName": "kata"} if number % 2 else {}),
+            "nodeName": f"node-{number % 40}",
+            "containers": [{"name": "1", "image": image}],
+        },
+        "status": {"phase": "Pending", "containerStatuses": [{"name": "1", "state": {"waiting": {"reason": "ContainerCreating"}}}]},
+    }
+
+
+def stamp(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def lives(number: int, image: str) -> list[tuple[str, dict[str, t.Any]]]:
+    """What the watch shows of one build: one of 200 cannot be created, the others start, and end well."""
+    waits = pod(number, image)
+    runs, ends = copy.deepcopy(waits), copy.deepcopy(waits)
+    start, end = stamp(EPOCH + number // 80 + 8), stamp(EPOCH + number // 80 + 200)
+    for later, state in (
+        (runs, {"running": {"startedAt": start}}),
+        (ends, {"terminated": {"startedAt": start, "finishedAt": end, "exitCode": 0}}),
+    ):
+        later["status"]["containerStatuses"][0]["state"] = state
+        later["metadata"]["managedFields"][0]["time"] = start if "running" in state else end
+    if number % 200 == 0:
+        runs["status"] = {"phase": "Failed", "containerStatuses": [{"name": "1", "state": {"waiting": {"reason": "CreateContainerError"}}}]}
+        return [("ADDED", waits), ("MODIFIED", runs)]
+    return [("ADDED", waits), ("MODIFIED", runs), ("MODIFIED", ends)]
+
+
+def run(builds: int, images: int) -> tuple[list[float], float, float]:
+    """Microseconds a build of each part, MiB of the process at its greatest, KiB of the evidence."""
+    seen = Observation({}, 300, lambda image: False, lambda uid: "")
+    seen.begin([], "1", {})
+    parts = []
+    for first in range(0, builds, PART):
+        events = [lives(number, f"registry.example.com/team/image-{number % images}") for number in range(first, min(first + PART, builds))]
+        began = time.process_time()
+        for number, life in enumerate(events, first):
+            for kind, state in life:
+                seen.event(kind, read_build(state, "kata"), EPOCH + number // 80)
+            if number % BUILDS_PER_LOOK == 0:
+                seen.tick(EPOCH + number // 80)
+                gate.judge(seen, LIMITS, NAMES, EPOCH + number // 80)
+        parts.append(1e6 * (time.process_time() - began) / len(events))
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return parts, memory, len(json.dumps(seen.dump())) / 1024
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--builds", type=int, default=50_000)
+    builds = parser.parse_args().builds
+    print(f"{'builds':>7} {'images':>7}  {'first 5,000':>12} {'last 5,000':>12}  {'memory':>9}  {'evidence':>9}")
+    for images in (30, builds):
+        # In a process of its own, so that the memory is that of this run alone.
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            parts, memory, evidence = pool.apply(run, (builds, images))
+        print(f"{builds:7} {images:7}  {parts[0]:9.0f} us {parts[-1]:9.0f} us  {memory:5.0f} MiB  {evidence:5.0f} KiB", flush=True)
+
+
+if __name__ == "__main__":
+    main()
