@@ -1,0 +1,354 @@
+"""executor_config on workers as they are in the field: where their variables and their file come from, and what is not shown of them."""
+
+from __future__ import annotations
+
+import base64
+import json
+import typing as t
+
+import pytest
+import yaml
+
+from lab.cluster.lab import Lab
+
+if t.TYPE_CHECKING:
+    from tests.helpers import ModuleRunner, Playbook
+
+NAMESPACE = "field"
+IMAGE = "screwdrivercd/buildcluster-queue-worker:stable"
+DIRECTORY = "/usr/src/app/node_modules/screwdriver-buildcluster-queue-worker/config"
+TEXT = """# kept
+executor:
+  plugin: k8s-vm
+  k8s:
+    weightage: 0
+    options: {kubernetes: {jobsNamespace: builds, runtimeClass: kata, rootlessBuildkitFeatureEnabled: false}}
+  k8s-vm:
+    weightage: 100
+    options: {kubernetes: {jobsNamespace: builds, baseImage: hyperctl}}
+"""
+SHARE: dict[str, t.Any] = {"kata_executor": "k8s", "legacy_executor": "k8s-vm"}
+KATA = {"k8s-kata": {"pluginName": "k8s", "options": {"kubernetes": {"runtimeClass": "kata"}}}}
+
+pytestmark = pytest.mark.usefixtures("namespace")
+
+
+def config_map(name: str, text: str = TEXT, **more: t.Any) -> dict[str, t.Any]:
+    metadata = {"name": name, "namespace": NAMESPACE, **more.pop("metadata", {})}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"local.yaml": text, "other": "kept"}, **more}
+
+
+def worker(
+    name: str, mounts: str | None = None, kind: str = "Deployment", source: str = "configMap", **container: t.Any
+) -> dict[str, t.Any]:
+    """A worker that has the config ``mounts`` as its local.yaml."""
+    own = {"name": "worker", "image": IMAGE, **container}
+    spec: dict[str, t.Any] = {"containers": [own]}
+    if mounts:
+        own["volumeMounts"] = [{"name": "config", "mountPath": f"{DIRECTORY}/local.yaml", "subPath": "local.yaml"}]
+        spec["volumes"] = [{"name": "config", source: {"name" if source == "configMap" else "secretName": mounts}}]
+    template = {"metadata": {"labels": {"app": name}}, "spec": spec}
+    body: dict[str, t.Any] = {"replicas": 0, "selector": {"matchLabels": {"app": name}}, "template": template}
+    if kind == "StatefulSet":
+        body["serviceName"] = "x"
+    return {"apiVersion": "apps/v1", "kind": kind, "metadata": {"name": name, "namespace": NAMESPACE}, "spec": body}
+
+
+@pytest.fixture
+def apply(lab: Lab) -> t.Iterator[t.Callable[..., None]]:
+    """Creates objects, and removes them after the test."""
+    created: list[dict[str, t.Any]] = []
+
+    def create(*objects: dict[str, t.Any]) -> None:
+        lab.kubectl("create", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
+        created.extend(objects)
+
+    yield create
+    for body in created:
+        lab.kubectl("delete", body["kind"], body["metadata"]["name"], "-n", NAMESPACE, "--ignore-not-found")
+
+
+def read(lab: Lab, kind: str, name: str) -> dict[str, t.Any]:
+    return json.loads(lab.kubectl("get", kind, name, "-n", NAMESPACE, "-o", "json"))
+
+
+def source(name: str = "w", **more: t.Any) -> dict[str, t.Any]:
+    return {"namespace": NAMESPACE, "name": name, "deployment": name, **more}
+
+
+def codes(result: dict[str, t.Any]) -> list[tuple[str, str]]:
+    return [(finding["code"], finding["path"]) for finding in result["findings"]]
+
+
+# A share of 0 means 0, or the module fails
+
+FROM_MAP = {"configMapKeyRef": {"name": "env", "key": "WEIGHT"}}
+FROM_SECRET = {"secretKeyRef": {"name": "env", "key": "WEIGHT"}}
+NODE_CONFIG = json.dumps({"executor": {"k8s": {"weightage": 30}}, "rabbitmq": {"host": "x"}})
+ENVIRONMENTS: dict[str, tuple[dict[str, t.Any], str | None]] = {
+    "none": ({}, None),
+    "a variable that is empty": ({"env": [{"name": "WEIGHT_K8S", "value": ""}]}, None),
+    "a variable of the value that the file gets": ({"env": [{"name": "WEIGHT_K8S", "value": "0"}]}, None),
+    "a variable": ({"env": [{"name": "WEIGHT_K8S", "value": "50"}]}, "WEIGHT_K8S overrides executor.k8s.weightage"),
+    "a variable of a ConfigMap": ({"env": [{"name": "WEIGHT_K8S", "valueFrom": FROM_MAP}]}, "WEIGHT_K8S overrides executor.k8s.weightage"),
+    "a variable of a Secret": ({"env": [{"name": "WEIGHT_K8S", "valueFrom": FROM_SECRET}]}, "WEIGHT_K8S overrides executor.k8s.weightage"),
+    "a variable of the other executor": ({"env": [{"name": "WEIGHT_K8S_VM", "value": "0"}]}, None),
+    "a variable that moves the default": (
+        {"env": [{"name": "EXECUTOR_PLUGIN", "value": "k8s"}]},
+        "EXECUTOR_PLUGIN overrides executor.plugin",
+    ),
+    "all of a ConfigMap": ({"envFrom": [{"configMapRef": {"name": "all"}}]}, "WEIGHT_K8S overrides executor.k8s.weightage"),
+    "all of a Secret": ({"envFrom": [{"secretRef": {"name": "all"}}]}, "WEIGHT_K8S overrides executor.k8s.weightage"),
+    "all of a ConfigMap with a prefix": ({"envFrom": [{"configMapRef": {"name": "all"}, "prefix": "X_"}]}, None),
+    "a variable over all of a ConfigMap": (
+        {"envFrom": [{"configMapRef": {"name": "all"}}], "env": [{"name": "WEIGHT_K8S", "value": ""}]},
+        None,
+    ),
+    "an optional ConfigMap that does not exist": ({"envFrom": [{"configMapRef": {"name": "nobody", "optional": True}}]}, None),
+    "a reference to another variable": (
+        {"env": [{"name": "W", "value": "40"}, {"name": "WEIGHT_K8S", "value": "$(W)"}]},
+        "WEIGHT_K8S overrides executor.k8s.weightage",
+    ),
+    "NODE_CONFIG": ({"env": [{"name": "NODE_CONFIG", "value": NODE_CONFIG}]}, "NODE_CONFIG overrides executor.k8s.weightage"),
+    "NODE_CONFIG that is not JSON": ({"env": [{"name": "NODE_CONFIG", "value": "{executor: 1}"}]}, None),
+    "NODE_CONFIG of a Secret": ({"env": [{"name": "NODE_CONFIG", "valueFrom": FROM_SECRET}]}, "NODE_CONFIG comes from Secret field/env"),
+}
+
+
+@pytest.mark.parametrize("mounted", [True, False])
+@pytest.mark.parametrize("name", ENVIRONMENTS)
+def test_a_share_of_0_is_0_or_fails(lab: Lab, module: ModuleRunner, apply: t.Any, name: str, mounted: bool) -> None:
+    container, problem = ENVIRONMENTS[name]
+    secret = {"apiVersion": "v1", "kind": "Secret", "type": "Opaque"}
+    apply(
+        config_map("w"),
+        {**config_map("env"), "data": {"WEIGHT": "50"}},
+        {**config_map("all"), "data": {"WEIGHT_K8S": "50"}},
+        {**secret, "metadata": {"name": "env", "namespace": NAMESPACE}, "stringData": {"WEIGHT": "50"}},
+        {**secret, "metadata": {"name": "all", "namespace": NAMESPACE}, "stringData": {"WEIGHT_K8S": "50"}},
+        worker("w", "w" if mounted else None, **container),
+    )
+    result = module("executor_config", config_map=source(), kata_share="0", **SHARE)
+    if problem:
+        assert problem in result["msg"]
+        assert read(lab, "configmap", "w")["data"]["local.yaml"] == TEXT
+        return
+    assert not result.get("failed"), result
+    assert result["shares"]["k8s"] == 0
+    assert result["changed"] is False
+    assert (("file_not_mounted", f"Deployment {NAMESPACE}/w") in codes(result)) is not mounted
+
+
+@pytest.mark.parametrize("name", ["a variable", "all of a ConfigMap", "all of a Secret", "NODE_CONFIG", "a variable of a Secret"])
+def test_variables_are_removed_when_asked(lab: Lab, module: ModuleRunner, apply: t.Any, name: str) -> None:
+    container, unused = ENVIRONMENTS[name]
+    secret = {"apiVersion": "v1", "kind": "Secret", "type": "Opaque"}
+    apply(
+        config_map("w"),
+        {**config_map("all"), "data": {"WEIGHT_K8S": "50"}},
+        {**secret, "metadata": {"name": "env", "namespace": NAMESPACE}, "stringData": {"WEIGHT": "50"}},
+        {**secret, "metadata": {"name": "all", "namespace": NAMESPACE}, "stringData": {"WEIGHT_K8S": "50"}},
+        worker("w", "w", **container),
+    )
+    asked = {"config_map": source(), "kata_share": "0", "override_environment": "remove", **SHARE}
+    tried = module("executor_config", check=True, **asked)
+    done = module("executor_config", **asked)
+    assert (done["changed"], done["rolled"], done["removed_variables"]) == (True, True, tried["removed_variables"])
+    assert done["removed_variables"] == ["NODE_CONFIG" if name == "NODE_CONFIG" else "WEIGHT_K8S"]
+    again = module("executor_config", **asked)
+    assert (again["changed"], again["shares"]["k8s"]) == (False, 0)
+    environment = {
+        item["name"]: item.get("value", "")
+        for item in read(lab, "deployment", "w")["spec"]["template"]["spec"]["containers"][0].get("env", [])
+    }
+    if name == "NODE_CONFIG":
+        assert json.loads(environment["NODE_CONFIG"]) == {"executor": {}, "rabbitmq": {"host": "x"}}
+
+
+# What the new entry gets
+
+
+def test_an_entry_gets_what_the_variables_add(lab: Lab, module: ModuleRunner, apply: t.Any) -> None:
+    text = "executor:\n  plugin: k8s\n  k8s: {weightage: 100}\n"
+    environment = {
+        "K8S_JOBS_NAMESPACE": "builds",
+        "EXECUTOR_PREFIX": "prod-",
+        "DOCKER_FEATURE_ENABLED": "true",
+        "K8S_POD_LABELS": "{team: 'x'}",
+        "K8S_CPU_LOW": "4",
+    }
+    apply(config_map("w", text), worker("w", "w", env=[{"name": name, "value": value} for name, value in environment.items()]))
+    done = module("executor_config", config_map=source(), legacy_executor="k8s", executors=KATA)
+    entry = yaml.safe_load(read(lab, "configmap", "w")["data"]["local.yaml"])["executor"]["k8s-kata"]["options"]
+    kubernetes = entry["kubernetes"]
+    assert (kubernetes["jobsNamespace"], entry["prefix"], kubernetes["podLabels"]) == ("builds", "prod-", {"team": "x"})
+    assert (kubernetes["dockerFeatureEnabled"], kubernetes["resources"]["cpu"]["low"]) == (True, "4")
+    assert "entries_apart" not in [code for code, unused in codes(done)]
+
+
+def test_an_entry_is_refused_where_an_option_cannot_be_read(lab: Lab, module: ModuleRunner, apply: t.Any) -> None:
+    text = "executor:\n  plugin: k8s\n  k8s: {weightage: 100}\n"
+    environment = [
+        {"name": "K8S_TOKEN", "valueFrom": {"secretKeyRef": {"name": "tok", "key": "token"}}},
+        {"name": "K8S_JOBS_NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}},
+        {"name": "K8S_HOST", "valueFrom": {"configMapKeyRef": {"name": "nobody", "key": "host", "optional": True}}},
+    ]
+    apply(config_map("w", text), worker("w", "w", env=environment))
+    found = module("executor_config_info", config_map=source())
+    assert ("environment_unknown", "K8S_TOKEN") in codes(found)
+    assert found["effective"]["k8s"]["options"]["kubernetes"]["jobsNamespace"] == NAMESPACE
+    asked: dict[str, t.Any] = {"config_map": source(), "legacy_executor": "k8s"}
+    refused = module("executor_config", executors=KATA, **asked)
+    assert refused["msg"] == (
+        "executors: k8s-kata cannot be completed from the legacy executor, because these of its options cannot be read: "
+        "options.kubernetes.token (Secret field/tok, which has no key token). Write them into executors. Nothing was changed."
+    )
+    assert read(lab, "configmap", "w")["data"]["local.yaml"] == text
+    given = {"k8s-kata": {"pluginName": "k8s", "options": {"kubernetes": {"runtimeClass": "kata", "token": ""}}}}
+    assert module("executor_config", executors=given, **asked)["changed"] is True
+    entry = yaml.safe_load(read(lab, "configmap", "w")["data"]["local.yaml"])["executor"]["k8s-kata"]
+    assert entry["options"]["kubernetes"]["jobsNamespace"] == NAMESPACE
+
+
+# Where the file is
+
+
+def test_a_worker_that_does_not_read_the_config(lab: Lab, module: ModuleRunner, apply: t.Any) -> None:
+    elsewhere = worker("w", "w")
+    elsewhere["spec"]["template"]["spec"]["containers"][0]["volumeMounts"][0]["mountPath"] = "/etc/other/local.yaml"
+    apply(config_map("w"), config_map("x"), elsewhere, worker("x", "another"))
+    for name in ("w", "x"):
+        assert ("file_not_mounted", f"Deployment {NAMESPACE}/{name}") in codes(module("executor_config_info", config_map=source(name)))
+        refused = module("executor_config", config_map=source(name), kata_share="10", **SHARE)
+        assert refused["msg"].endswith(f"because it does not read key local.yaml of ConfigMap {NAMESPACE}/{name}. Nothing was changed.")
+
+
+def test_a_config_that_two_workers_mount_is_named(module: ModuleRunner, apply: t.Any) -> None:
+    apply(config_map("w"), worker("w", "w"), worker("second", "w", kind="StatefulSet"))
+    (notice,) = [
+        finding for finding in module("executor_config_info", config_map=source())["findings"] if finding["code"] == "config_shared"
+    ]
+    assert f"StatefulSet {NAMESPACE}/second" in notice["message"]
+
+
+def test_a_stateful_set_is_rolled(lab: Lab, module: ModuleRunner, apply: t.Any) -> None:
+    apply(config_map("w"), worker("w", "w", kind="StatefulSet"))
+    done = module("executor_config", config_map=source(workload_kind="StatefulSet"), kata_share="10", **SHARE)
+    assert (done["changed"], done["rolled"]) == (True, True)
+    assert read(lab, "statefulset", "w")["metadata"]["generation"] == 2
+
+
+def test_only_the_workers_container_counts(lab: Lab, module: ModuleRunner, apply: t.Any) -> None:
+    body = worker("w", "w")
+    sidecar = {"name": "sidecar", "image": "proxy", "env": [{"name": "WEIGHT_K8S", "value": "50"}]}
+    body["spec"]["template"]["spec"]["containers"].insert(0, sidecar)
+    apply(config_map("w"), body)
+    assert module("executor_config", config_map=source(), kata_share="0", **SHARE)["shares"]["k8s"] == 0
+    refused = module("executor_config", config_map=source(container="nobody"), kata_share="0", **SHARE)
+    assert refused["msg"] == f"Deployment {NAMESPACE}/w has no container nobody: set config_map.container to one of sidecar and worker."
+
+
+@pytest.mark.parametrize(("name", "more"), [("frozen", {"immutable": True}), ("cm-7k4294mhbt", {"immutable": True}), ("cm-9g2k5d8f7t", {})])
+def test_a_config_that_cannot_change_is_replaced(lab: Lab, module: ModuleRunner, apply: t.Any, name: str, more: dict[str, t.Any]) -> None:
+    apply(config_map(name, **more), worker("w", name))
+    where = {"namespace": NAMESPACE, "name": name}
+    refused = module("executor_config", config_map=where, kata_share="10", **SHARE)
+    assert refused["msg"].endswith("so a new one has to be mounted: set config_map.deployment. Nothing was changed.")
+    asked = {"config_map": {**where, "deployment": "w"}, **SHARE}
+    assert module("executor_config", check=True, kata_share="10", **asked)["changed"] is True
+    done = module("executor_config", kata_share="10", **asked)
+    assert (done["rolled"], done["shares"]["k8s"]) == (True, 10)
+    assert read(lab, "configmap", name)["data"]["local.yaml"] == TEXT
+    mounted = read(lab, "deployment", "w")["spec"]["template"]["spec"]["volumes"][0]["configMap"]["name"]
+    assert mounted != name
+    assert read(lab, "configmap", mounted)["data"]["other"] == "kept"
+    assert module("executor_config", kata_share="10", **asked)["changed"] is False
+    assert module("executor_config", kata_share="0", **asked)["shares"]["k8s"] == 0
+    for made in lab.kubectl("get", "configmap", "-n", NAMESPACE, "-o", "name").split():
+        if made.startswith(("configmap/cm-", "configmap/frozen")):
+            lab.kubectl("delete", made, "-n", NAMESPACE)
+
+
+def test_a_config_in_a_secret(lab: Lab, module: ModuleRunner, apply: t.Any) -> None:
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "w", "namespace": NAMESPACE}, "stringData": {"local.yaml": TEXT}}
+    apply(secret, worker("w", "w", source="secret"))
+    done = module("executor_config", config_map=source(kind="Secret"), kata_share="10", **SHARE)
+    assert (done["changed"], done["rolled"], done["shares"]["k8s"]) == (True, True, 10)
+    text = base64.b64decode(read(lab, "secret", "w")["data"]["local.yaml"]).decode()
+    assert yaml.safe_load(text)["executor"]["k8s"]["weightage"] == 10
+    assert text.startswith("# kept\n")
+
+
+def test_a_worker_with_variables_alone_gets_a_config(lab: Lab, module: ModuleRunner, apply: t.Any) -> None:
+    apply(worker("w", env=[{"name": "EXECUTOR_PLUGIN", "value": "k8s-vm"}, {"name": "K8S_BASE_IMAGE", "value": "hyperctl"}]))
+    asked: dict[str, t.Any] = {"config_map": source(mount=True), "legacy_executor": "k8s-vm", "executors": KATA}
+    assert "does not exist" in module("executor_config", config_map=source(), legacy_executor="k8s-vm", executors=KATA)["msg"]
+    done = module("executor_config", **asked)
+    assert (done["changed"], done["rolled"]) == (True, True)
+    assert module("executor_config", **asked)["changed"] is False
+    found = module("executor_config_info", config_map=source())
+    assert "file_not_mounted" not in [code for code, unused in codes(found)]
+    assert module("executor_config", config_map=source(), legacy_executor="k8s-vm", kata_share="10")["shares"]["k8s-kata"] == 10
+    lab.kubectl("delete", "configmap", "w", "-n", NAMESPACE)
+
+
+OWNED: dict[str, dict[str, t.Any]] = {
+    "Helm release sd": {"labels": {"app.kubernetes.io/managed-by": "Helm"}, "annotations": {"meta.helm.sh/release-name": "sd"}},
+    "Argo CD application sd": {"annotations": {"argocd.argoproj.io/tracking-id": "sd:/ConfigMap:field/w"}},
+    "Flux Kustomization sd": {"labels": {"kustomize.toolkit.fluxcd.io/name": "sd"}},
+}
+
+
+@pytest.mark.parametrize("owner", OWNED)
+def test_a_config_that_is_managed_elsewhere(lab: Lab, module: ModuleRunner, apply: t.Any, owner: str) -> None:
+    apply(config_map("w", metadata=OWNED[owner]), worker("w", "w"))
+    done = module("executor_config", config_map=source(), kata_share="10", print_patch=True, **SHARE)
+    assert done["changed"] is False
+    assert read(lab, "configmap", "w")["data"]["local.yaml"] == TEXT
+    assert "-    weightage: 0\n+    weightage: 10\n" in done["patch"]
+    (notice,) = [finding for finding in done["findings"] if finding["code"] == "managed_elsewhere"]
+    assert owner in notice["message"]
+
+
+def test_a_config_that_is_not_text(module: ModuleRunner, apply: t.Any) -> None:
+    apply({**config_map("w"), "data": {}, "binaryData": {"local.yaml": base64.b64encode(TEXT.encode()).decode()}})
+    refused = module("executor_config", config_map={"namespace": NAMESPACE, "name": "w"}, kata_share="10", **SHARE)
+    assert (
+        refused["msg"]
+        == f"ConfigMap {NAMESPACE}/w has local.yaml under binaryData, which is not text: move it to data. Nothing was changed."
+    )
+
+
+# Secrets
+
+CANARIES = ["Canary-File", "Canary-Variable", "Canary-Token", "Canary-Amqp", "Canary-Node", "Canary-Given", "eyJhbGciOi.eyJDYW5hcnki.sig"]
+
+
+def test_no_output_has_a_secret(lab: Lab, playbook: Playbook, apply: t.Any) -> None:
+    text = f"""executor:
+  plugin: k8s-vm
+  k8s-vm:
+    weightage: 100
+    options: {{kubernetes: {{token: Canary-Token, baseImage: hyperctl, annotations: {{a: {CANARIES[6]}}}}}}}
+  jenkins: {{options: {{jenkins: {{password: Canary-File, host: 'amqp://user:Canary-Amqp@mq'}}}}}}
+rabbitmq: {{username: u, password: Canary-File, uri: 'amqp://user:Canary-Amqp@mq'}}
+"""
+    environment = {
+        "RABBITMQ_PASSWORD": "Canary-Variable",
+        "NODE_CONFIG": '{"rabbitmq": {"password": "Canary-Node"}}',
+        "EXECUTOR_JENKINS_PASSWORD": "Canary-Variable",
+    }
+    apply(config_map("w", text), worker("w", "w", env=[{"name": name, "value": value} for name, value in environment.items()]))
+    given = {"k8s-kata": {"pluginName": "k8s", "options": {"kubernetes": {"runtimeClass": "kata", "token": "Canary-Given"}}}}
+    where = {"config_map": source(), "legacy_executor": "k8s-vm"}
+    tasks = [
+        {"screwdriver.kata.executor_config_info": {**where, "images": ["node"]}},
+        {"screwdriver.kata.executor_config": {**where, "executors": given, "print_patch": True}},
+        {"screwdriver.kata.executor_config": {**where, "executors": given, "kata_share": "10"}},
+        {"screwdriver.kata.executor_config": {**where, "kata_share": "101"}, "ignore_errors": True},
+    ]
+    for options in (["-vvv", "--diff"], ["-vvv", "--diff", "--check"]):
+        done = playbook(tasks, *options)
+        assert done.returncode == 0, done.stdout[-3000:]
+        for canary in CANARIES:
+            assert canary not in done.stdout + done.stderr, canary
