@@ -175,4 +175,5 @@ def deadline_sentence(left: list[dict[str, t.Any]], nodes: list[str], timeout: i
     still = "build still runs" if len(left) == 1 else "builds still run"
     todo = "run again or raise timeout" if forced else "run again, raise timeout, or set force"
     why = f" {refusal}" if refusal else ""
-    return f"{len(left)} {still} on {join_names(on)} after {timeout} s: {join_names(named, MAX_BUILDS_NAMED)}.{why} {stays(len(nodes))}; {todo}."
+    listed = join_names(named, MAX_BUILDS_NAMED)
+    return f"{len(left)} {still} on {join_names(on)} after {timeout} s: {listed}.{why} {stays(len(nodes))}; {todo}."

@@ -135,7 +135,11 @@ class Cluster:
         return self._call("create", body["kind"], body["apiVersion"], body=body, dry_run="All" if dry_run else None, **names)
 
     def require_creatable(self, body: dict[str, t.Any]) -> None:
-        """Raises ClusterError where an object that exists could not be created again: permissions and validation come before the conflict."""
+        """Checks whether an object that exists could be created again: the API server refuses for any other reason before the conflict.
+
+        Raises:
+            ClusterError: It could not.
+        """
         try:
             self.create(body, dry_run=True)
         except ClusterError as exc:
@@ -209,7 +213,7 @@ class Cluster:
             raise
 
     def evict(self, pod: dict[str, t.Any]) -> None:
-        """Asks the Eviction API for the end of this very pod. One that is gone already is no error."""
+        """Evicts this very pod with the Eviction API. One that does not exist any more is not an error."""
         meta = pod["metadata"]
         names = {"name": meta["name"], "namespace": meta["namespace"]}
         body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": names, "deleteOptions": {"preconditions": {"uid": meta["uid"]}}}
@@ -221,7 +225,7 @@ class Cluster:
                 raise
 
     def delete(self, kind: str, name: str, namespace: str | None = None, api_version: str = "v1", uid: str | None = None) -> None:
-        """Deletes an object; with uid, only that very object. One that is gone already is no error."""
+        """Deletes an object; with uid, only that very object. One that does not exist any more is not an error."""
         body: dict[str, t.Any] = {"kind": "DeleteOptions", "apiVersion": "v1"}
         if uid:
             body["preconditions"] = {"uid": uid}
@@ -240,7 +244,8 @@ class Cluster:
         Args:
             kind: The kind of the objects.
             resource_version: Of the list or change that was read last.
-            seconds: How long. A watch that the API server leaves unanswered continues until it has caught up, for at most ``RETRY_SECONDS``.
+            seconds: How long. If the API server does not answer, the watch continues until it has caught up, for at most
+                ``RETRY_SECONDS``.
             api_version: The kind's API version.
             params: namespace, label_selector, field_selector.
 

@@ -5,7 +5,7 @@
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
 # Do not use this from other collections or standalone plugins/modules!
 
-"""Which labels, annotations and taints of a node to change. Pure. Two taints are the same if their key and effect are, as in the API server."""
+"""Which labels, annotations and taints of a node to change. Pure. As in the API server, key and effect identify a taint."""
 
 from __future__ import annotations
 

@@ -59,8 +59,8 @@ options:
     default: 600
   interval:
     description:
-      - Wait at most this long instead of O(timeout), in seconds, and do not fail if builds are left, so that a caller can report them and run
-        the module again. V(0) does not wait.
+      - Wait at most this long instead of O(timeout), in seconds, and do not fail if builds are left, so that a caller can report them and
+        run the module again. V(0) does not wait.
       - O(timeout) and O(force) are not used then.
     type: int
   force:

@@ -17,9 +17,9 @@ description:
     would post, and nodes of the pool must be ready, not cordoned, and fit for that pod.
   - The pod is sent as a server-side dry run, so that RuntimeClass, LimitRange, ResourceQuota, Pod Security and all webhooks judge it. Its
     labels, node affinity and tolerations as the API server returns them are compared with the nodes.
-  - The room is what the kubelets of these nodes offer (C(allocatable)), less the requests of all other pods on them. What builds on Kata use
-    is not subtracted, because it is part of what the share needs. Requests are counted as the scheduler does, with init containers, sidecars
-    and overhead.
+  - The room is what the kubelets of these nodes offer (C(allocatable)), less the requests of all other pods on them. What builds on Kata
+    use is not subtracted, because it is part of what the share needs. Requests are counted as the scheduler does, with init containers,
+    sidecars and overhead.
   - QEMU maps the memory of guests from the node's C(/dev/shm). Sandboxes fail when it is full, whatever the scheduler reserved, so it is
     counted too. See O(shm_percent).
   - Needs C(list) on nodes and on pods in all namespaces, C(get) on runtimeclasses of the API group C(node.k8s.io), and C(create) on pods in
@@ -252,7 +252,8 @@ class PoolInfo:
         options = dict(self.params["executor"].get("options") or {})
         for path, source in _unread(options, "options"):
             self.problems.append(
-                f"The executor's {path} comes from {source}, which cannot be read, so its pod cannot be judged; grant the permission to read it."
+                f"The executor's {path} comes from {source}, which cannot be read, so its pod cannot be judged; grant the permission to"
+                " read it."
             )
         kubernetes = options.get("kubernetes") or {}
         if kubernetes.get("runtimeClass") != self.runtime_class:
@@ -262,8 +263,8 @@ class PoolInfo:
             )
         if (kubernetes.get("jobsNamespace") or "default") != self.namespace:
             self.problems.append(
-                f"The executor posts builds to namespace {kubernetes.get('jobsNamespace') or 'default'} and not {self.namespace}; correct its "
-                "jobsNamespace, or namespace."
+                f"The executor posts builds to namespace {kubernetes.get('jobsNamespace') or 'default'} and not {self.namespace}; correct"
+                " its jobsNamespace, or namespace."
             )
         return options
 

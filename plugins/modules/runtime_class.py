@@ -172,8 +172,8 @@ class RuntimeClass:
     def _recreate(self, current: dict[str, t.Any]) -> dict[str, t.Any]:
         if self.params["recreate"] == "never":
             raise UserError(
-                f"RuntimeClass {self.name} has handler {current['handler']}, which cannot be changed to {self.wanted.handler}; set recreate "
-                "to handler_changed while no build uses it."
+                f"RuntimeClass {self.name} has handler {current['handler']}, which cannot be changed to {self.wanted.handler}; set"
+                " recreate to handler_changed while no build uses it."
             )
         self._require_unused("recreated")
         body = _runtime_class.recreated_body(current, self.wanted)

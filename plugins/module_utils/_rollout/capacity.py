@@ -137,18 +137,16 @@ def room_sentences(asked: Amounts, there: Amounts, share: Decimal, builds: int, 
     """What the pool lacks for a share."""
     on = f"node {nodes[0]}" if len(nodes) == 1 else f"the {len(nodes)} nodes of the pool"
     has = "has" if len(nodes) == 1 else "have"
+    part = f"{float(share):g} % of the {builds} builds need"
     for key in lacking(asked, there):
         if key == "shm":
             yield (
-                f"{float(share):g} % of the {builds} builds need {_gib(asked[key])} GiB of guest memory, and /dev/shm of {on} has {_gib(there[key])} left;"
-                " enlarge it and set shm_percent, add nodes, or take a smaller step."
+                f"{part} {_gib(asked[key])} GiB of guest memory, and /dev/shm of {on} has {_gib(there[key])} left; enlarge it and set"
+                " shm_percent, add nodes, or take a smaller step."
             )
         else:
             unit, show = {"cpu": ("cores", _plain), "memory": ("GiB of memory", _gib), "pods": ("pods", _plain)}[key]
-            yield (
-                f"{float(share):g} % of the {builds} builds need {show(asked[key])} {unit}, and {on} {has} {show(there[key])} left; add nodes, or take a"
-                " smaller step."
-            )
+            yield (f"{part} {show(asked[key])} {unit}, and {on} {has} {show(there[key])} left; add nodes, or take a smaller step.")
 
 
 def too_large_sentences(builds: list[Pod], overhead: dict[str, t.Any], nodes: list[Node]) -> t.Iterator[str]:
@@ -159,8 +157,8 @@ def too_large_sentences(builds: list[Pod], overhead: dict[str, t.Any], nodes: li
         if nodes and all(reasons):
             name = f"{build['metadata']['namespace']}/{build['metadata']['name']}"
             yield (
-                f"Builds such as {name} fit on no node of the pool: {nodes[0]['metadata']['name']} {reasons[0]} with its overhead; add larger"
-                " nodes, or exclude the images of these builds."
+                f"Builds such as {name} fit on no node of the pool: {nodes[0]['metadata']['name']} {reasons[0]} with its overhead; add"
+                " larger nodes, or exclude the images of these builds."
             )
             return
 

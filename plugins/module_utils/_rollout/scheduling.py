@@ -65,8 +65,8 @@ def pending_sentence(reasons: dict[str, str], runtime_class: str) -> str:
         nodes.setdefault(reason, []).append(name)
     listed = ", ".join(f"{reason} ({join_names(names)})" for reason, names in nodes.items())
     return (
-        f"Build pods would stay Pending, because no node of the pool fits them: {listed}; correct RuntimeClass {runtime_class}, the executor's "
-        "nodeSelectors, or the nodes."
+        f"Build pods would stay Pending, because no node of the pool fits them: {listed}; correct RuntimeClass {runtime_class}, the"
+        " executor's nodeSelectors, or the nodes."
     )
 
 
