@@ -12,6 +12,7 @@ import json
 import math
 import re
 import typing as t
+from functools import lru_cache
 
 from ansible_collections.screwdriver.kata.plugins.module_utils._errors import UserError
 from ansible_collections.screwdriver.kata.plugins.module_utils._executor import tree
@@ -36,8 +37,7 @@ class Document:
         self._mark = "\ufeff" if text.startswith("\ufeff") else ""
         self._text = text[len(self._mark) :]
         try:
-            self._root = tree.parse_json(self._text) if self._is_json else tree.parse_yaml(self._text)
-            self._plain = tree.construct(self._root) if self._root else {}
+            self._root, self._plain = _parsed(self._text, self._is_json)
         except TreeError as exc:
             raise UserError(f"{self._where} {exc}. Nothing was changed.") from exc
         if not isinstance(self._plain, dict):
@@ -104,6 +104,13 @@ class Document:
         except UserError:
             return False
         return True
+
+
+@lru_cache(maxsize=4)
+def _parsed(text: str, is_json: bool) -> tuple[Node | None, t.Any]:
+    """The tree and the values of a text. A module reads the same one several times, and a large one takes a second; neither is changed."""
+    root = tree.parse_json(text) if is_json else tree.parse_yaml(text)
+    return root, tree.construct(root) if root else {}
 
 
 def same(one: t.Any, other: t.Any) -> bool:

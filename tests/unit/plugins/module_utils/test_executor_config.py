@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import copy
+
 import pytest
 
 pytest.importorskip("yaml")
 
+from ansible_collections.screwdriver.kata.plugins.module_utils._errors import UserError
+from ansible_collections.screwdriver.kata.plugins.module_utils._executor import entry, secrets
 from ansible_collections.screwdriver.kata.plugins.module_utils._executor.document import Document
 
 KEPT = {
@@ -59,3 +63,149 @@ def test_an_equal_value_of_another_type_is_replaced() -> None:
     document.merge({"executor": {"a": 1, "b": 1}})
     assert document.plain() == {"executor": {"a": 1, "b": 1}}
     assert document.plain()["executor"]["b"] is not True
+
+
+MERGED = """x-base: &base
+  pluginName: k8s
+  options: &opts
+    kubernetes: &kube
+      host: kubernetes.default
+    prefix: ""
+executor:
+  plugin: k8s
+  k8s:
+    <<: *base
+    weightage: 100
+  k8s-kata:
+    <<: *base
+    weightage: 0
+"""
+SHARED = {
+    "merge key": MERGED,
+    "alias of an entry": "executor:\n  k8s: &k8s\n    weightage: 100\n    options: {kubernetes: {host: h}}\n  k8s-kata: *k8s\n",
+    "alias of options": "executor:\n  k8s:\n    options: &o {kubernetes: {host: h}}\n  k8s-kata:\n    options: *o\n",
+    "merge of a sibling": "executor:\n  k8s-kata: &kata\n    pluginName: k8s\n    options: {prefix: x}\n  k8s:\n    <<: *kata\n    weightage: 7\n",
+    "merge of two": "a: &a {options: {prefix: x}}\nb: &b {weightage: 3}\nexecutor:\n  k8s: {<<: [*a, *b]}\n  k8s-kata: {<<: [*b, *a]}\n",
+    "alias of a number": "executor:\n  k8s: {weightage: &w 50}\n  k8s-kata: {weightage: *w}\n",
+    "anchored list": "executor:\n  k8s-kata:\n    exclusions: &x\n    - a\n    - b\n  k8s:\n    exclusions: *x\n",
+    "anchor around the section": "executor: &e\n  k8s: {weightage: 1}\n  k8s-kata: {weightage: 2}\nbackup: *e\n",
+}
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_what_shares_text_with_a_change_keeps_its_value(name: str) -> None:
+    document = Document(SHARED[name], "text")
+    before = copy.deepcopy(document.plain())
+    kata = {"weightage": 10, "exclusions": ["rhel6"], "options": {"kubernetes": {"runtimeClass": "kata"}}}
+    document.merge({"executor": {"k8s-kata": kata}})
+    after = Document(document.text(), "text").plain()
+    assert after["executor"]["k8s-kata"]["options"]["kubernetes"]["runtimeClass"] == "kata"
+    assert after["executor"]["k8s-kata"]["weightage"] == 10
+    after["executor"]["k8s-kata"] = before["executor"]["k8s-kata"]
+    assert after == before
+
+
+KEPT_BYTES = {
+    "CRLF": "# head\r\nexecutor:\r\n  a: 1\r\n  b: 2 # two\r\nz: 1\r\n",
+    "byte order mark": "\ufeffexecutor:\n  a: 1\n",
+    "directive": "%YAML 1.1\n---\nexecutor:\n  a: 1\nodd: [on, 0o17, 1_000, 12:30:45, ~, .inf]\n...\n",
+    "long line": f"executor:\n  a: 1\nlong: {'word ' * 2000}end\n",
+    "odd layout": "executor:   {  a : 1 ,b: [ 1,2 ]  }   # end\n\n\n\nz:    'it''s'\n",
+    "no end of line": "executor:\n  b: |\n    text\n  a: 1",
+    "wide indentation": "executor:\n        a: 1\n        c:\n                - x\n",
+}
+
+
+@pytest.mark.parametrize("name", KEPT_BYTES)
+def test_only_the_changed_bytes_change(name: str) -> None:
+    text = KEPT_BYTES[name]
+    document = Document(text, "text")
+    document.merge({"executor": {"a": 22}})
+    assert document.text() == text.replace("a: 1", "a: 22").replace("a : 1", "a : 22")
+
+
+REFUSED = {
+    "a: 1\na: 2\n": "text has the key a twice in one map. Nothing was changed.",
+    "executor:\n  k8s:\n    x: 1\n    x: 2\n": "text has the key x twice in one map. Nothing was changed.",
+    "a:\n\tb: 1\n": "text is not valid YAML: found character '\\t' that cannot start any token (line 2, column 1). Nothing was changed.",
+    "a: 1\n---\nb: 1\n": "text has more than one YAML document, and the worker reads a single one. Nothing was changed.",
+    "a: *b\n": "text uses the alias *b, which no anchor defines. Nothing was changed.",
+    "a: {<<: 1}\n": "text merges something that is not a map with <<. Nothing was changed.",
+    "a: x\u2028y\n": "text has a U+0085, U+2028 or U+2029 character, which YAML parsers read differently: remove it. Nothing was changed.",
+    "- a\n": "text holds a list and not a map with the key executor. Nothing was changed.",
+    "a: !!js/function 'x'\n": (
+        "text uses the tag tag:yaml.org,2002:js/function (line 1), which the worker's parser does not take there. Nothing was changed."
+    ),
+}
+
+
+@pytest.mark.parametrize("text", REFUSED)
+def test_what_the_worker_cannot_read_is_refused(text: str) -> None:
+    with pytest.raises(UserError) as refused:
+        Document(text, "text")
+    assert str(refused.value) == REFUSED[text]
+
+
+def test_json_is_not_yaml() -> None:
+    with pytest.raises(UserError) as refused:
+        Document('{"executor": {"a" 1}}', "text", is_json=True)
+    assert str(refused.value) == "text is not valid JSON: unexpected '1' (line 1, column 19). Nothing was changed."
+
+
+LEGACY = {
+    "weightage": 100,
+    "options": {
+        "prefix": "x-",
+        "sdHabEnabled": "false",
+        "kubernetes": {
+            "privileged": True,
+            "jobsNamespace": "builds",
+            "podLabels": {"a": "b"},
+            "annotations": {"io.kubernetes.cri.untrusted-workload": "true", "keep": "it"},
+            "volumeMounts": [{"name": "d", "path": "/var/run/docker.sock"}, {"name": "ca", "path": "/etc/ssl/corp"}],
+            "resources": {"disk": {"space": "screwdriver.cd/disk", "speed": "screwdriver.cd/diskSpeed"}},
+            "nodeSelectors": {"dedicated": "legacy"},
+        },
+    },
+}
+
+
+def test_a_new_entry_is_the_legacy_one_without_what_is_unsafe() -> None:
+    made = entry.complete("k8s-kata", {"options": {"kubernetes": {"runtimeClass": "kata"}}}, LEGACY)
+    kubernetes = made["options"]["kubernetes"]
+    assert (made["weightage"], made["options"]["prefix"], made["options"]["sdHabEnabled"]) == (0, "x-", "false")
+    assert (kubernetes["privileged"], kubernetes["podLabels"], kubernetes["annotations"]) == (False, {"a": "b"}, {"keep": "it"})
+    assert kubernetes["volumeMounts"] == [{"name": "ca", "path": "/etc/ssl/corp"}]
+    assert kubernetes["resources"]["disk"] == {"speed": "screwdriver.cd/diskSpeed"}
+    assert "nodeSelectors" not in kubernetes
+    assert [(item.code, item.path) for item in entry.left_out(LEGACY, made, "k8s")] == [
+        ("option_not_carried", "options.kubernetes.privileged"),
+        ("option_not_carried", "options.kubernetes.rootlessBuildkitFeatureEnabled"),
+        ("option_not_carried", "options.kubernetes.volumeMounts[0]"),
+        ("option_not_carried", "options.kubernetes.annotations"),
+    ]
+    assert [item.code for item in entry.left_out(LEGACY, made, "k8s-vm")][0] == "disk_space_ignored"
+
+
+MASKED = {
+    "token": ({"token": "x"}, {"token": "********"}),
+    "nested": ({"a": [{"password": "x", "user": "u"}]}, {"a": [{"password": "********", "user": "u"}]}),
+    "URI": ("amqp://u:p@mq/x", "amqp://********@mq/x"),
+    "jwt": ("a eyJhbGciOi.eyJzdWIi.c-g b", "a ******** b"),
+    "not a secret": (
+        {"automountServiceAccountToken": "true", "imagePullSecretName": "reg"},
+        {"automountServiceAccountToken": "true", "imagePullSecretName": "reg"},
+    ),
+    "references": ({"buildSecrets": [{"secret_key": "private"}]}, {"buildSecrets": [{"secret_key": "private"}]}),
+}
+
+
+@pytest.mark.parametrize("name", MASKED)
+def test_secrets_are_masked(name: str) -> None:
+    value, expected = MASKED[name]
+    assert secrets.masked(value) == expected
+
+
+def test_a_patch_has_no_secret() -> None:
+    assert secrets.mask_line("+      token: abc\n") == "+      token: ********\n"
+    assert secrets.mask_line("+      weightage: 5\n") == "+      weightage: 5\n"
