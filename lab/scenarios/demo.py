@@ -85,7 +85,11 @@ class Demo:
         """Follows the record with kubectl: pins builds during the pilot as users would, and injects the fault."""
         injected = False
         while not self._over.wait(0.5):
-            record = self.lab.record()
+            try:
+                record = self.lab.record()
+            except LabError as error:
+                progress(f"{error} Trying again.")
+                continue
             if record.get("phase") != "running":
                 continue
             step = record["steps"][record["step"] - 1]
