@@ -46,7 +46,7 @@ def prepared(lab: Lab) -> t.Iterator[None]:
     lab.convert_nodes(2)
     yield
     lab.revert_nodes(2)
-    lab.kubectl("delete", "runtimeclass", "kata", "kata-clh", "--ignore-not-found")
+    lab.kubectl("delete", "runtimeclass", "kata", "--ignore-not-found")
     lab.kubectl("delete", "clusterrole,role,clusterrolebinding,rolebinding", "-A", "-l", "app.kubernetes.io/managed-by=screwdriver.kata")
     lab.kubectl("delete", "configmap,lease", "kata-rollout", "-n", "sd", "--ignore-not-found")
     lab.kubectl(
@@ -82,8 +82,8 @@ def operate(lab: Lab, playbook: Run) -> Run:
         done = playbook(play, "-i", f"{NODE},", **variables, **local, node_hosts=[NODE])
         if done.returncode:
             return done
-        # Another overhead, handler and exclusion, so that all are written.
-        other = {"cluster_handlers": {"kata": {"memory": "1Gi"}, "kata-clh": {"memory": "130Mi"}}, "executor_exclusions": ["rhel7"]}
+        # Another overhead and exclusion, so that both are written.
+        other = {"cluster_handlers": {"kata": {"memory": "1Gi"}}, "executor_exclusions": ["rhel7"]}
         return playbook("playbooks/site.yml", **{**variables, **other})
 
     return run
