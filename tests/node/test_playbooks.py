@@ -71,7 +71,7 @@ def test_from_a_bare_machine_and_back(playbooks: Playbooks, tmp_path: Path) -> N
     before = files(node)
     assert changed(playbooks.done("site", "--check"))
     assert files(node) == before
-    assert "node1 is proven: handler stand-in" in playbooks.done("site")
+    assert "node1 is verified: handler stand-in" in playbooks.done("site")
     since = started(node)
     assert changed(playbooks.done("site")) == 0
     assert started(node) == since
@@ -85,7 +85,7 @@ def test_from_a_bare_machine_and_back(playbooks: Playbooks, tmp_path: Path) -> N
     failed = playbooks("verify", node_proof_min_nofile=10**9)
     assert failed.returncode != 0
     assert re.search(r"node1 +FAILED ", failed.stdout)
-    assert "less than 1000000000: set containerd_nofile." in failed.stdout
+    assert "less than 1000000000; set containerd_nofile." in failed.stdout
 
     report = tmp_path / "report.md"
     playbooks.done("benchmark", node_proof_benchmark_report=str(report), node_proof_benchmark_bytes=2048000)
