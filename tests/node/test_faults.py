@@ -29,7 +29,12 @@ def test_mirror_that_fails(roles: Roles, mirror: Mirror) -> None:
         ("kata", {"kata_checksums": {kata: "0" * 64}}, "kata", "", kata, "kata", f"its SHA-256 is {digest}, not {'0' * 64}"),
     ]
     before = state_with_times(roles.node)
-    said = refusals(roles, [(role, mirror.variables(part, fault=fault) | variables, {}) for role, variables, part, fault, *_rest in cases])
+    # A cache for each, since the archives that can be downloaded are kept.
+    asked = [
+        (role, mirror.variables(part, fault=fault) | variables | {f"{role}_cache": str(roles.cache / str(number))}, {})
+        for number, (role, variables, part, fault, *_rest) in enumerate(cases)
+    ]
+    said = refusals(roles, asked)
     for sentence, (_role, _variables, _part, fault, name, option, reason) in zip(said, cases, strict=True):
         url = f"{base}/fault-{fault}/{files[name]}" if fault else f"{base}/{files[name]}"
         start, end = f"{url} could not be downloaded to localhost: ", f". Fix that, or set {option}_base_url to a mirror that has it."
