@@ -107,7 +107,8 @@ def test_configuration(roles: Roles, mirror: Mirror) -> None:
     assert untouched()
     config = "stat -c %y /etc/containerd/config.toml; cat /etc/containerd/config.toml"
     before = node.run(config)
-    said = roles.refusal("containerd", containerd_handlers=[{"name": "runc", "runtime_type": "io.containerd.runc.v2"}])
+    nonsense = {"plugins": {"io.containerd.cri.v1.runtime": {"nonsense": 1}}}
+    said = roles.refusal("containerd", containerd_extra_config=nonsense)
     assert (
         said.startswith("/opt/containerd-releases/") and "/bin/containerd refuses the new configuration, and the old one stays: " in said
     ), said

@@ -41,6 +41,12 @@ CASES: list[tuple[str, dict[str, t.Any], dict[str, str], str]] = [
     ("kata", {}, S390X, "Architecture s390x of node1 is not supported: Kata is installed on x86_64 and aarch64."),
     ("containerd", {"containerd_source": "snap"}, {}, CHOICES.format("containerd_source", "archive, package", "snap")),
     ("containerd", {"containerd_snapshotter": "zfs"}, {}, CHOICES.format("containerd_snapshotter", "overlayfs, devmapper", "zfs")),
+    (
+        "containerd",
+        {"containerd_handlers": [{**RUNC, "name": "runc"}]},
+        {},
+        "containerd_handlers: runc is there twice (runc is the role's own). Give each handler a name of its own.",
+    ),
     ("containerd", {"containerd_handlers": [{**RUNC, "name": "Kata_1"}]}, {}, f"containerd_handlers: Kata_1 {NAME}"),
     (
         "containerd",

@@ -83,7 +83,12 @@ def describe(handlers: list[dict[str, t.Any]], version: str, **defaults: t.Any) 
 
 def find_problems(handlers: list[dict[str, t.Any]], version: str, allow_patterns: bool) -> list[str]:
     """What is wrong with handlers as ``describe`` returns them, one sentence each."""
-    problems = []
+    names = [handler["name"] for handler in handlers]
+    problems = [
+        f"kata_handlers: {name} is there twice. Give each handler a name of its own."
+        for name in dict.fromkeys(names)
+        if names.count(name) > 1
+    ]
     for handler in handlers:
         name, shim, hypervisor = handler["name"], handler["shim"], handler["hypervisor"]
         if not RUNTIME_CLASS_NAME.fullmatch(name):

@@ -163,6 +163,12 @@ def test_refused_handlers(given: dict[str, t.Any], sentence: str) -> None:
     assert find_problems([handler(**given)], "4.2.0", False) == [sentence]
 
 
+def test_names_are_unique() -> None:
+    assert find_problems([handler(), handler(name="other"), handler()], "4.2.0", False) == [
+        "kata_handlers: kata is there twice. Give each handler a name of its own."
+    ]
+
+
 ROOT = (
     "pod_annotations of handler kata: {} passes io.katacontainers.config_path, with which a pod runs programs as root on the host before "
     "Kata 4.0.0 (CVE-2026-50540), and kata_version is 3.32.0. List the annotations that you need, or use Kata 4."
