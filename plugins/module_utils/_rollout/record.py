@@ -29,7 +29,7 @@ MAX_BYTES = 1_000_000
 # On the ConfigMap, with the number of the step: who approves it.
 APPROVAL_ANNOTATION = "kata.screwdriver.cd/approve-step-"
 # What stands against a step that was paused, although nothing that was observed counts against it.
-HARMLESS_DOUBTS = frozenset({"", "evidence", "approval"})
+HARMLESS_DOUBTS = frozenset({"", "evidence", "approval", "operator", "error"})
 
 Record = dict[str, t.Any]
 

@@ -178,6 +178,9 @@ EVIDENCE = {"observed_seconds": 3590.0, "resource_version": "17", "images": {"no
     [
         ("evidence", None, True),
         ("approval", None, True),
+        ("operator", None, True),
+        ("error", None, True),
+        ("error", 5, False),
         ("", None, True),
         ("failures", None, False),
         ("setup", None, False),
