@@ -271,10 +271,10 @@ class EndToEnd:
     def _make_builds_small(self) -> None:
         """All builds of this cluster ask for what its one real machine can give, the legacy ones too: room is judged by what there is."""
         config = self._worker_config()
-        given = [yaml.safe_load(Path(file).read_text()) for file in (VARIABLES, *([self._extra] if self._extra else []))]
-        small = next(variables for variables in reversed(given) if "executor_entry" in variables)["executor_entry"]["options"][
-            "kubernetes"
-        ]["resources"]
+        variables = yaml.safe_load(VARIABLES.read_text())
+        if self._extra:
+            variables |= yaml.safe_load(Path(self._extra).read_text()) or {}
+        small = variables["executor_entry"]["options"]["kubernetes"]["resources"]
         config["executor"]["k8s-vm"]["options"]["kubernetes"]["resources"] = small
         self.lab.set_worker_config(yaml.safe_dump(config, sort_keys=False))
 
