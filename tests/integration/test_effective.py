@@ -250,7 +250,7 @@ def test_the_effective_config_of_a_chosen_worker(name: str) -> None:
 
 
 def test_a_variable_that_is_not_json_keeps_the_worker_from_starting() -> None:
-    environment = {"K8S_POD_LABELS": "{a: b}"}
+    environment: dict[str, t.Any] = {"K8S_POD_LABELS": "{a: b}"}
     assert "K8S_POD_LABELS" in ask([{"file": None, "environment": environment}])[0]["error"]
     with pytest.raises(UserError, match=r"^K8S_POD_LABELS is not valid JSON: .* and the worker does not start with it\.$"):
         worker.effective({}, Environment(environment))
