@@ -27,4 +27,4 @@ def test_the_handler_is_known(host: Host) -> None:
 
 
 def test_the_proof_left_no_pod(host: Host) -> None:
-    assert host.check_output("crictl pods --quiet") == ""
+    assert host.check_output("crictl pods --quiet --label kata.screwdriver.cd/proof=true") == ""

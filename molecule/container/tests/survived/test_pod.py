@@ -1,4 +1,4 @@
-"""A pod under the handler survives a restart of containerd; `restart.yml` has saved the pod before it."""
+"""A pod under the handler survives the second run of the roles; `pod.yml` has saved the pod before it."""
 
 from __future__ import annotations
 
