@@ -48,7 +48,6 @@ def test_killed_in_every_phase(roles: Roles, mirror: Mirror) -> None:
     phases = {
         "containerd": (
             "Install the release",
-            "Probe the node with the new programs",
             "Write the configuration",
             "Start containerd, or restart it after a change",
         ),
