@@ -84,7 +84,9 @@ def test_versions(roles: Roles) -> None:
     with node.tunnel(roles.mirror.port):
         results = roles.run("kata", **rust, kata_download_on="node")
     assert not results[-1]["failed"], results[-1]
-    [warned] = [result["msg"] for result in results if "Warn of settings" in result["task"] and "msg" in result and result.get("item")]
+    [warned] = [
+        one["msg"] for result in results if "Warn of settings" in result["task"] for one in result.get("results", []) if "msg" in one
+    ]
     assert (
         "handler kata sets hypervisor.qemu.no_such_setting, which configuration-qemu-runtime-rs.toml of Kata 4.2.0 does not have" in warned
     )
