@@ -39,6 +39,7 @@ lint: ## Style, types and words: antsibull-nox, mypy, ansible-lint (production),
 	$(NOX) docs-check || $(NOX) docs-check
 	$(STAGED) ansible-lint --offline --profile production
 	$(STAGED) antsibull-changelog lint
+	$(RUN) zizmor --offline --quiet .github
 
 .PHONY: sanity
 sanity: ## ansible-test sanity.

@@ -119,6 +119,10 @@ def _says_something(value: t.Any) -> bool:
     return bool(value) and value != [{}]
 
 
+def _list(value: t.Any) -> list[t.Any]:
+    return value if isinstance(value, list) else []
+
+
 def _map(value: t.Any) -> t.Mapping[str, t.Any]:
     return value if isinstance(value, t.Mapping) else {}
 
@@ -150,7 +154,7 @@ def left_out(legacy: t.Mapping[str, t.Any], kata: t.Mapping[str, t.Any], legacy_
             f"{here}.resources.disk.space",
             "executor k8s does not read it: builds with the annotation screwdriver.cd/disk lose their nodes",
         )
-    for index, mount in enumerate(had.get("volumeMounts") if isinstance(had.get("volumeMounts"), list) else []):
+    for index, mount in enumerate(_list(had.get("volumeMounts"))):
         if _is_unsafe(mount) and mount not in (has.get("volumeMounts") or []):
             yield LeftOut("option_not_carried", f"{here}.volumeMounts[{index}]", f"the host path {mount['path']} gives a build its node")
     if _UNTRUSTED in _map(had.get("annotations")) and _UNTRUSTED not in _map(has.get("annotations")):
@@ -178,7 +182,7 @@ def left_out(legacy: t.Mapping[str, t.Any], kata: t.Mapping[str, t.Any], legacy_
                 f"{here}.annotations.{key}",
                 f"the entry does not have it ({text_of(item)}): add it, or leave it out knowingly",
             )
-    for index, mount in enumerate(had.get("volumeMounts") if isinstance(had.get("volumeMounts"), list) else []):
+    for index, mount in enumerate(_list(had.get("volumeMounts"))):
         if not _is_unsafe(mount) and mount not in (has.get("volumeMounts") or []):
             yield LeftOut(
                 "option_not_carried", f"{here}.volumeMounts[{index}]", "the entry does not have it: add it, or leave it out knowingly"

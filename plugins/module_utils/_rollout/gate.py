@@ -478,7 +478,7 @@ def percentiles(tally: Tally) -> dict[str, t.Any]:
 def suspects(observation: Observation, limits: Limits, names: Names) -> list[dict[str, t.Any]]:
     """Images that fail on Kata significantly more often than on the legacy executor and than Kata's other images, the worst first."""
     case = Case(observation, limits, names)
-    found = []
+    found: list[dict[str, t.Any]] = []
     images = {name: (case.starts_of(counts, KATA), case.starts_of(counts, LEGACY)) for name, counts in _images(observation).items()}
     everything = Starts(*(sum(kata[at] for kata, _legacy in images.values()) for at in (0, 1)))
     for image, (kata, legacy) in images.items():
