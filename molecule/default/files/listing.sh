@@ -14,5 +14,6 @@ systemctl list-unit-files --no-legend --no-pager | sort
 systemctl list-units --failed --no-legend --no-pager --plain
 lsblk --noheadings --list --output NAME,TYPE,SIZE,FSTYPE,MOUNTPOINT
 # A container has neither.
-if command -v dmsetup; then dmsetup ls; fi
-if command -v vgs; then vgs --noheadings; fi
+dmsetup ls 2>/dev/null
+vgs --noheadings 2>/dev/null
+exit 0
