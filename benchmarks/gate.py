@@ -1,8 +1,8 @@
 """Whole default rollouts through the gate's own Observation and judge, on seeded streams of builds.
 
 For each cell it counts how many rollouts were rolled back, paused, or came to their end, how many were stopped before the step of 25 %, how
-often the bad image or node was named, and how many builds Kata failed until then. Nothing is measured in seconds, so that the figures do not
-depend on the machine.
+often the bad image or node was named, and how many builds Kata failed until then. Nothing is measured in seconds, so that the figures do
+not depend on the machine.
 """
 
 from __future__ import annotations

@@ -18,7 +18,8 @@ from lab.common import LabError
 # The child records itself, and runs the program only once its parent has read the record: an interrupted parent leaves no unknown process.
 RECORD_THEN_RUN = """
 read -r line </proc/$$/stat
-printf '{"pid": %d, "started": "%s", "command": %s}' $$ "$(printf %s "${line##*) }" | cut -d ' ' -f 20)" "$2" >"$1.new" && mv "$1.new" "$1" || exit 1
+printf '{"pid": %d, "started": "%s", "command": %s}' $$ "$(printf %s "${line##*) }" | cut -d ' ' -f 20)" "$2" >"$1.new" \
+&& mv "$1.new" "$1" || exit 1
 shift 2
 read -r go && exec "$@" </dev/null
 """

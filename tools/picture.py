@@ -1,4 +1,7 @@
-"""Turns a recorded terminal session into a picture: `script -qc "make demo" log && tools/run python tools/picture.py log docs/rollout.svg`."""
+"""Turns a recorded terminal session into a picture.
+
+Use: `script -qc "make demo" log && tools/run python tools/picture.py log docs/rollout.svg`.
+"""
 
 from __future__ import annotations
 

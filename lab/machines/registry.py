@@ -1,6 +1,7 @@
 """A registry of container images on loopback, for a machine that reaches no other: it has every name that is asked for.
 
-All images are Debian's static busybox. ``screwdrivercd/launcher`` also has a stub of Screwdriver's launcher (``launcher/``); ``pause`` sleeps.
+All images are Debian's static busybox. ``screwdrivercd/launcher`` also has a stub of Screwdriver's launcher (``launcher/``); ``pause``
+sleeps.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The stub of Kata's release: the layout, the names and the values that upstream ships, with a shim that runs no virtual machine.
 
-The shim is containerd's for runc under Kata's name, so pods run as ordinary containers. The configurations have the tables, keys and defaults
-of each release, so that a drop-in with a wrong name or a lost default fails in the tests.
+The shim is containerd's for runc under Kata's name, so pods run as ordinary containers. The configurations have the tables, keys and
+defaults of each release, so that a drop-in with a wrong name or a lost default fails in the tests.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from dataclasses import dataclass
 if t.TYPE_CHECKING:
     from pathlib import Path
 
-README = """This is not Kata Containers: it is a stub with the layout of its release, for tests on machines that cannot run virtual machines.
+README = """\
+This is not Kata Containers: it is a stub with the layout of its release, for tests on machines that cannot run virtual machines.
 containerd-shim-kata-v2 in it is containerd's shim for runc under Kata's name, so pods run as ordinary containers.
 """
-# The releases of the mirror: the last one of .tar.xz, before and after the short names of Cloud Hypervisor, before and after an archive per shim.
+# The releases of the mirror: the last one of .tar.xz, before and after the short names of Cloud Hypervisor,
+# before and after an archive per shim.
 VERSIONS = ("3.20.0", "3.27.0", "3.28.0", "3.32.0", "4.1.0", "4.2.0")
 # What makes the roles accept the stub: its shim reads no configuration of Kata's, has the node's kernel, and no block device as its root.
 STUB_VARIABLES: dict[str, t.Any] = {

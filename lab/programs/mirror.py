@@ -31,7 +31,8 @@ from lab.programs.images import archive_of_images
 MIRROR = CACHE / "mirror"
 # The programs that pack the archives, and their Debian packages.
 PACKERS = {"xz": "xz-utils", "zstd": "zstd"}
-# containerd 1.7 does not understand the shim of 2.3. Its own serves both, but cannot read Kata's options: leave the handler's config_path empty.
+# containerd 1.7 does not understand the shim of 2.3. Its own serves both, but cannot read Kata's options:
+# leave the handler's config_path empty.
 KATA_OF_OLD = "3.28.0"
 # The directory of each component by the start of its variables' names.
 COMPONENTS = {"containerd": "containerd", "containerd_runc": "runc", "containerd_cni": "cni", "crictl": "crictl", "kata": "kata"}

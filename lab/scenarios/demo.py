@@ -106,10 +106,12 @@ class Demo:
         stats = self.lab.stop_builds()
         record = self.lab.record()
         print(
-            f"Counted by the worker: {stats['sent']} builds sent, {stats['succeeded']} succeeded, {stats['restarted']} of them when restarted,"
+            f"Counted by the worker: {stats['sent']} builds sent, {stats['succeeded']} succeeded, "
+            f"{stats['restarted']} of them when restarted,"
         )
         print(
-            f"  {stats['lost']} lost, {stats['excluded_on_kata']} excluded builds on Kata; starts by executor: {json.dumps(stats['executors'])}"
+            f"  {stats['lost']} lost, {stats['excluded_on_kata']} excluded builds on Kata; starts by executor: "
+            f"{json.dumps(stats['executors'])}"
         )
         checks = {
             "no build was lost": stats["lost"] == 0 and stats["wedged"] == 0 and stats["succeeded"] == stats["sent"],

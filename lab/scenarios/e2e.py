@@ -340,11 +340,13 @@ class EndToEnd:
         print(f"Trace of build {build}, image {entry['image']}")
         print(f"  router      picked {entry['executor']} at weightages {json.dumps(weightages)} (the worker's journal, its ConfigMap)")
         print(
-            f"  executor    posted pod {name} as user {posted[0]['user']['username'] if posted else '?'}: runtimeClassName {spec['runtimeClassName']},"
+            f"  executor    posted pod {name} as user {posted[0]['user']['username'] if posted else '?'}: "
+            f"runtimeClassName {spec['runtimeClassName']},"
         )
         print(f"              affinity {term['key']} {term['operator']} {term['values']} (audit log, kubectl)")
         print(
-            f"  API server  added overhead {json.dumps(spec['overhead'])} and nodeSelector {json.dumps(spec['nodeSelector'])} of the RuntimeClass (kubectl)"
+            f"  API server  added overhead {json.dumps(spec['overhead'])} and nodeSelector {json.dumps(spec['nodeSelector'])} of the "
+            "RuntimeClass (kubectl)"
         )
         print(f"  scheduler   {scheduled or 'no event'} (event)")
         print(f"  kubelet     cgroup of the sandbox {seen['cgroup']} (/proc)")

@@ -58,8 +58,8 @@ options:
         type: str
       mount:
         description:
-          - Create the ConfigMap where it does not exist, and mount it in O(config_map.deployment) where that does not mount it. For a worker
-            that has variables alone.
+          - Create the ConfigMap where it does not exist, and mount it in O(config_map.deployment) where that does not mount it. For a
+            worker that has variables alone.
         type: bool
         default: false
 requirements:

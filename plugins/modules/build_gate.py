@@ -112,11 +112,11 @@ options:
     description:
       - How many times as long as on the legacy executor the 95th percentile of the setup time may be on Kata.
       - One second is added to the limit, since the times have a resolution of one second.
-      - Above it the gate never fails: it pauses.
+      - Above it the gate pauses; it never fails for that.
     type: float
   max_setup_seconds:
     description:
-      - The greatest 95th percentile of the setup time on Kata, in seconds. Above it the gate never fails: it pauses.
+      - The greatest 95th percentile of the setup time on Kata, in seconds. Above it the gate pauses; it never fails for that.
     type: float
   start_timeout:
     description:
@@ -381,7 +381,7 @@ from ansible_collections.screwdriver.kata.plugins.module_utils._rollout import e
 from ansible_collections.screwdriver.kata.plugins.module_utils._rollout.observation import Observation
 from ansible_collections.screwdriver.kata.plugins.module_utils._rollout.pods import KATA, LEGACY, Build, read_build
 
-# How often waiting builds are looked at and the verdict is formed while the watch goes on.
+# How often waiting builds are looked at and the verdict is formed while the watch runs.
 TICK_SECONDS = 5
 # The images of a day; one that is forgotten is matched again.
 MAX_CACHED_IMAGES = 10_000

@@ -11,7 +11,8 @@ module: executor_config
 short_description: Manages the executor section of a Screwdriver build cluster worker
 version_added: 0.1.0
 description:
-  - Sets which share of the builds C(screwdriver-executor-router) sends to Kata, which images never go there, and the executor entries for it.
+  - Sets which share of the builds C(screwdriver-executor-router) sends to Kata, which images never go there, and the executor entries for
+    it.
   - Writes integer C(weightage) values, the C(exclusions) key that the router reads, and keeps C(plugin) on the legacy executor, so that an
     excluded image has somewhere to go at every share.
   - Judges the config that the worker acts on, which is its shipped values, under the file, under C(NODE_CONFIG), under its environment
@@ -258,8 +259,8 @@ class ExecutorConfig:
     def _require_environment(self) -> None:
         if self.environment.unread:
             raise UserError(
-                f"kata_share cannot be kept: the worker takes variables from {join_names(self.environment.unread)}, which may not be read, and "
-                "each can override the file. Grant get on it. Nothing was changed."
+                f"kata_share cannot be kept: the worker takes variables from {join_names(self.environment.unread)}, which may not be "
+                "read, and each can override the file. Grant get on it. Nothing was changed."
             )
         if isinstance(over := worker.node_config(self.environment), worker.Unknown):
             raise UserError(

@@ -11,8 +11,8 @@ module: executor_config_info
 short_description: Reports how a Screwdriver build cluster worker routes builds, and what is wrong with its config
 version_added: 0.1.0
 description:
-  - Reads a worker's config and reports what C(screwdriver-executor-router) makes of the C(executor) section that the worker acts on, which is
-    its shipped values, under the file, under C(NODE_CONFIG), under its environment variables.
+  - Reads a worker's config and reports what C(screwdriver-executor-router) makes of the C(executor) section that the worker acts on, which
+    is its shipped values, under the file, under C(NODE_CONFIG), under its environment variables.
   - A value that cannot be read, for example in a Secret, is reported as unknown, and never replaced by a default.
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options

@@ -13,16 +13,20 @@ version_added: 0.1.0
 author:
   - screwdriver.kata maintainers (@screwdriver-cd)
 description:
-  - Creates a pod that goes the way of a build through the API server, the kubelet and a RuntimeClass, and waits until its container runs. The pod is
-    bound to the node by name, so neither a cordon nor a taint keeps it from there.
-  - The RuntimeClass of the builds is used if it has the handler and its node selector matches the node. Before a node has its labels, and before there is
-    a RuntimeClass, one that belongs to this node alone is created with the handler and the overhead of the builds' one, and deleted with the pod.
+  - Creates a pod that goes the way of a build through the API server, the kubelet and a RuntimeClass, and waits until its container runs.
+    The pod is bound to the node by name, so neither a cordon nor a taint keeps it from there.
+  - The RuntimeClass of the builds is used if it has the handler and its node selector matches the node. Before a node has its labels, and
+    before there is a RuntimeClass, one that belongs to this node alone is created with the handler and the overhead of the builds' one, and
+    deleted with the pod.
   - Pods that an interrupted run left on the node are deleted first.
   - The pod does nothing. The role P(screwdriver.kata.node_proof#role) inspects it on the node.
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
   - screwdriver.kata._attributes
+  - screwdriver.kata._attributes.actiongroup_k8s
 attributes:
+  action_group:
+    support: full
   check_mode:
     support: full
     details: In check mode the API server only judges whether it would accept the pod.
@@ -234,8 +238,8 @@ class ProofPod:
         while pods and not self.check_mode and (pods := self._pods()):
             if time.monotonic() > deadline:
                 raise UserError(
-                    f"Pod {join_names([pod['metadata']['name'] for pod in pods])} in namespace {self.namespace} is not gone {self.params['timeout']} s "
-                    f"after it was deleted; inspect the kubelet of node {self.params['node']}."
+                    f"Pod {join_names([pod['metadata']['name'] for pod in pods])} in namespace {self.namespace} is not gone "
+                    f"{self.params['timeout']} s after it was deleted; inspect the kubelet of node {self.params['node']}."
                 )
             time.sleep(0.5)
         own = _proof_pod.own_runtime_class(self.params["node"], self.params["handler"], None)["metadata"]["name"]

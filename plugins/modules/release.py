@@ -19,23 +19,14 @@ description:
   - A file or link that stands where a link belongs is renamed to C(<name>.screwdriver-kata-backup), and comes back with O(state=unlinked).
   - This module is internal to the roles of this collection. Its options can change in any release.
 extends_documentation_fragment:
-  - ansible.builtin.action_common_attributes
   - screwdriver.kata._attributes
 attributes:
-  action:
-    support: full
-  async:
-    support: none
-  bypass_host_loop:
-    support: none
   check_mode:
     support: full
   diff_mode:
     support: full
   idempotent:
     support: full
-  platform:
-    platforms: posix
 options:
   path:
     description: The directory of the release.

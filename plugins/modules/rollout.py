@@ -126,8 +126,8 @@ options:
     type: str
   doubt:
     description:
-      - What stands against passing, for O(action=pause). The RV(screwdriver.kata.build_gate#module:doubt) of the gate, V(approval) where the
-        step waits for one, V(operator), or V(error).
+      - What stands against passing, for O(action=pause). The RV(screwdriver.kata.build_gate#module:doubt) of the gate, V(approval) where
+        the step waits for one, V(operator), or V(error).
     type: str
     default: ''
   share:

@@ -13,11 +13,11 @@ version_added: 0.1.0
 author:
   - screwdriver.kata maintainers (@screwdriver-cd)
 description:
-  - Creates a volume group and in it a thin pool without thin volumes, which is what containerd needs. The pool extends itself when it fills up
-    (an LVM metadata profile, monitored by C(dmeventd)) and is activated at boot.
+  - Creates a volume group and in it a thin pool without thin volumes, which is what containerd needs. The pool extends itself when it fills
+    up (an LVM metadata profile, monitored by C(dmeventd)) and is activated at boot.
   - A pool grows where more is asked for, and never shrinks. A second run writes nothing.
-  - A device with a signature is refused unless O(wipe=true). One that is mounted or otherwise in use is refused even then. LVM is asked without
-    the host's devices file and filters, which may hide what is on a device.
+  - A device with a signature is refused unless O(wipe=true). One that is mounted or otherwise in use is refused even then. LVM is asked
+    without the host's devices file and filters, which may hide what is on a device.
   - A pool that has failed, needs a check, has read-only metadata or is out of data space is reported with what repairs it.
   - An interrupted run is finished by the next one. What it has begun is kept in C(/var/lib/screwdriver.kata) until it is done.
   - Needs LVM 2.03, C(thin_check) and C(thin_ls) on the host, and the kernel module C(dm_thin_pool).
@@ -37,9 +37,9 @@ options:
   devices:
     description:
       - Block devices for the volume group, by any path. New ones are added, and none is ever removed.
-      - A path outside of C(/dev/disk/by-id), such as V(/dev/nvme1n1), may be another disk's after a boot. The path in C(/dev/disk/by-id) that it
-        has when it is given is recorded in C(/var/lib/screwdriver.kata). If it has another one later and does not belong to the volume group, it
-        is refused, even with O(wipe=true).
+      - A path outside of C(/dev/disk/by-id), such as V(/dev/nvme1n1), may be another disk's after a boot. The path in C(/dev/disk/by-id)
+        that it has when it is given is recorded in C(/var/lib/screwdriver.kata). If it has another one later and does not belong to the
+        volume group, it is refused, even with O(wipe=true).
       - A disk without WWN and serial has no path in C(/dev/disk/by-id), and is known by the volume group on it alone.
       - May be empty where the volume group exists. With O(state=absent) nothing but the identity of a device is checked.
     type: list
@@ -55,7 +55,8 @@ options:
     default: pool
   size:
     description:
-      - The least size of the pool's data, such as V(80%VG), V(80%FREE) or V(40GiB). V(%FREE) is what is free besides the pool and its metadata.
+      - The least size of the pool's data, such as V(80%VG), V(80%FREE) or V(40GiB). V(%FREE) is what is free besides the pool and its
+        metadata.
       - The pool extends itself into the rest of the volume group.
       - A pool that has extended itself stays as large as it is.
     type: str
@@ -85,14 +86,14 @@ options:
     default: false
   discard:
     description:
-      - With O(state=absent), delete the thin devices in the pool with it. All snapshots of containerd are lost, so its database must be deleted together
-        with them. A thin device that is in use is refused even then.
+      - With O(state=absent), delete the thin devices in the pool with it. All snapshots of containerd are lost, so its database must be
+        deleted together with them. A thin device that is in use is refused even then.
     type: bool
     default: false
   snapshotter_root:
     description:
-      - The directory of containerd's devmapper snapshotter, such as V(/var/lib/containerd/io.containerd.snapshotter.v1.devmapper). A pool is not
-        created while there is a database in it, since containerd cannot use an old database with a new pool.
+      - The directory of containerd's devmapper snapshotter, such as V(/var/lib/containerd/io.containerd.snapshotter.v1.devmapper). A pool
+        is not created while there is a database in it, since containerd cannot use an old database with a new pool.
     type: path
   loop_file:
     description:
@@ -478,8 +479,8 @@ class ThinPool:
                 return []
         if is_broken(pool) and not self.params["discard"]:
             raise UserError(
-                f"Thin pool {self.full_name} has a fault ({pool.health or 'check needed'}), so it is unknown what is in it, and it is not removed; "
-                f"{repair_advice(self.wanted)}."
+                f"Thin pool {self.full_name} has a fault ({pool.health or 'check needed'}), so it is unknown what is in it, and it is not "
+                f"removed; {repair_advice(self.wanted)}."
             )
         for name in state.suspended:
             if not self.check_mode:
@@ -487,7 +488,8 @@ class ThinPool:
         devices = self.lvm.thin_devices(self.vg, self.wanted.name, mapped_only=is_broken(pool))
         if opened := [name for name, is_open in devices if is_open]:
             raise UserError(
-                f"Thin pool {self.full_name} has thin devices that are in use ({join_names(opened)}) and is not removed; end what uses them first."
+                f"Thin pool {self.full_name} has thin devices that are in use ({join_names(opened)}) and is not removed; "
+                "end what uses them first."
             )
         if devices and not self.params["discard"]:
             names = join_names([name for name, _open in devices])

@@ -20,7 +20,10 @@ NODES = 8
 
 @pytest.fixture(scope="session")
 def lab() -> t.Iterator[Lab]:
-    """A lab of this checkout's and this test process's own, so that several can be tested side by side. KATA_KEEP_LAB=1 leaves it up for the next run."""
+    """A lab of this checkout's and this test process's own, so that several can be tested side by side.
+
+    KATA_KEEP_LAB=1 leaves it up for the next run.
+    """
     own = Lab(f"test-{hashlib.sha256(str(TOP).encode()).hexdigest()[:8]}-{os.environ.get('PYTEST_XDIST_WORKER', 'gw0')}")
     own.up(nodes=NODES)
     yield own

@@ -1,4 +1,7 @@
-"""build_drain on the lab's API server: builds are left to end, an administrator's cordon survives. Looked at with kubectl and the audit log."""
+"""build_drain on the lab's API server: builds are left to end, an administrator's cordon survives.
+
+Looked at with kubectl and the audit log.
+"""
 
 from __future__ import annotations
 
@@ -388,7 +391,8 @@ def test_refused(drain: Drain, module_as: t.Any, tmp_path: Path) -> None:
         "build_drain", **drain.parameters("build-1")
     )
     assert expired["msg"] == (
-        "Cannot read Node build-1: the API server does not accept the credentials (401). They are wrong or have expired: renew the kubeconfig or token."
+        "Cannot read Node build-1: the API server does not accept the credentials (401). They are wrong or have expired: "
+        "renew the kubeconfig or token."
     )
     assert drain.own_writes() == []
     assert drain.node("build-1") == (False, None)

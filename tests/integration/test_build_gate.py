@@ -427,7 +427,7 @@ def test_an_api_server_that_does_not_come_back_is_told(gate: Gate, lab: Lab) -> 
     finally:
         server.restart()
         lab.wait_ready()
-        # Else a kwok that was cut off waits for 40 s until the nodes are nobody's.
+        # Else an interrupted kwok waits for 40 s until the nodes are nobody's.
         lab.fault(False)
     assert (
         result["msg"] == f"Cannot watch Pod: no answer from the API server at https://{lab.server}. Check that it runs and can be reached."

@@ -258,7 +258,9 @@ def test_a_variable_that_is_not_json_keeps_the_worker_from_starting() -> None:
 
 JSON_FILES = {
     "one line": '{"executor": {"plugin": "k8s", "k8s": {"weightage": 100}}}',
-    "pretty": '{\n    "executor": {\n        "plugin": "k8s",\n        "k8s": {\n            "weightage": 100\n        }\n    },\n    "x": 1\n}\n',
+    "pretty": (
+        '{\n    "executor": {\n        "plugin": "k8s",\n        "k8s": {\n            "weightage": 100\n        }\n    },\n    "x": 1\n}\n'
+    ),
     "JSON5": "// head\n{\n  executor: {\n    plugin: 'k8s', // the default\n    k8s: {weightage: +100,},\n  },\n}\n",
     "CRLF": '{\r\n  "executor": {\r\n    "plugin": "k8s",\r\n    "k8s": {"weightage": 100}\r\n  }\r\n}\r\n',
 }
@@ -327,7 +329,8 @@ NUMBERS += [
 
 def test_numbers_are_javascripts() -> None:
     script = """const values = JSON.parse(require('fs').readFileSync(0, 'utf8'));
-        console.log('ANSWERS ' + JSON.stringify(values.map(value => [String(+value || 0), String(parseInt(value, 10) || 0), String(value)])));"""
+        console.log('ANSWERS ' + JSON.stringify(values.map(value => \
+[String(+value || 0), String(parseInt(value, 10) || 0), String(value)])));"""
     for value, (number, integer, text) in zip(NUMBERS, node(script, NUMBERS), strict=True):
         assert _javascript.text_of(_javascript.number(value)) == number, value
         assert str(_javascript.integer(value)) == integer, value

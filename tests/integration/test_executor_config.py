@@ -218,7 +218,8 @@ def test_the_deployments_environment_is_part_of_the_config(lab: Lab, module: Mod
     ]
     refused = module("executor_config", config_map=MAP, legacy_executor="k8s-vm", kata_share="10", executors={"k8s-kata": ENTRY})
     assert refused["msg"] == (
-        "kata_share 10 has no effect: the worker would send 58.8235 % of the builds to k8s-kata, because EXECUTOR_PLUGIN overrides executor.plugin, "
+        "kata_share 10 has no effect: the worker would send 58.8235 % of the builds to k8s-kata, because EXECUTOR_PLUGIN overrides "
+        "executor.plugin, "
         "WEIGHT_K8S_VM overrides executor.k8s-vm.weightage. Remove the variables from the worker, or set override_environment to remove. "
         "Nothing was changed."
     )
@@ -307,10 +308,11 @@ REFUSED: dict[str, tuple[dict[str, t.Any], str]] = {
     "one executor twice": ({"kata_executor": "k8s-vm"}, "kata_executor and legacy_executor are both k8s-vm: name two executors."),
     "both sources": ({"config_map": MAP}, "Give exactly one of path and config_map: both are given."),
     "no source": ({"path": None}, "Give exactly one of path and config_map: neither is given."),
-    "an entry that is no map": ({"executors": {"k8s-kata": "on"}}, "executors: k8s-kata is 'on' and not a map of the entry's keys."),
+    "an entry that is not a map": ({"executors": {"k8s-kata": "on"}}, "executors: k8s-kata is 'on' and not a map of the entry's keys."),
     "a pattern that is none": (
         {"exclusions": ["*rhel6"]},
-        "exclusions: '*rhel6' is not a JavaScript regular expression (Invalid regular expression: /*rhel6/gi: Nothing to repeat). Nothing was changed.",
+        "exclusions: '*rhel6' is not a JavaScript regular expression (Invalid regular expression: /*rhel6/gi: Nothing to repeat). "
+        "Nothing was changed.",
     ),
     "weights that cannot express it": (
         {"kata_share": "33.33", "executors": {"k8s-kata": ENTRY, "k8s": {"weightage": 10}}},
@@ -330,7 +332,9 @@ def test_refused_on_a_file(module: ModuleRunner, config: Path, case: str) -> Non
 
 
 BROKEN = {
-    "executor:\n  k8s: {weightage: 1\n  k8s-vm: 2\n": "is not valid YAML: expected ',' or '}', but got ':' (line 3, column 9). Nothing was changed.",
+    "executor:\n  k8s: {weightage: 1\n  k8s-vm: 2\n": (
+        "is not valid YAML: expected ',' or '}', but got ':' (line 3, column 9). Nothing was changed."
+    ),
     "- executor\n": "holds a list and not a map with the key executor. Nothing was changed.",
     "executor: k8s-vm\n": "executor in {where} is not a map. Nothing was changed.",
 }
@@ -364,7 +368,8 @@ def test_refused_by_the_api_server(lab: Lab, module_as: t.Any, config_map: t.Cal
     asked: dict[str, t.Any] = {"config_map": MAP, "legacy_executor": "k8s-vm", "kata_share": "1", "executors": {"k8s-kata": ENTRY}}
     expired = module_as(lab.write_kubeconfig(tmp_path / "expired", "a-token-of-yesterday"))("executor_config", **asked)
     assert expired["msg"] == (
-        "Cannot read Deployment sd/worker: the API server does not accept the credentials (401). They are wrong or have expired: renew the kubeconfig or token."
+        "Cannot read Deployment sd/worker: the API server does not accept the credentials (401). They are wrong or have expired: "
+        "renew the kubeconfig or token."
     )
     limited = module_as(lab.directory / "limited.kubeconfig")("executor_config", **asked)
     assert limited["msg"].startswith(
@@ -376,8 +381,8 @@ def test_refused_by_the_api_server(lab: Lab, module_as: t.Any, config_map: t.Cal
     down = tmp_path / "down"
     down.write_text(Path(lab.kubeconfig).read_text().replace(lab.server, f"127.0.0.1:{port}"))
     silent = module_as(down)("executor_config", **asked)
-    assert (
-        silent["msg"]
-        == f"Cannot reach the Kubernetes API: no answer from the API server at https://127.0.0.1:{port}. Check that it runs and can be reached."
+    assert silent["msg"] == (
+        f"Cannot reach the Kubernetes API: no answer from the API server at https://127.0.0.1:{port}. "
+        "Check that it runs and can be reached."
     )
     assert config_map() == CONFIG

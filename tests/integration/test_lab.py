@@ -190,6 +190,9 @@ def test_an_unreachable_module_proxy_is_one_sentence(tmp_path: Path, monkeypatch
     monkeypatch.setenv("GOPROXY", "off")
     monkeypatch.setenv("GOMODCACHE", str(tmp_path / "modules"))
     etcd = next(part for part in go.PARTS if part.name == "etcd")
-    sentence = f"The Go module proxy cannot be reached, and etcd {etcd.version} is not in the cache: set GOPROXY to one that can be reached and run again."
+    sentence = (
+        f"The Go module proxy cannot be reached, and etcd {etcd.version} is not in the cache: "
+        "set GOPROXY to one that can be reached and run again."
+    )
     with pytest.raises(LabError, match=f"^{re.escape(sentence)}$"):
         go.compile_part(etcd)

@@ -62,7 +62,7 @@ EXPECTED: dict[str, dict[str, t.Any]] = {
         "rollout_builds_namespace": "ci-builds",
         "rollout_build_selector": "app=build",
         "rollout_runtime_class": "kata-clh",
-        "rollout_pool_labels": {"pool": "isolated", "example.com/verified": "true"},
+        "__rollout_pool_labels": {"pool": "isolated", "example.com/verified": "true"},
         "executor_namespace": "ci",
         "executor_kata": "kata-vm",
         "executor_legacy": "k8s",

@@ -34,8 +34,8 @@ REFUSED: list[tuple[dict[str, t.Any], str]] = [
     ),
     (
         {"labels": {"a": "two words"}},
-        "labels: a is 'two words', which is not a valid label value; use up to 63 letters, digits, '-', '_' and '.', with a letter or digit at "
-        "both ends.",
+        "labels: a is 'two words', which is not a valid label value; use up to 63 letters, digits, '-', '_' and '.', with a letter or "
+        "digit at both ends.",
     ),
 ]
 
@@ -120,7 +120,9 @@ def test_only_nodes_whose_kubelet_reports_the_handler(lab: Lab, module: ModuleRu
             "name": "pool-2",
             "changed": False,
             "ready": False,
-            "reason": "Its kubelet reports no handlers, so kata cannot be checked; that requires Kubernetes 1.30 and containerd 2.0 or newer.",
+            "reason": (
+                "Its kubelet reports no handlers, so kata cannot be checked; that requires Kubernetes 1.30 and containerd 2.0 or newer."
+            ),
         },
         {"name": "pool-3", "changed": True, "ready": True, "reason": ""},
     ]
@@ -169,7 +171,10 @@ def test_an_api_server_that_is_killed_and_comes_back(lab: Lab, module: ModuleRun
 
 @pytest.fixture
 def one_at_a_time(lab: Lab) -> t.Iterator[str]:
-    """A priority level without a share: while one patch of a node by user limited is served, the API server answers 429 to all his others."""
+    """A priority level without a share.
+
+    While one patch of a node by user limited is served, the API server answers 429 to all his others.
+    """
     name = "test-node-pool"
     user = {"kind": "User", "name": "limited", "apiGroup": "rbac.authorization.k8s.io"}
     role = {"kind": "ClusterRole", "name": name, "apiGroup": "rbac.authorization.k8s.io"}
@@ -250,7 +255,8 @@ def test_refused(lab: Lab, module: ModuleRunner, module_as: t.Any, writes: Write
     )
     expired = module_as(lab.write_kubeconfig(tmp_path / "expired", "a-token-of-yesterday"))("node_pool", selector="", **POOL)
     assert expired["msg"] == (
-        "Cannot list Node: the API server does not accept the credentials (401). They are wrong or have expired: renew the kubeconfig or token."
+        "Cannot list Node: the API server does not accept the credentials (401). They are wrong or have expired: "
+        "renew the kubeconfig or token."
     )
     assert own(writes) == 0
     assert module("node_pool", nodes=[], **POOL)["msg"] == "nodes is empty; name at least one node, or use selector."

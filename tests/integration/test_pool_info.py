@@ -1,4 +1,4 @@
-"""pool_info on the lab's API server: the pod that the executor would post is judged by the API server, the room by what runs on the nodes."""
+"""pool_info on the lab's API server, which judges the pod that the executor would post; the room is judged by what runs on the nodes."""
 
 from __future__ import annotations
 
@@ -90,8 +90,8 @@ def test_need_and_room(lab: Lab, module: ModuleRunner, writes: Writes) -> None:
     assert module("pool_info", **{**ASKED, "share": 20}, executor=KATA)["problems"] == []
     small = module("pool_info", **{**ASKED, "share": 20}, shm_percent=0.5)
     assert small["problems"] == [
-        "20 % of the 10 builds need 4 GiB of guest memory, and /dev/shm of the 2 nodes of the pool has 2.6 left; enlarge it and set shm_percent,"
-        " add nodes, or take a smaller step."
+        "20 % of the 10 builds need 4 GiB of guest memory, and /dev/shm of the 2 nodes of the pool has 2.6 left; enlarge it and set "
+        "shm_percent, add nodes, or take a smaller step."
     ]
     assert module("pool_info", **ASKED, shm_percent=0)["room"]["shm_gib"] == 512.0
     assert [event for event in writes() if event["user"]["username"] == "admin"] == []
@@ -227,8 +227,8 @@ def test_an_option_that_cannot_be_read(module: ModuleRunner) -> None:
     executor = copy.deepcopy(KATA)
     executor["options"]["kubernetes"] |= {"token": str(Unknown("Secret sd/token")), "podLabels": str(Unknown("Secret sd/labels"))}
     assert module("pool_info", **{**ASKED, "share": 1}, executor=executor)["problems"] == [
-        "The executor's options.kubernetes.podLabels comes from Secret sd/labels, which cannot be read, so its pod cannot be judged; grant the"
-        " permission to read it."
+        "The executor's options.kubernetes.podLabels comes from Secret sd/labels, which cannot be read, so its pod cannot be judged; "
+        "grant the permission to read it."
     ]
 
 

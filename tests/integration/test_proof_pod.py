@@ -115,7 +115,8 @@ def test_kubelet_that_does_not_answer(lab: Lab, module: ModuleRunner) -> None:
     result = module("proof_pod", **{**ASKED, "node": "silent", "timeout": 2})
     [pod] = pods(lab)
     assert result["msg"] == (
-        f"Pod {NAMESPACE}/{pod['metadata']['name']} with handler kata on node silent does not run after 2 s (its kubelet has not reported on it)."
+        f"Pod {NAMESPACE}/{pod['metadata']['name']} with handler kata on node silent does not run after 2 s (its kubelet has not reported "
+        "on it)."
     )
 
 

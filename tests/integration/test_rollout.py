@@ -327,7 +327,8 @@ def test_a_way_back_without_a_record_is_nothing(rollout: Rollout, writes: Writes
         ({"action": "pause", "reason": "lunch"}, "Cannot pause rollout {title}: there is no such record, begin one first."),
         (
             {"action": "stop", "holder": "ada"},
-            "value of action must be one of: begin, observe, advance, pause, resume, roll_back, finish, renew, release, approve, note, read, got: stop",
+            "value of action must be one of: begin, observe, advance, pause, resume, roll_back, finish, renew, release, approve, note, "
+            "read, got: stop",
         ),
     ],
 )
@@ -366,7 +367,10 @@ def test_a_record_of_a_newer_version_is_refused(rollout: Rollout, writes: Writes
     rollout("begin", steps=STEPS)
     rollout.lab.kubectl("patch", "configmap", rollout.name, "-n", "sd", "--type=merge", "-p", json.dumps({"data": {"version": "3"}}))
     writes()
-    refusal = f"The rollout record {rollout.title} has version '3', this module reads version '2': use the release of the collection that wrote it."
+    refusal = (
+        f"The rollout record {rollout.title} has version '3', this module reads version '2': "
+        "use the release of the collection that wrote it."
+    )
     assert [rollout.refused(action, reason="x") for action in ("begin", "advance", "roll_back", "read")] == [refusal] * 4
     assert writes() == []
 

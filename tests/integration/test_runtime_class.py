@@ -104,7 +104,8 @@ def test_another_handler_takes_a_recreation(lab: Lab, module: ModuleRunner, writ
     writes()
     other: dict[str, t.Any] = {"name": "test-kata", "handler": "kata-clh"}
     assert module("runtime_class", **other)["msg"] == (
-        "RuntimeClass test-kata has handler kata, which cannot be changed to kata-clh; set recreate to handler_changed while no build uses it."
+        "RuntimeClass test-kata has handler kata, which cannot be changed to kata-clh; "
+        "set recreate to handler_changed while no build uses it."
     )
     tried = module("runtime_class", check=True, recreate="handler_changed", **other)
     assert (tried["changed"], own(writes)) == (True, [])

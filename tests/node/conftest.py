@@ -1,7 +1,7 @@
 """
 A spare machine that these tests may do anything to: host `node1` of the Ansible inventory that KATA_NODE_INVENTORY names, else a container.
 
-A machine needs systemd, root or sudo without a password over SSH, and for the thin pool containerd and three disks that hold nothing of value:
+A machine needs systemd, root or sudo without a password over SSH, and for the thin pool containerd and three disks without data of value:
 they are erased. A container has no disks, and needs root.
 """
 
@@ -45,7 +45,10 @@ class Node(Machine):
 
     @contextmanager
     def tunnel(self, *ports: int, proxy: int | None = None) -> Iterator[None]:
-        """The machine reaches these ports of this one under their own numbers on its loopback, and all that this one reaches through a SOCKS proxy."""
+        """The machine reaches these ports of this one on its loopback, under their own numbers.
+
+        It reaches all that this one reaches through a SOCKS proxy.
+        """
         forwards = [word for port in ports for word in ("-R", f"127.0.0.1:{port}:127.0.0.1:{port}")]
         if proxy:
             ports, forwards = (*ports, proxy), [*forwards, "-R", f"127.0.0.1:{proxy}"]
@@ -108,7 +111,7 @@ class Node(Machine):
         return self.modules(name, parameters, check=check)[0]
 
     def reset(self) -> None:
-        """Takes away what the roles make."""
+        """Removes what the roles make."""
         self.run(CLEAN, check=False)
 
     def reboot(self) -> None:
@@ -122,13 +125,14 @@ class Node(Machine):
         self.run("systemctl is-system-running --wait", check=False)
 
 
-# Stops and removes what the roles make on a machine; a container is made anew instead.
+# Stops and removes what the roles make on a machine; a container is made again instead.
 CLEAN = """
 shopt -s nullglob
 for pod in $(crictl pods -q); do crictl stopp "$pod"; crictl rmp -f "$pod"; done
 systemctl disable --now containerd
 apt-get -qq -y purge containerd runc containernetworking-plugins
-rm -rf /opt/kata /opt/kata-releases /opt/containerd-releases /opt/cni /var/lib/containerd /etc/containerd /etc/crictl.yaml* /usr/local/bin/* /usr/local/sbin/*
+rm -rf /opt/kata /opt/kata-releases /opt/containerd-releases /opt/cni /var/lib/containerd /etc/containerd /etc/crictl.yaml* \
+/usr/local/bin/* /usr/local/sbin/*
 rm -rf /etc/systemd/system/containerd.service* /etc/modules-load.d/screwdriver-kata* /var/cache/screwdriver-kata
 systemctl daemon-reload
 """
@@ -172,10 +176,10 @@ def bare(node: Node) -> Node:
 class Mirror:
     port: int
     log: Path
-    folder: Path
+    directory: Path
 
     def variables(self, *broken: str, fault: str = "") -> dict[str, t.Any]:
-        """What makes the roles use it; the components that are ``broken`` come from its folder of a fault."""
+        """What makes the roles use it; the components that are ``broken`` come from its directory of a fault."""
         return lab_mirror.variables(self.port, *broken, fault=fault)
 
     def requests(self) -> list[str]:
@@ -192,7 +196,7 @@ def mirror(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mirror]:
 
 
 class Roles:
-    """The node roles on a machine, with archives from the mirror. The release of Kata there is a stand-in, which needs no virtualisation."""
+    """The node roles on a machine, with archives from the mirror. The release of Kata there is a stub, which needs no virtualisation."""
 
     def __init__(self, node: Node, mirror: Mirror, cache: Path) -> None:
         self.node = node

@@ -21,7 +21,7 @@ CONTAINERD, CONTAINERD_OLD = (
 )
 NODE_ROLES = ("kata", "containerd", "crictl")
 # Kata's stub is runc's shim, which reads none of Kata's configuration.
-STAND_INS = [{"name": "stand-in", "config_path": ""}, {"name": "stand-in-rs", "shim": "rust", "config_path": ""}]
+STUBS = [{"name": "stub", "config_path": ""}, {"name": "stub-rs", "shim": "rust", "config_path": ""}]
 # A pod on the machine's own network; prints the container's open file limit and process, and the runtime.
 POD = """
 set -e
@@ -43,7 +43,7 @@ END_PODS = 'for pod in $(crictl pods -q); do crictl stopp "$pod" && crictl rmp "
 def image(roles: Roles) -> None:
     """Copies the archive of images to the machine."""
     (copied,) = roles.node.play(
-        [{"ansible.builtin.copy": {"src": str(roles.mirror.folder / "files/images/proof.tar"), "dest": "/srv/proof.tar"}}]
+        [{"ansible.builtin.copy": {"src": str(roles.mirror.directory / "files/images/proof.tar"), "dest": "/srv/proof.tar"}}]
     )
     assert not copied["failed"], copied
 

@@ -13,7 +13,7 @@ from lab.machines import join
 
 from ..helpers import wait_until
 from .conftest import Container, Roles
-from .helpers import NODE_ROLES, STAND_INS, image
+from .helpers import NODE_ROLES, STUBS, image
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,9 +21,9 @@ if t.TYPE_CHECKING:
     from .conftest import Mirror, Node
 
 PROOF: dict[str, t.Any] = {
-    "cluster_handler": "stand-in",
-    "kata_handlers": STAND_INS,
-    "node_proof_handlers": [handler["name"] for handler in STAND_INS],
+    "cluster_handler": "stub",
+    "kata_handlers": STUBS,
+    "node_proof_handlers": [handler["name"] for handler in STUBS],
     "node_proof_image_archive": "/srv/proof.tar",
     "node_proof_pod_network": False,
     "node_proof_snapshotter": "overlayfs",
@@ -94,7 +94,7 @@ def test_the_kubelet_runs_the_proof(joined: Roles, lab: Lab) -> None:
     results = run(joined, lab)
     assert not results[-1]["failed"], results[-1]
     first, second = json.loads(results[-1]["msg"])
-    assert [first["handler"], second["handler"], first["snapshotter"]] == ["stand-in", "stand-in-rs", "overlayfs"]
+    assert [first["handler"], second["handler"], first["snapshotter"]] == ["stub", "stub-rs", "overlayfs"]
     assert first["guest_kernel"] == joined.node.run("uname -r") and first["setup_seconds"] > 0
     # The kubelet was neither stopped nor halted, and nothing stays.
     assert joined.node.run(PROCESS) == before

@@ -1,10 +1,10 @@
-"""What goes wrong while the roles run: mirrors that fail, runs that are killed, configurations that containerd or an administrator refuse."""
+"""What goes wrong while the roles run: mirrors fail, runs are killed, containerd or an administrator refuses a configuration."""
 
 from __future__ import annotations
 
 import typing as t
 
-from .helpers import CONTAINERD, END_PODS, KATA, NODE_ROLES, STAND_INS, image, pod, refusals, started, state_with_times, versions
+from .helpers import CONTAINERD, END_PODS, KATA, NODE_ROLES, STUBS, image, pod, refusals, started, state_with_times, versions
 
 if t.TYPE_CHECKING:
     from .conftest import Mirror, Roles
@@ -16,7 +16,7 @@ KILLER = "printf '#!/bin/sh\\n/usr/bin/{0} \"$@\"\\nkill -9 $PPID\\n' >/usr/loca
 
 def test_mirror_that_fails(roles: Roles, mirror: Mirror) -> None:
     base = f"http://127.0.0.1:{mirror.port}"
-    files = {path.name: path.relative_to(mirror.folder / "files") for path in (mirror.folder / "files").rglob("*") if path.is_file()}
+    files = {path.name: path.relative_to(mirror.directory / "files") for path in (mirror.directory / "files").rglob("*") if path.is_file()}
     kata, crictl = f"kata-static-{KATA}-amd64.tar.zst", next(name for name in files if name.startswith("crictl"))
     there = {"containerd": f"containerd-{CONTAINERD}-linux-amd64.tar.gz", "runc": "runc.amd64", "cni": "cni-plugins-linux-amd64-v1.9.1.tgz"}
     digest = mirror.variables()["kata_checksums"][kata]
@@ -44,7 +44,7 @@ def test_mirror_that_fails(roles: Roles, mirror: Mirror) -> None:
 
 
 def test_killed_in_every_phase(roles: Roles, mirror: Mirror) -> None:
-    """Each run goes on from where the one before was killed with kill -9; the last one is let through."""
+    """Each run resumes where the one before was killed with kill -9; the last one is let through."""
     phases = {
         "containerd": (
             "Install the release",
@@ -61,12 +61,12 @@ def test_killed_in_every_phase(roles: Roles, mirror: Mirror) -> None:
         for task in tasks:
             killed(roles, role, task)
             assert roles.node.run("[ ! -e /opt/kata ] || cat /opt/kata/VERSION") in ("", KATA)
-    assert roles.changes(*NODE_ROLES, kata_handlers=STAND_INS)
+    assert roles.changes(*NODE_ROLES, kata_handlers=STUBS)
     assert versions(roles.node) == (CONTAINERD, KATA)
     since = started(roles.node)
-    assert roles.changes(*NODE_ROLES, kata_handlers=STAND_INS) == []
+    assert roles.changes(*NODE_ROLES, kata_handlers=STUBS) == []
     assert started(roles.node) == since
-    pod(roles.node, "stand-in")
+    pod(roles.node, "stub")
 
 
 def killed(roles: Roles, role: str, task: str, **variables: t.Any) -> None:

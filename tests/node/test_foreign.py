@@ -1,4 +1,4 @@
-"""A configuration that somebody else wrote: the role goes beside it where containerd merges the two, else it says what to do."""
+"""A configuration that another program wrote: the role goes beside it where containerd merges the two, else it says what to do."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from lab.programs.go import NODE_PARTS, compile_part
 
-from .helpers import CONTAINERD, CONTAINERD_OLD, KATA, NODE_ROLES, STAND_INS, handlers, image, started, state
+from .helpers import CONTAINERD, CONTAINERD_OLD, KATA, NODE_ROLES, STUBS, handlers, image, started, state
 
 if t.TYPE_CHECKING:
     from .conftest import Roles
@@ -42,8 +42,8 @@ def test_foreign_configurations(roles: Roles) -> None:
     assert roles.changes("containerd", "crictl")
     release = node.run("readlink /opt/containerd-releases/current")
     convert = (
-        f"it has version {{}}, under which containerd loses settings of a drop-in: convert it with '{release}/bin/containerd --config {FILE} "
-        f"config migrate >{FILE}.new && mv {FILE}.new {FILE}'"
+        f"it has version {{}}, under which containerd loses settings of a drop-in: convert it with '{release}/bin/containerd --config "
+        f"{FILE} config migrate >{FILE}.new && mv {FILE}.new {FILE}'"
     )
     entry = '"/etc/containerd/conf.d/*.toml"'
     absent = f"it imports no drop-ins: add this line above its first table: {IMPORTS}"
@@ -57,7 +57,8 @@ def test_foreign_configurations(roles: Roles) -> None:
             f"version = 2\n{IMPORTS}\n",
             CONTAINERD_OLD,
             [
-                f"containerd {CONTAINERD_OLD} would replace whole sections of it by a drop-in's: move it away, or set containerd_version to 2.x"
+                f"containerd {CONTAINERD_OLD} would replace whole sections of it by a drop-in's: "
+                "move it away, or set containerd_version to 2.x"
             ],
         ),
         (K3S, CONTAINERD, [absent]),
@@ -165,12 +166,12 @@ def test_links_of_others_come_back(roles: Roles) -> None:
     node = roles.node
     node.run(LINKS)
     before = state(node)
-    assert roles.changes(*NODE_ROLES, kata_handlers=STAND_INS)
+    assert roles.changes(*NODE_ROLES, kata_handlers=STUBS)
     assert node.run("readlink /opt/kata /usr/local/bin/ctr").splitlines() == [
         f"/opt/kata-releases/{KATA}/opt/kata",
         "/opt/containerd-releases/current/bin/ctr",
     ]
-    assert roles.changes(*NODE_ROLES, kata_handlers=STAND_INS) == []
+    assert roles.changes(*NODE_ROLES, kata_handlers=STUBS) == []
     assert roles.changes("crictl", "kata", "containerd", entry="absent")
     assert state(node) == before
 

@@ -64,8 +64,8 @@ CASES: list[tuple[str, dict[str, t.Any], dict[str, str], str]] = [
         "containerd",
         {"containerd_handlers": [{**RUNC, "snapshotter": "devmapper"}], "containerd_discard_unpacked_layers": True},
         {},
-        "containerd_discard_unpacked_layers with the snapshotters overlayfs and devmapper on node1: the one that unpacks second would find no "
-        "layers. Give every handler the snapshotter of containerd_snapshotter, or set it to false.",
+        "containerd_discard_unpacked_layers with the snapshotters overlayfs and devmapper on node1: the one that unpacks second would "
+        "find no layers. Give every handler the snapshotter of containerd_snapshotter, or set it to false.",
     ),
     ("kata", {"kata_state": "gone"}, {}, CHOICES.format("kata_state", "present, rolled_back", "gone")),
     ("kata", {"kata_archive_suffix": ".zip"}, {}, CHOICES.format("kata_archive_suffix", ", .tar.zst, .tar.xz", ".zip")),
@@ -136,24 +136,26 @@ def test_machine_that_cannot(roles: Roles) -> None:
         node.run("[ ! -e /run/kvm ] || mv /run/kvm /dev/kvm; [ -e /dev/kvm ] || mknod /dev/kvm c 10 232")
         # modprobe of a kernel that has one of the two alone.
         node.run(
-            "mkdir -p /usr/local/sbin; printf '#!/bin/sh\\n[ \"$2\" != vhost_net ]\\n' >/usr/local/sbin/modprobe; chmod 755 /usr/local/sbin/modprobe"
+            "mkdir -p /usr/local/sbin; printf '#!/bin/sh\\n[ \"$2\" != vhost_net ]\\n' >/usr/local/sbin/modprobe; "
+            "chmod 755 /usr/local/sbin/modprobe"
         )
         node.run("mount -t tmpfs tmpfs /lib/modules; [ ! -d /sys/module ] || mount -t tmpfs tmpfs /sys/module")
         assert refused() == MODULE
         node.run("umount -q /lib/modules /sys/module; rm /usr/local/sbin/modprobe; mkdir -p /opt/kata/bin")
         assert refused() == FOREIGN
-        # What is no Kata of this role's stays when the role is taken away.
+        # What is not a Kata of this role's stays when the role is removed.
         assert roles.changes("kata", entry="absent") == []
         assert node.run("ls /opt/kata") == "bin"
     finally:
         node.run(
-            "umount -q /proc/cpuinfo /lib/modules /sys/module; rm -rf /usr/local/sbin/modprobe /opt/kata; [ ! -e /run/kvm ] || mv /run/kvm /dev/kvm",
+            "umount -q /proc/cpuinfo /lib/modules /sys/module; rm -rf /usr/local/sbin/modprobe /opt/kata; "
+            "[ ! -e /run/kvm ] || mv /run/kvm /dev/kvm",
             check=False,
         )
 
 
 def test_family_of_red_hat(roles: Roles) -> None:
-    """The roles decide by facts as a host of this family gives them; the module dnf is a stand-in, and nothing is installed."""
+    """The roles decide by facts as a host of this family gives them; the module dnf is a stub, and nothing is installed."""
     facts = json.loads((FILES / "rocky-9.json").read_text())
     node = roles.node
     node.run("mv /usr/bin/zstd /usr/bin/zstd.away")

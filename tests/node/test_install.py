@@ -6,7 +6,7 @@ import json
 import tomllib
 import typing as t
 
-from .helpers import CONTAINERD, CONTAINERD_OLD, END_PODS, KATA, NODE_ROLES, STAND_INS, handlers, image, pod, started, state, versions
+from .helpers import CONTAINERD, CONTAINERD_OLD, END_PODS, KATA, NODE_ROLES, STUBS, handlers, image, pod, started, state, versions
 
 if t.TYPE_CHECKING:
     from .conftest import Node, Roles
@@ -38,7 +38,7 @@ def test_versions(roles: Roles) -> None:
         "kata_handlers": [
             {"name": "kata", "kernel_params": "quiet"},
             {"name": "kata-rs", "shim": "rust"},
-            *STAND_INS,
+            *STUBS,
         ],
     }
     results = roles.run(*NODE_ROLES, **old)
@@ -49,10 +49,10 @@ def test_versions(roles: Roles) -> None:
     assert versions(node) == (CONTAINERD_OLD, "3.28.0")
     limit = roles.variables.get("containerd_nofile", 1048576)
     assert pod(node, "runc")[0::2] == (limit, "io.containerd.runc.v2")
-    # The stand-in's shim is of containerd 2: under 1.7 only what containerd has read is looked at.
+    # The stub's shim is of containerd 2: under 1.7 only what containerd has read is looked at.
     assert handlers(node) == {
         "runc": "io.containerd.runc.v2",
-        **dict.fromkeys(("kata", "kata-rs", "stand-in", "stand-in-rs"), "io.containerd.kata.v2"),
+        **dict.fromkeys(("kata", "kata-rs", "stub", "stub-rs"), "io.containerd.kata.v2"),
     }
     node.run(END_PODS)
     since = started(node)
@@ -68,7 +68,7 @@ def test_versions(roles: Roles) -> None:
     new = {**old, "containerd_version": CONTAINERD, "kata_version": "3.32.0"}
     assert roles.changes(*NODE_ROLES, **new)
     assert versions(node) == (CONTAINERD, "3.32.0")
-    for handler in ("stand-in", "stand-in-rs"):
+    for handler in ("stub", "stub-rs"):
         assert pod(node, handler)[0::2] == (limit, "io.containerd.kata.v2")
     node.run(END_PODS)
     assert roles.changes(*NODE_ROLES, **{**new, "containerd_version": CONTAINERD_OLD, "kata_state": "rolled_back"})
@@ -80,7 +80,7 @@ def test_versions(roles: Roles) -> None:
     assert versions(node) == (CONTAINERD, "3.32.0")
     # 4.2.0 on the machine itself, with the Rust shim alone; nothing older than the release before stays.
     settings = {"hypervisor.qemu": {"disable_block_device_use": False, "no_such_setting": 1}}
-    rust = {**new, "kata_version": "4.2.0", "kata_handlers": [{"name": "kata", "settings": settings}, STAND_INS[1]]}
+    rust = {**new, "kata_version": "4.2.0", "kata_handlers": [{"name": "kata", "settings": settings}, STUBS[1]]}
     with node.tunnel(roles.mirror.port):
         results = roles.run("kata", **rust, kata_download_on="node")
     assert not results[-1]["failed"], results[-1]
@@ -110,7 +110,7 @@ echo '{{"metadata": {{"name": "canary", "namespace": "test", "uid": "canary"}},
     "io.katacontainers.config.hypervisor.virtio_fs_extra_args": "[]", "io.katacontainers.config.hypervisor.kernel_params": "quiet"}},
   "linux": {{"cgroup_parent": "system.slice", "security_context": {{"namespace_options": {{"network": 2}}}}}}}}' >/tmp/canary.json
 ctr -n k8s.io images import --no-unpack /srv/proof.tar >/dev/null 2>&1
-crictl runp --runtime stand-in /tmp/canary.json >/tmp/canary
+crictl runp --runtime stub /tmp/canary.json >/tmp/canary
 cat /run/containerd/io.containerd.runtime.v2.task/k8s.io/$(cat /tmp/canary)/config.json
 """
 
@@ -120,7 +120,7 @@ def test_annotations(roles: Roles) -> None:
     node = roles.node
     image(roles)
     for listed in ([], [MEMORY]):
-        roles.changes(*NODE_ROLES, kata_handlers=STAND_INS[:1], kata_pod_annotations=listed)
+        roles.changes(*NODE_ROLES, kata_handlers=STUBS[:1], kata_pod_annotations=listed)
         annotations = json.loads(node.run(ANNOTATED.format(memory=MEMORY)))["annotations"]
         assert [name for name in annotations if name.startswith("io.katacontainers.")] == listed
         node.run(END_PODS)
@@ -134,14 +134,15 @@ def test_taken_back(roles: Roles) -> None:
     before = state(node)
     assert "Install the release" in " ".join(roles.changes(*NODE_ROLES, options=("--check",)))
     assert state(node) == before
-    assert roles.changes(*NODE_ROLES, kata_handlers=STAND_INS)
-    pod(node, "stand-in")
+    assert roles.changes(*NODE_ROLES, kata_handlers=STUBS)
+    pod(node, "stub")
     assert (
         roles.refusal("kata", entry="absent")
         == "Sandboxes of Kata still run on node1. Drain the node first (playbook remove does), then run again."
     )
     assert roles.refusal("containerd", entry="absent") == (
-        "2 containers run on node1. Drain the node first (playbook remove does), remove containers that are not of Kubernetes, then run again."
+        "2 containers run on node1. Drain the node first (playbook remove does), remove containers that are not of Kubernetes, "
+        "then run again."
     )
     node.run(END_PODS)
     assert roles.changes("crictl", "kata", "containerd", entry="absent", options=("--check",))
@@ -171,8 +172,8 @@ def test_packages_of_debian(roles: Roles) -> None:
     node.run(END_PODS)
     mixed = [{"name": "kata", "runtime_type": "io.containerd.kata.v2", "snapshotter": "devmapper"}]
     assert roles.refusal("containerd", containerd_source="package", containerd_handlers=mixed) == (
-        f"containerd {version} of the distribution gives a handler no snapshotter of its own on node1. Give every handler the snapshotter of "
-        "containerd_snapshotter, or set containerd_source to archive."
+        f"containerd {version} of the distribution gives a handler no snapshotter of its own on node1. Give every handler the snapshotter "
+        "of containerd_snapshotter, or set containerd_source to archive."
     )
     assert roles.changes("containerd", entry="absent", containerd_source="package")
     assert node.run("dpkg-query -W -f '${Status}' containerd", check=False) in ("", "deinstall ok config-files")

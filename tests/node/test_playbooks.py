@@ -1,4 +1,4 @@
-"""The playbooks over nodes on one that is in no cluster, from a bare machine and back. Kata is the stand-in, on overlayfs."""
+"""The playbooks over nodes on one that is in no cluster, from a bare machine and back. Kata is the stub, on overlayfs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typing as t
 
 import pytest
 
-from .helpers import END_PODS, STAND_INS, image, pod, started, state
+from .helpers import END_PODS, STUBS, image, pod, started, state
 
 if t.TYPE_CHECKING:
     from pathlib import Path
@@ -18,13 +18,13 @@ if t.TYPE_CHECKING:
 
 VARIABLES: dict[str, t.Any] = {
     "cluster_managed": False,
-    "cluster_handler": "stand-in",
+    "cluster_handler": "stub",
     "kata_hosts": "node1",
-    "kata_handlers": STAND_INS[:1],
+    "kata_handlers": STUBS[:1],
     "node_proof_image_archive": "/srv/proof.tar",
     "node_proof_min_nofile": 1024,
     "node_proof_pod_network": False,
-    # The stand-in starts no virtual machine, and overlayfs is no block device.
+    # The stub starts no virtual machine, and overlayfs is not a block device.
     "node_proof_require_guest_kernel": False,
     "node_proof_require_block_root": False,
 }
@@ -32,7 +32,7 @@ VARIABLES: dict[str, t.Any] = {
 BUILD = """
 echo '{"metadata": {"name": "build", "namespace": "test", "uid": "build"}, "labels": {"tier": "builds"},
   "linux": {"cgroup_parent": "system.slice", "security_context": {"namespace_options": {"network": 2}}}}' >/tmp/build.json
-crictl runp --runtime stand-in /tmp/build.json
+crictl runp --runtime stub /tmp/build.json
 """
 
 
@@ -71,7 +71,7 @@ def test_from_a_bare_machine_and_back(playbooks: Playbooks, tmp_path: Path) -> N
     before = files(node)
     assert changed(playbooks.done("site", "--check"))
     assert files(node) == before
-    assert "node1 is verified: handler stand-in" in playbooks.done("site")
+    assert "node1 is verified: handler stub" in playbooks.done("site")
     since = started(node)
     assert changed(playbooks.done("site")) == 0
     assert started(node) == since
@@ -97,7 +97,7 @@ def test_from_a_bare_machine_and_back(playbooks: Playbooks, tmp_path: Path) -> N
     assert files(node) == made
 
     # containerd is restarted under a pod that is no build, which does not notice, and not under one that is.
-    process = pod(node, "stand-in")[1]
+    process = pod(node, "stub")[1]
     playbooks.done("site", containerd_nofile=16000)
     assert started(node) != since
     since = started(node)

@@ -8,7 +8,7 @@ import typing as t
 import pytest
 
 from .conftest import Roles
-from .helpers import NODE_ROLES, STAND_INS, image
+from .helpers import NODE_ROLES, STUBS, image
 
 if t.TYPE_CHECKING:
     from .conftest import Mirror, Node
@@ -21,8 +21,8 @@ systemctl {command} kubelet
 """
 PROOF: dict[str, t.Any] = {
     "cluster_managed": False,
-    "kata_handlers": STAND_INS,
-    "node_proof_handlers": [handler["name"] for handler in STAND_INS],
+    "kata_handlers": STUBS,
+    "node_proof_handlers": [handler["name"] for handler in STUBS],
     "node_proof_image_archive": "/srv/proof.tar",
     "node_proof_pod_network": False,
     "node_proof_snapshotter": "overlayfs",
@@ -62,13 +62,13 @@ def observed(roles: Roles, **variables: t.Any) -> list[dict[str, t.Any]]:
 def test_every_handler_is_proven(proof: Roles) -> None:
     kernel = proof.node.run("uname -r")
     first, second = observed(proof)
-    assert [first["handler"], second["handler"]] == ["stand-in", "stand-in-rs"]
+    assert [first["handler"], second["handler"]] == ["stub", "stub-rs"]
     assert (first["host_kernel"], first["guest_kernel"], first["snapshotter"]) == (kernel, kernel, "overlayfs")
     assert (first["orphans"], first["vsyscall"], first["data_percent"]) == ("", "", None)
     assert first["shm_bytes"] == int(proof.node.run("df -P -k /dev/shm | awk 'NR == 2 {print $2}'")) * 1024
 
     # One that containerd does not have is not hidden by the first.
-    message = proof.refusal("node_proof", **{**PROOF, "node_proof_handlers": ["stand-in", "missing"]})
+    message = proof.refusal("node_proof", **{**PROOF, "node_proof_handlers": ["stub", "missing"]})
     assert message.startswith("The proof of handler missing failed on node1: Sandbox under handler missing: ")
     assert proof.node.run("crictl pods --quiet") == ""
 
@@ -79,17 +79,17 @@ def test_message_has_what_containerd_logged(proof: Roles) -> None:
     shim = node.run(f"readlink -f {shim}")
     node.run(f"mv {shim} /root/shim && ln -s /bin/false {shim}")
     try:
-        message = proof.refusal("node_proof", **{**PROOF, "node_proof_handlers": ["stand-in"]})
+        message = proof.refusal("node_proof", **{**PROOF, "node_proof_handlers": ["stub"]})
     finally:
         node.run(f"mv --force /root/shim {shim}")
-    assert "Sandbox under handler stand-in: " in message
+    assert "Sandbox under handler stub: " in message
     assert " containerd logged: level=" in message
 
 
 def test_a_kubelet_that_would_end_the_pod(proof: Roles) -> None:
     proof.node.run(KUBELET.format(command="start"))
     assert proof.refusal("node_proof", **PROOF) == (
-        "The proof of handler stand-in failed on node1: The service kubelet runs here and would end a pod that is not of its cluster; set "
+        "The proof of handler stub failed on node1: The service kubelet runs here and would end a pod that is not of its cluster; set "
         "cluster_managed to true and node_proof_node to the name of this node in the cluster, so that the proof is a pod of the cluster."
     )
     proof.node.run(KUBELET.format(command="stop"))
@@ -111,7 +111,7 @@ def test_vsyscall_probe(proof: Roles) -> None:
     if emulated:
         assert [result["vsyscall"] for result in observed(proof, node_proof_probe_vsyscall=True)] == ["works", "works"]
     else:
-        assert "The guest kernel of handler stand-in on node1 has no vsyscall emulation" in proof.refusal(
+        assert "The guest kernel of handler stub on node1 has no vsyscall emulation" in proof.refusal(
             "node_proof", **{**PROOF, "node_proof_probe_vsyscall": True}
         )
 

@@ -62,7 +62,8 @@ def volumes(node: Node) -> list[str]:
 def untouched(node: Node, disks: list[str]) -> str:
     """Everything about the disks that a module could change."""
     return node.run(
-        f"for disk in {' '.join(disks)}; do head -c 4M $disk | sha256sum; done; vgs --noheadings -o vg_name,vg_seqno; ls /etc/lvm/profile; ls /var/lib"
+        f"for disk in {' '.join(disks)}; do head -c 4M $disk | sha256sum; done; vgs --noheadings -o vg_name,vg_seqno; "
+        "ls /etc/lvm/profile; ls /var/lib"
     )
 
 
@@ -131,7 +132,10 @@ def test_life(node: Node, disks: list[str]) -> None:
     mapped = node.module("thin_pool", state="absent")
     node.run("mkfs.ext4 -q /dev/mapper/test-thin && mkdir -p /mnt/test-thin && mount /dev/mapper/test-thin /mnt/test-thin")
     opened = node.module("thin_pool", state="absent", discard=True)
-    sentence = "Thin pool kata/pool has thin devices ({}) and is not removed; delete containerd's images and snapshots, or set discard to lose them."
+    sentence = (
+        "Thin pool kata/pool has thin devices ({}) and is not removed; "
+        "delete containerd's images and snapshots, or set discard to lose them."
+    )
     assert [known["msg"], mapped["msg"]] == [sentence.format("7"), sentence.format("test-thin")]
     assert opened["msg"] == "Thin pool kata/pool has thin devices that are in use (test-thin) and is not removed; end what uses them first."
     node.run("umount /mnt/test-thin")
@@ -162,7 +166,8 @@ def test_device_with_content_is_refused(node: Node, disks: list[str]) -> None:
     messages = [result.get("msg") for result in node.modules("thin_pool", *refused)]
     assert messages[:3] == [
         f"Device {one} contains a signature of ext4 labelled precious; name an empty device, or set wipe to erase it.",
-        f"Device {two} contains a gpt partition table and a PMBR partition table and 2 partitions; name an empty device, or set wipe to erase it.",
+        f"Device {two} contains a gpt partition table and a PMBR partition table and 2 partitions; "
+        "name an empty device, or set wipe to erase it.",
         f"Device {three} contains an LVM physical volume of volume group test-other; name an empty device, or set wipe to erase it.",
     ]
     assert messages[3:8] == [
@@ -227,7 +232,8 @@ def test_pool_that_fills_up(node: Node, disks: list[str]) -> None:
     filled = node.module("thin_pool", devices=[one], size="1GiB", autoextend_threshold=100)
     size = filled["pool"]["size_bytes"] // MIB
     node.run(
-        f"timeout -s KILL 300 dd if=/dev/zero of=/dev/mapper/test-thin bs=1M seek=160 count={size - 100} oflag=direct status=none & sleep 1",
+        f"timeout -s KILL 300 dd if=/dev/zero of=/dev/mapper/test-thin bs=1M seek=160 count={size - 100} oflag=direct status=none & sleep "
+        "1",
         check=False,
     )
     deadline = time.monotonic() + 240
@@ -267,7 +273,8 @@ def test_metadata_that_fill_up(node: Node, disks: list[str]) -> None:
     variables = {f"thin_pool_{name}": value for name, value in small.items()}
     refused = node.results(node.start([{"ansible.builtin.include_role": {"name": "screwdriver.kata.thin_pool"}, "vars": variables}]))[-1]
     assert refused["msg"] == (
-        f"Thin pool kata/pool is nearly full: {near['pool']['data_percent']} % of its data (at most 90) and {near['pool']['metadata_percent']} % "
+        f"Thin pool kata/pool is nearly full: {near['pool']['data_percent']} % of its data (at most 90) and "
+        f"{near['pool']['metadata_percent']} % "
         "of its metadata (at most 90) are in use; add a disk to thin_pool_devices, or delete images with `crictl rmi --prune`."
     )
     # Watched as it is by default, it helps itself.
@@ -331,7 +338,7 @@ def test_killed_while_it_grows_and_removes(node: Node, disks: list[str]) -> None
 
 
 def test_killed_between_two_writes_of_lvm(node: Node, disks: list[str]) -> None:
-    """A physical volume that is marked as used and that no volume group has: an LVM that is killed leaves one, here another volume group does."""
+    """A physical volume marked as used that no volume group has: an LVM that is killed leaves one, here another volume group does."""
     one, two, three = disks
     node.module("thin_pool", devices=[one])
     asked = {"devices": [one, two]}
@@ -358,7 +365,7 @@ def test_killed_between_two_writes_of_lvm(node: Node, disks: list[str]) -> None:
 
 
 def test_killed_before_its_volume_is_a_pool(node: Node, disks: list[str]) -> None:
-    """LVM makes the pool's metadata from a linear volume that has the pool's name: made here by hand, as a kill at that moment leaves it."""
+    """LVM makes the pool's metadata from a linear volume of the pool's name: made here by hand, as a kill at that moment leaves it."""
     one = disks[0]
 
     def half() -> None:
@@ -387,8 +394,8 @@ def test_pool_that_lvms_filter_hides(node: Node, disks: list[str]) -> None:
     assert (
         messages
         == [
-            f"Volume group kata is on {one}, which LVM's devices file or filter hides; add it with `lvmdevices --adddev {one}`, or correct filter and "
-            "global_filter in /etc/lvm/lvm.conf."
+            f"Volume group kata is on {one}, which LVM's devices file or filter hides; add it with `lvmdevices --adddev {one}`, or "
+            "correct filter and global_filter in /etc/lvm/lvm.conf."
         ]
         * 2
     )
@@ -404,8 +411,8 @@ def test_names_that_another_disk_has_now(node: Node, disks: list[str]) -> None:
     node.module("thin_pool", devices=[one])
     node.run(f"mkfs.ext4 -q -L precious {two}")
     assert node.module("thin_pool", devices=[two], wipe=True)["msg"] == (
-        f"Device {two} does not belong to the volume group, whose disk {one} is not in devices, so kernel names may have changed; it is refused, "
-        "even with wipe; name the pool's disks by their paths in /dev/disk/by-id, and a new disk too."
+        f"Device {two} does not belong to the volume group, whose disk {one} is not in devices, so kernel names may have changed; it is "
+        "refused, even with wipe; name the pool's disks by their paths in /dev/disk/by-id, and a new disk too."
     )
     node.run(f"mkdir -p /dev/disk/by-id; ln -sfn {one} /dev/disk/by-id/wwn-test-1; ln -sfn {two} /dev/disk/by-id/wwn-test-2")
     try:
@@ -416,7 +423,8 @@ def test_names_that_another_disk_has_now(node: Node, disks: list[str]) -> None:
         node.run(f"ln -sfn {two} /dev/test-alias; vgchange -q -an kata; vgremove -q -q --force --force --yes kata; wipefs -q --all {one}")
         for state in ("present", "absent"):
             assert node.module("thin_pool", devices=["/dev/test-alias"], wipe=True, state=state)["msg"] == (
-                "Device /dev/test-alias was /dev/disk/by-id/wwn-test-1 when it was given to the pool and is /dev/disk/by-id/wwn-test-2 now, and is "
+                "Device /dev/test-alias was /dev/disk/by-id/wwn-test-1 when it was given to the pool and is /dev/disk/by-id/wwn-test-2 "
+                "now, and is "
                 "refused, even with wipe; name the pool's disk by that path in devices, and a new disk by its own path in /dev/disk/by-id."
             )
         assert "precious" in node.run(f"blkid -p {two}")
@@ -477,13 +485,15 @@ def test_role(node: Node, disks: list[str]) -> None:
     node.module("thin_pool", state="absent")
     for options in (("--check",), ()):
         assert role("main", *options)[-1]["msg"] == (
-            f"Thin pool kata/pool does not exist, but {database} has containerd's database of an earlier pool, and devmapper would not start with it; "
-            "if its snapshots are lost, stop containerd and run the entry point reset of the role thin_pool with thin_pool_discard_snapshots=true."
+            f"Thin pool kata/pool does not exist, but {database} has containerd's database of an earlier pool, and devmapper would not "
+            "start with it; if its snapshots are lost, stop containerd and run the entry point reset of the role thin_pool with "
+            "thin_pool_discard_snapshots=true."
         )
     changes(role("reset", thin_pool_discard_snapshots=True))
     assert node.run(f"ls -A {database}", check=False) == ""
     node.run(
-        "dmsetup message kata-pool 0 'create_thin 1'; dmsetup message kata-pool 0 'delete 1'; systemctl start containerd; systemctl is-active containerd"
+        "dmsetup message kata-pool 0 'create_thin 1'; dmsetup message kata-pool 0 'delete 1'; systemctl start containerd; "
+        "systemctl is-active containerd"
     )
     changes(role("absent"))
     assert changes(role("absent")) == []

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import typing as t
 
-from .helpers import STAND_INS
+from .helpers import STUBS
 
 if t.TYPE_CHECKING:
     from .conftest import Roles
 
 # Directories of builds and sandboxes; tmp_2 is in use, and a volume is shared with a sandbox that is gone.
 LEFT = """
-mkdir -p /opt/screwdriver/tmp_1 /opt/screwdriver/tmp_2 /opt/screwdriver/tmp_3 /run/vc/sbs/gone /run/kata-containers/shared/sandboxes/gone/shared
+mkdir -p /opt/screwdriver/tmp_1 /opt/screwdriver/tmp_2 /opt/screwdriver/tmp_3 /run/vc/sbs/gone \
+/run/kata-containers/shared/sandboxes/gone/shared
 touch -d '3 days ago' /opt/screwdriver/tmp_1 /opt/screwdriver/tmp_2 /run/vc/sbs/gone
 mkdir -p /srv/used /srv/volume && echo kept >/srv/volume/file
 mount --bind /opt/screwdriver/tmp_2 /srv/used
@@ -25,7 +26,7 @@ UNITS = "ls /etc/systemd/system/screwdriver-kata-* /usr/local/sbin/screwdriver-k
 def test_upkeep(roles: Roles) -> None:
     node = roles.node
     before = node.run(SIZE)
-    asked: dict[str, t.Any] = {"kata_handlers": STAND_INS[:1], "kata_shm_size": "64M", "kata_clean_up_hours": 24}
+    asked: dict[str, t.Any] = {"kata_handlers": STUBS[:1], "kata_shm_size": "64M", "kata_clean_up_hours": 24}
     assert roles.refusal("kata", **{**asked, "kata_shm_size": "much"}) == (
         "kata_shm_size: 'much' is not a size of a tmpfs; use for example 80% or 64G."
     )

@@ -169,7 +169,8 @@ def _entry(name: str, written: t.Mapping[str, t.Any], effective: t.Mapping[str, 
         yield _error(
             "exclusion_ignored",
             f"{path}.exclusion",
-            f"The key exclusion of {name} is ignored by every version of the router, so {written['exclusion']} excludes nothing: write exclusions.",
+            f"The key exclusion of {name} is ignored by every version of the router, so {written['exclusion']} excludes nothing: "
+            "write exclusions.",
         )
     yield from _exclusions(path, name, effective.get("exclusions"))
     yield from _weightage(path, name, effective)
@@ -197,7 +198,8 @@ def _exclusions(path: str, name: str, exclusions: t.Any) -> t.Iterator[Finding]:
             yield _error(
                 "exclusion_invalid",
                 f"{path}[{number_}]",
-                f"The pattern {item!r} of {name} is not a JavaScript regular expression ({exc}): the router's rule throws and all builds go to plugin.",
+                f"The pattern {item!r} of {name} is not a JavaScript regular expression ({exc}): "
+                "the router's rule throws and all builds go to plugin.",
             )
 
 
@@ -214,8 +216,8 @@ def _weightage(path: str, name: str, entry: t.Mapping[str, t.Any]) -> t.Iterator
         yield _error(
             "weightage_fraction",
             path,
-            f"The weightage {weight!r} of {name} is added up as {number(weight):g} and drawn as {integer(weight)}, so the shares are others than "
-            "they look: write a whole number.",
+            f"The weightage {weight!r} of {name} is added up as {number(weight):g} and drawn as {integer(weight)}, so the shares are "
+            "others than they look: write a whole number.",
         )
     elif number(weight) < 0:
         yield _error(
@@ -250,7 +252,8 @@ def _options(path: str, name: str, plugin: str, written: t.Mapping[str, t.Any], 
         yield _warning(
             "rootless_buildkit_on",
             f"{here}.rootlessBuildkitFeatureEnabled",
-            f"rootlessBuildkitFeatureEnabled of {name} is not set and on by default: any build may ask for a privileged sidecar. Write false.",
+            f"rootlessBuildkitFeatureEnabled of {name} is not set and on by default: any build may ask for a privileged sidecar. "
+            "Write false.",
         )
     if plugin == "k8s-vm" and not truth(kubernetes.get("baseImage")):
         yield _warning(
@@ -268,7 +271,8 @@ def _options(path: str, name: str, plugin: str, written: t.Mapping[str, t.Any], 
             yield _warning(
                 "custom_entry_incomplete",
                 path,
-                f"{name} is not a shipped name, so neither default.yaml nor a variable fills it, and it lacks {', '.join(missing)}: write them out.",
+                f"{name} is not a shipped name, so neither default.yaml nor a variable fills it, and it lacks {', '.join(missing)}: "
+                "write them out.",
             )
 
 
@@ -300,8 +304,8 @@ def _together(effective: t.Mapping[str, t.Any], written: t.Mapping[str, t.Any], 
             yield _error(
                 "entries_apart",
                 f"executor.*.{key}",
-                f"The executors differ in {key.rsplit('.', 1)[1]} ({listed}); stop and verify are routed again and miss the build's pod where they "
-                "pick the other executor. Give all entries the same value.",
+                f"The executors differ in {key.rsplit('.', 1)[1]} ({listed}); stop and verify are routed again and miss the build's pod "
+                "where they pick the other executor. Give all entries the same value.",
             )
     weights = [entry.get("weightage") for entry in loaded.values()]
     if not any(isinstance(weight, Unknown) or number(weight) for weight in weights) and len(loaded.keys() & written.keys()) > 1:
@@ -368,7 +372,8 @@ def _environment(section: t.Mapping[str, t.Any], environment: Environment) -> t.
                 yield report(
                     "environment_unknown",
                     variable,
-                    f"{variable} comes from {value.source} and cannot be read here, and it beats executor.{key}: what the worker acts on is not known.",
+                    f"{variable} comes from {value.source} and cannot be read here, and it beats executor.{key}: "
+                    "what the worker acts on is not known.",
                 )
         elif worker.lookup(section, key) is not None or (routes(key) and key != "plugin" and key.split(".", 1)[0] in section):
             if (variable, key) in named:

@@ -57,7 +57,7 @@ def is_excluded(entry: t.Mapping[str, t.Any], image: str | None) -> bool:
     """Whether an executor is left out for an image; None stands for an image that no pattern names.
 
     Raises:
-        PatternError: the router's rule throws here: C(exclusions) is no list, or a pattern is none.
+        PatternError: the router's rule throws here: C(exclusions) is not a list, or a pattern is not valid.
     """
     exclusions = entry.get("exclusions")
     if not exclusions and not isinstance(exclusions, (list, dict)):
@@ -84,7 +84,7 @@ def shares(section: t.Mapping[str, t.Any], image: str | None = None) -> dict[str
         allowed = {name: entry for name, entry in executors.items() if not is_excluded(entry, image)}
         drawn = _draw({name: entry.get("weightage") for name, entry in allowed.items()})
     except PatternError:
-        # The router logs what a rule throws and goes on to the next rule.
+        # The router logs what a rule throws and continues with the next rule.
         drawn = {}
     if not drawn and (fallback := section.get("plugin") or next(iter(executors), None)):
         drawn = {str(fallback): Fraction(1)}

@@ -212,8 +212,8 @@ class ConfigMapSource(Source):
                 "defaults_hidden",
                 "error",
                 name,
-                f"{name} mounts a volume over {workload.CONFIG_DIRECTORY} or sets NODE_CONFIG_DIR without it, so the worker has neither its "
-                "default.yaml nor its variables: mount the single file by subPath.",
+                f"{name} mounts a volume over {workload.CONFIG_DIRECTORY} or sets NODE_CONFIG_DIR without it, so the worker has neither "
+                "its default.yaml nor its variables: mount the single file by subPath.",
             )
         if workload.is_node_config(container, self._config):
             self.is_json = True
@@ -227,8 +227,8 @@ class ConfigMapSource(Source):
                     "file_not_mounted",
                     "error",
                     name,
-                    f"{name} mounts key {self._config.key} of {self._config} {where}, so the worker acts on its variables and shipped values "
-                    "alone: name the config that it mounts, or set config_map.mount.",
+                    f"{name} mounts key {self._config.key} of {self._config} {where}, so the worker acts on its variables and shipped "
+                    "values alone: name the config that it mounts, or set config_map.mount.",
                 )
         self._say_owners(body)
 
@@ -254,8 +254,8 @@ class ConfigMapSource(Source):
                 "config_shared",
                 "warning",
                 str(self._config),
-                f"{self._config} is also mounted by {', '.join(others)}: its share changes too, its variables are not read and its pods are not "
-                "replaced. Give each worker a config of its own, or run this module for each.",
+                f"{self._config} is also mounted by {', '.join(others)}: its share changes too, its variables are not read and its pods "
+                "are not replaced. Give each worker a config of its own, or run this module for each.",
             )
 
     def _say(self, code: str, severity: str, path: str, message: str) -> None:

@@ -125,13 +125,14 @@ def _find_annotations(handler: dict[str, t.Any], version: str, allow_patterns: b
     for pattern in handler.get("pod_annotations", []):
         if parse(version) < parse("4.0.0") and fnmatch.fnmatchcase(CONFIG_PATH, pattern):
             yield (
-                f"pod_annotations of handler {handler['name']}: {pattern} passes {CONFIG_PATH}, with which a pod runs programs as root on the "
-                f"host before Kata 4.0.0 (CVE-2026-50540), and kata_version is {version}. List the annotations that you need, or use Kata 4."
+                f"pod_annotations of handler {handler['name']}: {pattern} passes {CONFIG_PATH}, with which a pod runs programs as root on "
+                f"the host before Kata 4.0.0 (CVE-2026-50540), and kata_version is {version}. "
+                "List the annotations that you need, or use Kata 4."
             )
         elif WILDCARDS.search(pattern) and not allow_patterns:
             yield (
-                f"pod_annotations of handler {handler['name']}: {pattern} passes annotations that nobody has listed. List the annotations that "
-                "you need, or set kata_allow_annotation_patterns."
+                f"pod_annotations of handler {handler['name']}: {pattern} passes annotations that nobody has listed. List the annotations "
+                "that you need, or set kata_allow_annotation_patterns."
             )
 
 

@@ -64,16 +64,16 @@ def check_identity(device: Device, state: HostState) -> None:
     if recorded and recorded not in device.links:
         now = f"is {device.links[0]} now" if device.links else "has no path in /dev/disk/by-id now"
         raise UserError(
-            f"Device {device.path} was {recorded} when it was given to the pool and {now}, and is refused, even with wipe; name the pool's disk "
-            "by that path in devices, and a new disk by its own path in /dev/disk/by-id."
+            f"Device {device.path} was {recorded} when it was given to the pool and {now}, and is refused, even with wipe; name the "
+            "pool's disk by that path in devices, and a new disk by its own path in /dev/disk/by-id."
         )
     named = {other.real for other in state.devices}
     unnamed = [member for member in (state.group.members if state.group else ()) if TAG in member.tags and member.device not in named]
     if unnamed and not recorded and device.path == device.real:
         paths = join_names([identity(member.device, member.links) for member in unnamed])
         raise UserError(
-            f"Device {device.path} does not belong to the volume group, whose disk {paths} is not in devices, so kernel names may have changed; "
-            "it is refused, even with wipe; name the pool's disks by their paths in /dev/disk/by-id, and a new disk too."
+            f"Device {device.path} does not belong to the volume group, whose disk {paths} is not in devices, so kernel names may have "
+            "changed; it is refused, even with wipe; name the pool's disks by their paths in /dev/disk/by-id, and a new disk too."
         )
 
 
@@ -98,7 +98,8 @@ def check_database(wanted: Wanted, state: HostState) -> None:
     """
     if state.database:
         raise UserError(
-            f"Thin pool {wanted.full_name} does not exist, but {state.database} has containerd's database of an earlier pool, and devmapper would "
+            f"Thin pool {wanted.full_name} does not exist, but {state.database} has containerd's database of an earlier pool, and "
+            "devmapper would "
             "not start with it; if its snapshots are lost, stop containerd and run the entry point reset of the role thin_pool with "
             "thin_pool_discard_snapshots=true."
         )
@@ -108,8 +109,8 @@ def repair_advice(wanted: Wanted) -> str:
     """Returns what to do with a pool that needs a repair, for a message."""
     name = wanted.full_name
     return (
-        f"stop containerd and repair it with `lvchange --activate n {name} && lvconvert --repair {name} && lvchange --activate y {name}`, or lose "
-        "its snapshots with the entry point reset of the role thin_pool"
+        f"stop containerd and repair it with `lvchange --activate n {name} && lvconvert --repair {name} && lvchange --activate y {name}`, "
+        "or lose its snapshots with the entry point reset of the role thin_pool"
     )
 
 
@@ -139,8 +140,8 @@ def check_health(wanted: Wanted, pool: Pool, grows: bool = False) -> None:
         raise UserError(f"Thin pool {name} {fault}; {repair_advice(wanted)}.")
     if pool.health == "out_of_data" and not grows:
         raise UserError(
-            f"Thin pool {name} is out of data space and its writes wait or fail; add a disk to devices or ask for more size, or delete images "
-            "with `crictl rmi --prune`."
+            f"Thin pool {name} is out of data space and its writes wait or fail; add a disk to devices or ask for more size, or delete "
+            "images with `crictl rmi --prune`."
         )
     if pool.health and pool.health != "out_of_data":
         raise UserError(
@@ -174,8 +175,8 @@ def check_new_device(device: Device, wipe: bool, begun: bool = False) -> str:
         raise UserError(f"Device {device.path} has only {format_bytes(device.size)}; name a larger one.")
     if device.group is None and PHYSICAL_VOLUME in device.signatures and not begun:
         raise UserError(
-            f"Device {device.path} contains {PHYSICAL_VOLUME} that LVM does not list, so its volume group is unknown, {never}; see why with "
-            f"`pvs -vv {device.path}`, or erase it with `wipefs --all {device.path}` if it is not needed."
+            f"Device {device.path} contains {PHYSICAL_VOLUME} that LVM does not list, so its volume group is unknown, {never}; see why "
+            f"with `pvs -vv {device.path}`, or erase it with `wipefs --all {device.path}` if it is not needed."
         )
     content = describe_content(device)
     if content and not (wipe or begun):
@@ -230,8 +231,8 @@ def check_fit(wanted: Wanted, group: Group, data: int, metadata: int, growth: in
         # A pool that has extended itself is larger than what was asked for, and stays so.
         if data < pool.extents and pool.recorded("size") != wanted.size.record:
             raise UserError(
-                f"size: thin pool {wanted.full_name} has {format_bytes(pool.extents * extent)} and is never shrunk, but {wanted.size.text} is "
-                f"{format_bytes(data * extent)}; ask for at least its size."
+                f"size: thin pool {wanted.full_name} has {format_bytes(pool.extents * extent)} and is never shrunk, but "
+                f"{wanted.size.text} is {format_bytes(data * extent)}; ask for at least its size."
             )
         if wanted.metadata_size and metadata < pool.metadata_extents and pool.recorded("metadata") != str(wanted.metadata_size):
             raise UserError(
@@ -242,6 +243,6 @@ def check_fit(wanted: Wanted, group: Group, data: int, metadata: int, growth: in
     if max(data - had, 0) + growth > group.free:
         most = max(group.free - growth + had, 0) * extent
         raise UserError(
-            f"size: {wanted.size.text} ({format_bytes(data * extent)}) does not fit into volume group {wanted.volume_group}, which has room "
-            f"for {format_bytes(most)} besides metadata and its spare; ask for less, or add a device."
+            f"size: {wanted.size.text} ({format_bytes(data * extent)}) does not fit into volume group {wanted.volume_group}, which has "
+            f"room for {format_bytes(most)} besides metadata and its spare; ask for less, or add a device."
         )

@@ -340,7 +340,8 @@ class Lvm:
     def thin_devices(self, volume_group: str, name: str, mapped_only: bool = False) -> list[tuple[str, bool]]:
         """Returns the thin devices in an active pool, and whether each is open; by number where it has no name.
 
-        Containerd creates them through device mapper alone, so LVM does not list them. Those that are not mapped are read from the metadata.
+        Containerd creates them through device mapper alone, so LVM does not list them. Those that are not mapped are read from the
+        metadata.
 
         Args:
             volume_group: The volume group.

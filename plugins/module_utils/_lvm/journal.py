@@ -61,7 +61,8 @@ class IdentityFile:
             return {}
         except (OSError, ValueError, AttributeError) as exc:
             raise UserError(
-                f"{self._path} cannot be read ({exc}), so it is unknown which disks the pool was given; delete it to have the disks recorded again."
+                f"{self._path} cannot be read ({exc}), so it is unknown which disks the pool was given; "
+                "delete it to have the disks recorded again."
             ) from exc
 
     def write(self, identities: dict[str, str]) -> None:

@@ -65,7 +65,8 @@ def make_removal(wanted: Wanted, state: HostState) -> Removal:
         raise UserError(f"Logical volume {wanted.full_name} is not a thin pool and is not removed; name the pool that was created.")
     if pool and TAG not in pool.tags:
         raise UserError(
-            f"Thin pool {wanted.full_name} is foreign and is not removed; remove it with `lvremove {wanted.full_name}`, or name another one."
+            f"Thin pool {wanted.full_name} is foreign and is not removed; "
+            f"remove it with `lvremove {wanted.full_name}`, or name another one."
         )
     thin = [volume.name for volume in group.volumes if volume.pool == wanted.name]
     if thin and pool:

@@ -8,7 +8,8 @@
 """Evidence that keeps its promise however often it is looked at: mixture e-values for a ratio, in natural logarithms. Pure.
 
 The method of mixtures is Robbins' (Annals of Mathematical Statistics 41(5), 1970); the form is that of Howard, Ramdas, McAuliffe and Sekhon
-(Annals of Statistics 49(2), 2021). Where the ratio is at most the limit, an e-value ever reaches 1 / alpha with a probability of at most alpha.
+(Annals of Statistics 49(2), 2021). Where the ratio is at most the limit, an e-value ever reaches 1 / alpha with a probability of at most
+alpha.
 """
 
 from __future__ import annotations

@@ -7,9 +7,9 @@
 
 """From evidence to a verdict. Pure.
 
-The gate fails on what is proven beyond chance however often it is looked at, and only on what Kata alone can be blamed for: starts that fail
-more often than the limit and than on the legacy executor at the same time, builds of excluded images, and builds that never arrive.
-It passes when the window is over, there are enough builds, and no figure, taken as it stands, is above its limit. All else is inconclusive.
+The gate fails on what is proven beyond chance however often it is looked at, and only on what Kata alone can be blamed for: starts that
+fail more often than the limit and than on the legacy executor at the same time, builds of excluded images, and builds that never arrive. It
+passes when the window is over, there are enough builds, and no figure, taken as it stands, is above its limit. All else is inconclusive.
 """
 
 from __future__ import annotations
@@ -371,7 +371,10 @@ def _judge_waiting(case: Case, found: Findings, now: int) -> None:
         excess = late - usual * (case.kata.builds + late)
         if excess > worst and case.kata.failed + excess > case.limits.max_failure_ratio * (case.kata.builds + late):
             worst = excess
-            sentence = f"{_builds(late)} on {case.names.kata} waited for more than {bound} s without a start, {_percent(usual, 1)} of the others did."
+            sentence = (
+                f"{_builds(late)} on {case.names.kata} waited for more than {bound} s without a start, "
+                f"{_percent(usual, 1)} of the others did."
+            )
     if sentence:
         found.doubt(FAILURES, sentence)
     lost, legacy = tally.ended.get("lost", 0), case.observation.tallies[LEGACY]
@@ -451,7 +454,10 @@ def compared_legacy(case: Case) -> Tally:
 
 
 def next_baseline(observation: Observation, limits: Limits, names: Names) -> dict[str, t.Any]:
-    """What a later step needs to know: of the legacy executor once it has few builds or none, of jobs that ask for Kata, of Kata's starts."""
+    """What a later step needs to know.
+
+    Of the legacy executor once it has few builds or none, of jobs that ask for Kata, of Kata's starts.
+    """
     case = Case(observation, limits, names)
     tally = compared_legacy(case)
     images = {name: counts[LEGACY] for name, counts in _images(observation).items() if sum(counts[LEGACY])}

@@ -9,7 +9,7 @@ name: killer
 type: notification
 short_description: Kills ansible-playbook in the middle of a task
 description:
-  - For tests of what a run leaves behind that is cut off.
+  - For tests of what an interrupted run leaves behind.
 options:
   task:
     description: The end of the task's name. Empty kills nothing.

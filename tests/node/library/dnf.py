@@ -1,7 +1,7 @@
 # Copyright (c) screwdriver.kata maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A stand-in for the module dnf on a machine that has no dnf: returns what it was asked for."""
+"""A stub for the module dnf on a machine that has no dnf: returns what it was asked for."""
 
 from __future__ import annotations
 

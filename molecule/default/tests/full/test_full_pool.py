@@ -29,11 +29,12 @@ def test_a_pod_said_why_it_failed(host: Host) -> None:
 
 def test_the_roles_said_why(host: Host) -> None:
     assert host.file("/run/molecule/node_proof").content_string == (
-        "The proof of handler kata failed on node1: Pool kata/pool has 100.00 % of its data in use, more than 80 %; add a disk to thin_pool_devices."
+        "The proof of handler kata failed on node1: Pool kata/pool has 100.00 % of its data in use, more than 80 %; "
+        "add a disk to thin_pool_devices."
     )
     assert host.file("/run/molecule/thin_pool").content_string == (
-        "Thin pool kata/pool is out of data space and its writes wait or fail; add a disk to devices or ask for more size, or delete images with "
-        "`crictl rmi --prune`."
+        "Thin pool kata/pool is out of data space and its writes wait or fail; add a disk to devices or ask for more size, or delete "
+        "images with `crictl rmi --prune`."
     )
 
 

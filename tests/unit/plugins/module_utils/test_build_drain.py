@@ -166,11 +166,12 @@ def test_the_sentence_about_the_deadline() -> None:
         " The node stays cordoned; run again, raise timeout, or set force."
     )
     assert _build_drain.deadline_sentence(two[:1], ["node-3", "node-4"], 5, forced=True, refusal="Cannot evict it.") == (
-        "1 build still runs on node-3 after 5 s: sd-builds/build-17 (3 h 2 min). Cannot evict it. The nodes stay cordoned; run again or raise timeout."
+        "1 build still runs on node-3 after 5 s: sd-builds/build-17 (3 h 2 min). Cannot evict it. The nodes stay cordoned; "
+        "run again or raise timeout."
     )
     assert _build_drain.deadline_sentence([two[0], build("build-20", "node-4", 3)], ["node-4", "node-3"], 5, forced=False) == (
-        "2 builds still run on node-4 and node-3 after 5 s: sd-builds/build-17 on node-3 (3 h 2 min) and sd-builds/build-20 on node-4 (3 s)."
-        " The nodes stay cordoned; run again, raise timeout, or set force."
+        "2 builds still run on node-4 and node-3 after 5 s: sd-builds/build-17 on node-3 (3 h 2 min) and sd-builds/build-20 on node-4 (3 "
+        "s). The nodes stay cordoned; run again, raise timeout, or set force."
     )
 
 

@@ -155,8 +155,8 @@ def test_a_build_that_is_larger_than_every_node() -> None:
         " add larger nodes, or exclude the images of these builds."
     ]
     assert list(_capacity.too_large_sentences(builds[:1], {"memory": "3Gi"}, [node()])) == [
-        "Builds such as sd-builds/build-7 fit on no node of the pool: build-1 has 2 GiB of memory, and the pod asks for 3 GiB with its overhead;"
-        " add larger nodes, or exclude the images of these builds."
+        "Builds such as sd-builds/build-7 fit on no node of the pool: build-1 has 2 GiB of memory, and the pod asks for 3 GiB with its "
+        "overhead; add larger nodes, or exclude the images of these builds."
     ]
     assert list(_capacity.too_large_sentences(builds[:1], {"memory": "3Gi"}, [node(), node("build-2", memory="8Gi")])) == []
     assert list(_capacity.too_large_sentences(builds, {}, [])) == []

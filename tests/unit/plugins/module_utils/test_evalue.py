@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The e-values against integrals that are computed here another way, and their promise on seeded streams that are looked at all the time."""
+"""The e-values against integrals computed here another way, and their promise on seeded streams that are looked at all the time."""
 
 from __future__ import annotations
 

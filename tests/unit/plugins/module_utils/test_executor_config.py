@@ -84,7 +84,9 @@ SHARED = {
     "merge key": MERGED,
     "alias of an entry": "executor:\n  k8s: &k8s\n    weightage: 100\n    options: {kubernetes: {host: h}}\n  k8s-kata: *k8s\n",
     "alias of options": "executor:\n  k8s:\n    options: &o {kubernetes: {host: h}}\n  k8s-kata:\n    options: *o\n",
-    "merge of a sibling": "executor:\n  k8s-kata: &kata\n    pluginName: k8s\n    options: {prefix: x}\n  k8s:\n    <<: *kata\n    weightage: 7\n",
+    "merge of a sibling": (
+        "executor:\n  k8s-kata: &kata\n    pluginName: k8s\n    options: {prefix: x}\n  k8s:\n    <<: *kata\n    weightage: 7\n"
+    ),
     "merge of two": "a: &a {options: {prefix: x}}\nb: &b {weightage: 3}\nexecutor:\n  k8s: {<<: [*a, *b]}\n  k8s-kata: {<<: [*b, *a]}\n",
     "alias of a number": "executor:\n  k8s: {weightage: &w 50}\n  k8s-kata: {weightage: *w}\n",
     "anchored list": "executor:\n  k8s-kata:\n    exclusions: &x\n    - a\n    - b\n  k8s:\n    exclusions: *x\n",

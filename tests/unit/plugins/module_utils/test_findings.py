@@ -101,7 +101,8 @@ def test_a_custom_entry_gets_nothing_from_the_worker() -> None:
             "code": "custom_entry_incomplete",
             "severity": "warning",
             "path": "executor.k8s-bare",
-            "message": "k8s-bare is not a shipped name, so neither default.yaml nor a variable fills it, and it lacks options.kubernetes.host, "
+            "message": "k8s-bare is not a shipped name, so neither default.yaml nor a variable fills it, and it lacks "
+            "options.kubernetes.host, "
             "options.kubernetes.jobsNamespace, options.prefix, options.kubernetes.terminationGracePeriodSeconds: write them out.",
         }
     ]

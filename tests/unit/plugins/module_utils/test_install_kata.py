@@ -142,7 +142,8 @@ def test_unknown_settings_are_reported() -> None:
         ),
         (
             {"settings": {"hypervisor.qemu": {"sizes": [1, None]}}},
-            "kata_handlers: settings of handler kata: hypervisor.qemu.sizes[1] is null, which TOML cannot express. Remove it, or give it a value.",
+            "kata_handlers: settings of handler kata: hypervisor.qemu.sizes[1] is null, which TOML cannot express. "
+            "Remove it, or give it a value.",
         ),
         (
             {"settings": {"hypervisor": {"qemu": 5}}},

@@ -68,8 +68,8 @@ def test_sentences() -> None:
     assert judge("3.31.0", "kata", ADVISORIES["download_advisories"], ADVISORIES["download_end_of_life"]) == [
         "kata 3.31.0 has CVE-2026-50540: a pod with the annotation io.katacontainers.config_path runs programs as root on the host. "
         "It is fixed in 4.0.0.",
-        "kata 3.31.0 has GHSA-7fhf-v3p3-rp56: with the Rust shim the annotation sandbox_bind_mounts brings directories of the host into a pod. "
-        "It is fixed in 4.0.0.",
+        "kata 3.31.0 has GHSA-7fhf-v3p3-rp56: with the Rust shim the annotation sandbox_bind_mounts brings directories of the host into a "
+        "pod. It is fixed in 4.0.0.",
     ]
     assert judge("1.7.36", "containerd", [], ADVISORIES["download_end_of_life"]) == [
         "containerd 1.7 gets no more fixes (end of life 2026-09)."

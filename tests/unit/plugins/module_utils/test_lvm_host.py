@@ -43,7 +43,8 @@ def make(tools: set[str], modprobe: int = 0) -> tuple[host.Lvm, FakeModule]:
         ("lvm", "The tool lvm is missing; install the package lvm2."),
         (
             "thin_check",
-            "The tool thin_check is missing; install the package thin-provisioning-tools (Debian family) or device-mapper-persistent-data (RedHat family).",
+            "The tool thin_check is missing; install the package thin-provisioning-tools (Debian family) or device-mapper-persistent-data "
+            "(RedHat family).",
         ),
     ],
 )
@@ -61,8 +62,8 @@ def test_missing_kernel_module(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError) as caught:
         lvm.check_host()
     assert str(caught.value) == (
-        "The kernel 6.1.0-test has no module dm_thin_pool; install the package linux-image-ARCH (Debian family) or kernel-modules (RedHat family) "
-        "of the running kernel."
+        "The kernel 6.1.0-test has no module dm_thin_pool; install the package linux-image-ARCH (Debian family) or kernel-modules (RedHat "
+        "family) of the running kernel."
     )
 
 

@@ -433,8 +433,8 @@ def test_disk_whose_kernel_name_another_has_now_is_refused(wipe: bool, signature
     device = nvme(1, links=(OTHER,), signatures=signatures)
     state = found(devices=(device,), group=on_other_name(links=(WWN,)), identities={"/dev/nvme1n1": WWN})
     assert refusal(wanted(wipe=wipe), state) == (
-        f"Device /dev/nvme1n1 was {WWN} when it was given to the pool and is {OTHER} now, and is refused, even with wipe; name the pool's disk by "
-        "that path in devices, and a new disk by its own path in /dev/disk/by-id."
+        f"Device /dev/nvme1n1 was {WWN} when it was given to the pool and is {OTHER} now, and is refused, even with wipe; name the pool's "
+        "disk by that path in devices, and a new disk by its own path in /dev/disk/by-id."
     )
 
 
@@ -450,8 +450,8 @@ def test_kernel_name_while_a_disk_of_the_pool_is_not_named(wipe: bool) -> None:
     """A pool from before identities were recorded."""
     device = nvme(1, signatures=("a signature of ext4",))
     assert refusal(wanted(wipe=wipe), found(devices=(device,), group=on_other_name(links=(WWN,)))) == (
-        f"Device /dev/nvme1n1 does not belong to the volume group, whose disk {WWN} is not in devices, so kernel names may have changed; it is "
-        "refused, even with wipe; name the pool's disks by their paths in /dev/disk/by-id, and a new disk too."
+        f"Device /dev/nvme1n1 does not belong to the volume group, whose disk {WWN} is not in devices, so kernel names may have changed; "
+        "it is refused, even with wipe; name the pool's disks by their paths in /dev/disk/by-id, and a new disk too."
     )
 
 
@@ -504,8 +504,8 @@ def test_journal_knows_a_disk_by_its_identity(links: tuple[str, ...], journal: J
 def test_volume_group_that_lvms_settings_hide() -> None:
     state = replace(made(), hidden=frozenset({"/dev/vdb"}))
     message = (
-        "Volume group kata is on /dev/vdb, which LVM's devices file or filter hides; add it with `lvmdevices --adddev /dev/vdb`, or correct filter "
-        "and global_filter in /etc/lvm/lvm.conf."
+        "Volume group kata is on /dev/vdb, which LVM's devices file or filter hides; add it with `lvmdevices --adddev /dev/vdb`, or "
+        "correct filter and global_filter in /etc/lvm/lvm.conf."
     )
     assert refusal(wanted(wipe=True), state) == message
     with pytest.raises(UserError) as caught:
@@ -514,8 +514,8 @@ def test_volume_group_that_lvms_settings_hide() -> None:
 
 
 REPAIR = (
-    "stop containerd and repair it with `lvchange --activate n kata/pool && lvconvert --repair kata/pool && lvchange --activate y kata/pool`, or "
-    "lose its snapshots with the entry point reset of the role thin_pool."
+    "stop containerd and repair it with `lvchange --activate n kata/pool && lvconvert --repair kata/pool && lvchange --activate y "
+    "kata/pool`, or lose its snapshots with the entry point reset of the role thin_pool."
 )
 
 
@@ -530,8 +530,8 @@ REPAIR = (
         ({"metadata_percent": None}, f"Thin pool kata/pool is active and reports no usage; {REPAIR}"),
         (
             {"health": "out_of_data", "data_percent": 100.0},
-            "Thin pool kata/pool is out of data space and its writes wait or fail; add a disk to devices or ask for more size, or delete images with "
-            "`crictl rmi --prune`.",
+            "Thin pool kata/pool is out of data space and its writes wait or fail; add a disk to devices or ask for more size, or delete "
+            "images with `crictl rmi --prune`.",
         ),
         (
             {"health": "partial"},
@@ -556,7 +556,8 @@ def test_inactive_pool_reports_no_usage() -> None:
 def test_new_pool_with_the_database_of_an_old_one() -> None:
     root = "/var/lib/containerd/io.containerd.snapshotter.v1.devmapper"
     assert refusal(wanted(wipe=True), found(devices=(EMPTY,), database=root)) == (
-        f"Thin pool kata/pool does not exist, but {root} has containerd's database of an earlier pool, and devmapper would not start with it; if its "
+        f"Thin pool kata/pool does not exist, but {root} has containerd's database of an earlier pool, and devmapper would not start with "
+        "it; if its "
         "snapshots are lost, stop containerd and run the entry point reset of the role thin_pool with thin_pool_discard_snapshots=true."
     )
     assert not make_plan(wanted(), replace(made(), database=root)).changed

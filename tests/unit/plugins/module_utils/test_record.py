@@ -387,7 +387,8 @@ def packed(text: str) -> str:
         ({"record": packed('{"version": 2}')[:-9]}, NOT_A_RECORD),
         (
             {"version": "3", "record": "in a new way"},
-            "The rollout record sd/kata-rollout has version '3', this module reads version '2': use the release of the collection that wrote it.",
+            "The rollout record sd/kata-rollout has version '3', this module reads version '2': "
+            "use the release of the collection that wrote it.",
         ),
     ],
 )

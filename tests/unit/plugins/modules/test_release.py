@@ -104,7 +104,10 @@ def test_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def server(tmp_path: Path) -> t.Iterator[tuple[str, list[str]]]:
-    """The URL of a server of ``files``, and the paths that were asked for. Below ``broken`` each answer is a 500, ``short`` lacks a half."""
+    """The URL of a server of ``files``, and the paths that were asked for.
+
+    Below ``broken`` each answer is a 500, ``short`` lacks a half.
+    """
     asked: list[str] = []
 
     class Handler(http.server.SimpleHTTPRequestHandler):
