@@ -55,10 +55,16 @@ _value:
 import typing as t
 from html import escape
 
-WIDTH, HEIGHT = 320, 210
-LEFT, RIGHT, TOP, BOTTOM = 38, 8, 28, 44
-KATA, LEGACY = "var(--kata, #2b6cb0)", "var(--legacy, #8a94a6)"
-INK, LIMIT = "var(--ink, #1a202c)", "var(--limit, #c53030)"
+WIDTH = 320
+HEIGHT = 210
+LEFT = 38
+RIGHT = 8
+TOP = 28
+BOTTOM = 44
+KATA = "var(--kata, #2b6cb0)"
+LEGACY = "var(--legacy, #8a94a6)"
+INK = "var(--ink, #1a202c)"
+LIMIT = "var(--limit, #c53030)"
 TEXT = "font-family='system-ui, sans-serif' font-size='11'"
 
 
@@ -143,7 +149,7 @@ def _setup_bars(pair: list[dict[str, t.Any] | None]) -> list[Bar]:
 
 
 def _draw(panel: Panel) -> str:
-    values = [bar.value for group in panel.groups for bar in group if bar.value is not None]
+    values = [column.value for group in panel.groups for column in group if column.value is not None]
     highest = max([panel.minimum, *values, *(mark for mark in panel.marks if mark is not None)])
     # A limit far above every bar would flatten them.
     limit = panel.limit if panel.limit is not None and panel.limit <= highest * 1.5 else None
@@ -165,12 +171,12 @@ def _draw(panel: Panel) -> str:
     for index, group in enumerate(panel.groups):
         width = min(24.0, slot * 0.8 / len(group))
         begin = LEFT + slot * index + (slot - width * len(group)) / 2
-        for place, bar in enumerate(group):
-            if bar.value is not None:
-                x, y = round(begin + place * width, 1), level(bar.value)
+        for place, column in enumerate(group):
+            if column.value is not None:
+                x, y = round(begin + place * width, 1), level(column.value)
                 parts.append(
-                    f"<rect x='{x}' y='{y}' width='{width - 1:.1f}' height='{max(0.0, floor - y):.1f}' fill='{bar.color}'"
-                    f" fill-opacity='{bar.opacity}'><title>{bar.value:.3g} {panel.unit}</title></rect>"
+                    f"<rect x='{x}' y='{y}' width='{width - 1:.1f}' height='{max(0.0, floor - y):.1f}' fill='{column.color}'"
+                    f" fill-opacity='{column.opacity}'><title>{column.value:.3g} {panel.unit}</title></rect>"
                 )
         mark = panel.marks[index] if panel.marks else None
         if mark is not None:
@@ -180,8 +186,10 @@ def _draw(panel: Panel) -> str:
         parts.append(_line(LEFT, WIDTH - RIGHT, level(limit), LIMIT, "stroke-dasharray='4 3'"))
         parts.append(_text(WIDTH - RIGHT, level(limit) - 3, f"limit {limit:g} {panel.unit}", "end", LIMIT))
     x = float(LEFT)
-    for name, bar in panel.legend:
-        parts.append(f"<rect x='{x:.0f}' y='{HEIGHT - 14}' width='10' height='{8 if bar.value is not None else 2}' fill='{bar.color}'/>")
+    for name, column in panel.legend:
+        parts.append(
+            f"<rect x='{x:.0f}' y='{HEIGHT - 14}' width='10' height='{8 if column.value is not None else 2}' fill='{column.color}'/>"
+        )
         parts.append(_text(x + 14, HEIGHT - 6, name, "start"))
         x += 30 + 6.5 * len(name)
     return "\n".join([*parts, "</svg>"])

@@ -215,7 +215,7 @@ def _bounded(work: t.Callable[[], bool], text: str) -> bool:
             os._exit(0)
     os.close(writer)
     try:
-        ready, unused, unused = select.select([reader], [], [], MATCH_SECONDS)
+        ready = select.select([reader], [], [], MATCH_SECONDS)[0]
         answer = os.read(reader, 1) if ready else b""
     finally:
         os.close(reader)

@@ -18,7 +18,9 @@ import pytest
 from lab.cluster.lab import Lab
 
 from ..helpers import RUNTIME_CLASS, TOP, Playbook, wait_until
-from .test_rollout_role import FAST, flow, fresh, lock_holder, record, weightages  # noqa: F401  (the fixtures apply here as well)
+
+# The fixtures apply here as well.  pylint: disable-next=unused-import
+from .test_rollout_role import FAST, flow, fresh, lock_holder, record, weightages  # noqa: F401
 
 ZERO = {"k8s-vm": 100, "k8s-kata": 0}
 # A step that watches long enough for a fault to be injected.
@@ -82,7 +84,7 @@ def test_an_api_server_that_is_away_for_30_seconds_is_waited_for(lab: Lab, tmp_p
 
 
 def test_a_pool_that_shrinks_stops_the_next_step_at_the_last_share(lab: Lab, playbook: Playbook, tmp_path: Path) -> None:
-    nodes = [name for name in (f"build-{number}" for number in range(1, 5))]
+    nodes = [f"build-{number}" for number in range(1, 5)]
     out = tmp_path / "out"
     try:
         with running(lab, out, **{**FAST, "rollout_steps": [10, 100], "rollout_window": 20}) as process:
