@@ -157,6 +157,7 @@ mkdir -p /usr/local/bin /usr/local/sbin /opt/cni/bin /srv/kata /srv/cni
 for tool in ctr crictl; do ln -s k3s /usr/local/bin/$tool; done
 ln -s /srv/runc /usr/local/sbin/runc
 ln -s /srv/kata /opt/kata
+ln -s /opt/kata/bin/containerd-shim-kata-v2 /usr/local/bin/containerd-shim-kata-v2
 ln -s /srv/cni/bridge /opt/cni/bin/bridge
 echo 'timeout: 7' >/srv/crictl.yaml; ln -s /srv/crictl.yaml /etc/crictl.yaml
 """
@@ -167,8 +168,9 @@ def test_links_of_others_come_back(roles: Roles) -> None:
     node.run(LINKS)
     before = state(node)
     assert roles.changes(*NODE_ROLES, kata_handlers=STUBS)
-    assert node.run("readlink /opt/kata /usr/local/bin/ctr").splitlines() == [
+    assert node.run("readlink /opt/kata /usr/local/bin/containerd-shim-kata-v2 /usr/local/bin/ctr").splitlines() == [
         f"/opt/kata-releases/{KATA}/opt/kata",
+        f"/opt/kata-releases/{KATA}/opt/kata/runtime-rs/bin/containerd-shim-kata-v2",
         "/opt/containerd-releases/current/bin/ctr",
     ]
     assert roles.changes(*NODE_ROLES, kata_handlers=STUBS) == []

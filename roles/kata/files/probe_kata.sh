@@ -15,6 +15,8 @@ missing_modules() {
 modules() { present vhost_vsock && present vhost_net; }
 # A link to a release of the role's has the releases in its target.
 is_foreign() { [ -e /opt/kata ] && [ ! -L /opt/kata ]; }
+# What containerd finds by the name of the runtime, where it is the role's.
+shim() { readlink /usr/local/bin/containerd-shim-kata-v2 | grep "^$releases/"; }
 current() { case $(readlink /opt/kata) in "$releases"/*) linked /opt/kata ;; esac; }
 shipped() {
   printf '{'
@@ -40,6 +42,7 @@ printf '{%s, "cpu": %s, "kvm": %s, "foreign": %s, ' "$(host)" \
   "$(flag grep -m1 -wE 'vmx|svm' /proc/cpuinfo)" "$(flag test -c /dev/kvm)" "$(flag is_foreign)"
 printf '"current": "%s", "previous": "%s", "rolled_back": %s, ' \
   "$(current)" "$(linked "$releases/previous")" "$(flag test -e "$releases/rolled_back")"
+printf '"shim": "%s", ' "$(shim)"
 printf '"modules": %s, "missing_modules": %s, "zst": %s, "xz": %s, ' \
   "$(flag modules)" "$(missing_modules | list)" "$(flag command -v zstd)" "$(flag command -v xz)"
 printf '"complete": %s, "files": %s, "shipped": %s}\n' \
