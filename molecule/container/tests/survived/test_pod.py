@@ -14,7 +14,7 @@ def test_pod_survived(host: Host) -> None:
     now = json.loads(host.check_output("crictl inspect %s", before["status"]["id"]))
     assert now["status"]["state"] == "CONTAINER_RUNNING"
     assert now["info"]["pid"] == before["info"]["pid"]
-    assert host.check_output("crictl exec %s echo alive", before["status"]["id"]) == "alive"
+    assert host.check_output("crictl exec %s sh -c 'echo alive'", before["status"]["id"]) == "alive"
 
 
 def test_its_runtime_is_that_of_the_handler(host: Host) -> None:
