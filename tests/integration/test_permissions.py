@@ -59,7 +59,13 @@ def operate(lab: Lab, playbook: Run) -> Run:
     """Runs a playbook as user operator, who may do what the role granted for it."""
 
     def run(name: str, without: tuple[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-        roles = [{"ansible.builtin.include_role": {"name": f"screwdriver.kata.{role}"}} for role in ("cluster", "executor")]
+        roles: list[dict[str, t.Any]] = [
+            {"ansible.builtin.include_role": {"name": f"screwdriver.kata.{role}"}} for role in ("cluster", "executor")
+        ]
+        if name == "rollback":
+            # It writes the config only where Kata has a share.
+            share = {"name": "screwdriver.kata.executor", "tasks_from": "share"}
+            roles.append({"ansible.builtin.include_role": share, "vars": {"executor_share": "5"}})
         granted = playbook(roles, **VARIABLES, cluster_handlers=HANDLERS, **{LISTS[name]: [OPERATOR]})
         assert granted.returncode == 0, granted.stdout
         if without:

@@ -38,7 +38,7 @@ def classes(lab: Lab) -> list[str]:
 def clean(lab: Lab) -> t.Iterator[None]:
     yield
     lab.kubectl("delete", "pods", "--all", "-n", NAMESPACE, "--force", "--grace-period=0")
-    lab.kubectl("delete", "runtimeclass", "test-proof-class", "--ignore-not-found")
+    lab.kubectl("delete", "runtimeclass", "test-proof-class", "kata-proof-kata-silent", "--ignore-not-found")
     lab.kubectl("uncordon", NODE)
     lab.kubectl("delete", "node", "silent", "--ignore-not-found")
 

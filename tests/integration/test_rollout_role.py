@@ -44,7 +44,7 @@ FAST: dict[str, t.Any] = {
 
 
 @pytest.fixture(scope="module", autouse=True)
-def flow(lab: Lab) -> t.Iterator[None]:
+def flow(lab: Lab, request: pytest.FixtureRequest) -> t.Iterator[None]:
     """Half of the nodes are Kata's, and builds flow."""
     lab.kubectl("apply", "-f", "-", stdin=json.dumps(RUNTIME_CLASS))
     for name in lab.convert_nodes(KATA_NODES):
@@ -54,13 +54,15 @@ def flow(lab: Lab) -> t.Iterator[None]:
     lab.start_builds(RATE)
     yield
     stats = lab.stop_builds()
-    assert stats["excluded_on_kata"] == 0
-    assert stats["lost"] == 0
     lab.revert_nodes(KATA_NODES)
     lab.kubectl("delete", "runtimeclass", "kata")
     lab.kubectl(
         "patch", "configmap", "buildcluster-queue-worker", "-n", "sd", "--type=merge", "-p", json.dumps({"data": {"local.yaml": before}})
     )
+    # After the clean-up, so that a lost build does not fail the tests of other modules.
+    assert stats["excluded_on_kata"] == 0
+    # The worker drops what the API server refuses, as without the RuntimeClass.
+    assert stats["lost"] == 0 or request.module.__name__.endswith("test_rollout_faults")
 
 
 @pytest.fixture(autouse=True)
