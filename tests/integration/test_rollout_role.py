@@ -133,8 +133,9 @@ def test_templates_show_a_setup_of_0_seconds_and_an_unknown_one(playbook: Playbo
         "share_observed": {"percent": 100.0},
         "excluded_on_kata": 0,
     }
-    gate |= {"observed_seconds": 5, "verdict": "pass", "suspects": []}
-    step = {"step": 1, "pilot": False, "share": 100, "gate": gate, "outcome": "passed"}
+    gate |= {"observed_seconds": 5, "verdict": "pass", "suspects": [], "reasons": [], "worst": {"image": None, "node": None}}
+    moment = "2026-11-26T00:00:00Z"
+    step = {"step": 1, "pilot": False, "share": 100, "gate": gate, "outcome": "passed", "began": moment, "ended": moment}
     rollout = {**step, "steps": [100], "phase": "finished", "reason": "", "began": "", "holder": "", "history": [step]}
     names = {"rollout_namespace": "sd", "rollout_name": "kata-rollout", "executor_kata": "k8s-kata", "executor_legacy": "k8s-vm"}
     values = {"__rollout_record": {"rollout": rollout}, "__rollout_stored": rollout, "__rollout_gate": gate, "__rollout_lock_holder": ""}
@@ -145,7 +146,8 @@ def test_templates_show_a_setup_of_0_seconds_and_an_unknown_one(playbook: Playbo
     tasks = [{"ansible.builtin.debug": {"msg": lookup}} for lookup in lookups]
     path = tmp_path / "templates.yml"
     path.write_text(json.dumps([{"hosts": "localhost", "gather_facts": False, "tasks": tasks}]))
-    done = playbook(path, **names, **values, executor_result={"weightages": {}, "findings": []})
+    limits = {"rollout_max_failure_ratio": 0.02, "rollout_max_setup_seconds": 300.0}
+    done = playbook(path, **names, **limits, **values, executor_result={"weightages": {}, "findings": []})
     assert "k8s-kata             0 of     3 failed to start  setup 0/0 s" in done.stdout, done.stdout
     assert "k8s-vm               0 of     0 failed to start  setup -" in done.stdout, done.stdout
     assert "k8s-kata                0 of 3        0/0 s" in done.stdout, done.stdout
