@@ -51,11 +51,11 @@ units: ## ansible-test units.
 
 .PHONY: integration
 integration: ## Integration tests against the lab's API server and Screwdriver's npm router.
-	$(RUN) python -m pytest -n 3 --dist loadfile --durations 15 --ignore tests/integration/test_rollout_faults.py tests/integration
+	$(RUN) python -m pytest -n 2 --dist loadfile --durations 15 tests/integration -m "not faults"
 
 .PHONY: faults
 faults: ## Faults in the middle of a rollout, on the lab: what each leaves behind. Takes some twenty minutes.
-	$(RUN) python -m pytest --durations 10 tests/integration/test_rollout_faults.py
+	$(RUN) python -m pytest --durations 10 tests/integration -m faults
 
 .PHONY: nodes
 nodes: ## Faults and bad input of the node roles, in systemd containers. Needs root.

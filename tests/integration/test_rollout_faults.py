@@ -22,6 +22,7 @@ from ..helpers import RUNTIME_CLASS, TOP, Playbook, wait_until
 # The fixtures apply here as well.  pylint: disable-next=unused-import
 from .test_rollout_role import FAST, flow, fresh, lock_holder, record, weightages  # noqa: F401
 
+pytestmark = pytest.mark.faults
 ZERO = {"k8s-vm": 100, "k8s-kata": 0}
 # A step that watches long enough for a fault to be injected.
 WATCHING = {**FAST, "rollout_window": 300, "rollout_timeout": 600}

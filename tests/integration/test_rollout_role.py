@@ -182,6 +182,7 @@ def test_no_evidence_is_not_success_and_a_second_run_resumes(lab: Lab, playbook:
     assert record(lab)["phase"] == "finished"
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
 def test_an_interrupted_run_lowers_the_share(lab: Lab, playbook: Playbook, signal_number: signal.Signals) -> None:
     variables = {**FAST, "rollout_window": 60, "rollout_timeout": 600, "rollout_interval": 2}
