@@ -39,7 +39,7 @@ def test_prints_messages_lists_variables_items_and_streams(tmp_path: Path) -> No
 def test_warnings_and_deprecations_are_not_lost(tmp_path: Path) -> None:
     lines = ("from ansible.module_utils.basic import AnsibleModule", "module = AnsibleModule({})", "module.warn('careful')")
     (tmp_path / "warns.py").write_text("\n".join([*lines, "module.deprecate('outdated', version='9.0')", "module.exit_json()"]))
-    done = run(tmp_path, [{"warns": {}}], ANSIBLE_LIBRARY=str(tmp_path))
+    done = run(tmp_path, [{"warns": {}}], ANSIBLE_LIBRARY=str(tmp_path), ANSIBLE_DEPRECATION_WARNINGS="true")
     assert "careful" in done.stderr and "outdated" in done.stderr, done.stdout + done.stderr
 
 
