@@ -34,7 +34,8 @@ notes:
   - The verdict is V(fail) on three things alone. Starts fail on Kata more often than O(max_failure_ratio) and by more than
     O(max_failure_increase) more often than on the legacy executor at the same time. Or a build of an excluded image reached Kata although
     its job did not ask for it. Or builds on Kata are missing, measured by O(share).
-  - The image and the node with the most failures are left out of the first and named in RV(worst), unless there is no other.
+  - The image and the node that fail most beyond what the others do, over all steps of the rollout, are left out of the first and named in
+    RV(worst), unless there is no other.
   - The tests are anytime-valid, see R(the guide,ansible_collections.screwdriver.kata.docsite.guide_gate). They hold however often they are
     looked at, so that the verdict is formed every few seconds.
   - What cannot be compared, such as failed starts without builds of the legacy executor at the same time, or setup times, never fails
@@ -252,7 +253,9 @@ log_threshold:
   type: float
   sample: 5.52
 worst:
-  description: The C(image) and the C(node) that were left out, each V(null) or a dictionary with C(name), C(builds) and C(failed).
+  description:
+    - The C(image) and the C(node) that were left out, each V(null) or a dictionary with C(name), C(builds) and C(failed) of the rollout so
+      far. A failure of both counts for the one that explains more.
   returned: success
   type: dict
   sample:
@@ -363,7 +366,9 @@ evidence:
   returned: success
   type: dict
 baseline:
-  description: The legacy executor's figures, the count of pinned builds and that of Kata's starts, for the observations of later steps.
+  description:
+    - The legacy executor's figures, the count of pinned builds, and Kata's starts with their images and nodes, for the observations of
+      later steps.
   returned: success
   type: dict
 """

@@ -29,7 +29,7 @@ from ansible_collections.screwdriver.kata.plugins.module_utils._rollout.observat
     Counts,
     Observation,
     Tally,
-    pair_of,
+    node_and_image_of,
     suggested_exclusion,
 )
 from ansible_collections.screwdriver.kata.plugins.module_utils._rollout.pods import IMAGE_PULL, KATA, LEGACY
@@ -48,6 +48,8 @@ DOUBTS = (EXCLUDED, FAILURES, SHARE, SETUP, EVIDENCE)
 MIN_FAILURES = 3
 MIN_IMAGE_BUILDS = 3
 MAX_SUSPECTS = 20
+# Images, nodes and pairs with failures that later steps know of.
+MAX_EARLIER = 100
 # How unlikely it must be that an image fails on Kata alone by chance, before it is suspected.
 SUSPECT_LEVEL = 0.05
 # Timestamps are whole seconds, so a difference of two of them may be off by one.
@@ -64,6 +66,11 @@ LATE_MEDIANS = 3
 VM_EXECUTOR = "k8s-vm"
 # Where pulls are not compared, this part of Kata's builds may fail to pull before they stand against passing.
 MAX_PULL_FAILURES = 0.1
+
+
+# Kata's starts at earlier steps where there are none. failed and builds are of those that count against passing, all has both of all, as
+# have images and nodes.
+NOTHING_BEFORE: dict[str, t.Any] = {"failed": 0, "builds": 0, "all": (0, 0), "images": {}, "nodes": {}, "both": {}}
 
 
 @dataclass(frozen=True)
@@ -92,7 +99,7 @@ class Limits:
 
     @property
     def log_threshold(self) -> float:
-        """Half of alpha is for Kata's builds, half for the bound of the legacy executor's ratio."""
+        """Half of alpha is for failed starts, half for missing builds."""
         return math.log(2 / self.alpha)
 
 
@@ -112,7 +119,7 @@ class Judgement(t.NamedTuple):
         log_e: The log e-value of this step.
         log_m: That of the rollout.
         log_threshold: What log_m has to reach for a failure.
-        worst: The image and the node that were left out, each with name, builds and failed, or None.
+        worst: The image and the node that were left out, each with name, builds and failed in the rollout so far, or None.
     """
 
     verdict: str
@@ -130,6 +137,17 @@ class Starts(t.NamedTuple):
 
     failed: int
     builds: int
+
+    def plus(self, other: Starts) -> Starts:
+        return Starts(self.failed + other.failed, self.builds + other.builds)
+
+    def minus(self, other: Starts) -> Starts:
+        failed = max(0, self.failed - other.failed)
+        return Starts(failed, max(failed, self.builds - other.builds))
+
+    def less(self, failed: int) -> Starts:
+        """With fewer failures."""
+        return Starts(max(0, self.failed - failed), self.builds)
 
     @property
     def ratio(self) -> float:
@@ -160,6 +178,7 @@ class Case:
         sees_pulls: Whether the legacy executor's pods show the pull of their image. Else it is left out on both sides.
         kata: Kata's starts.
         legacy: Those of the legacy executor at the same time.
+        before: Kata's starts at earlier steps of the rollout, with their images and nodes.
         worst: What is left out of Kata's.
         rest: Kata's starts without it.
     """
@@ -172,12 +191,8 @@ class Case:
         self.sees_pulls = not launchers and names.legacy != VM_EXECUTOR
         self.kata = self._starts(observation.tallies[KATA])
         self.legacy = self._starts(observation.tallies[LEGACY])
-        self.worst: dict[str, dict[str, t.Any] | None] = {"image": self._worst(observation.images, self.kata, {}), "node": None}
-        image = self.worst["image"]
-        # What failed for the image is not held against the node as well.
-        shared = {node: observation.both.get(pair_of(node, image["name"]), 0) for node in observation.nodes} if image else {}
-        self.worst["node"] = self._worst(observation.nodes, self.kata, shared)
-        self.rest = self._rest(shared)
+        self.before: dict[str, t.Any] = {**NOTHING_BEFORE, **observation.baseline.get("kata", {})}
+        self.worst, self.rest = self._leave_out()
 
     @property
     def has_legacy(self) -> bool:
@@ -200,12 +215,10 @@ class Case:
         failed += not_pulled if self.sees_pulls else 0
         return Starts(failed, started + failed)
 
-    def limit(self) -> float:
-        """What Kata's ratio is tested against: 1 where there is nothing to compare with, so that nothing can be proven."""
-        if not self.has_legacy:
-            return 1.0
-        bound = evalue.upper_bound(self.legacy.failed, self.legacy.builds, self.limits.alpha / 2)
-        return max(self.limits.max_failure_ratio, bound + self.limits.max_failure_increase)
+    def log_e(self) -> float:
+        """Of this step. Where there is nothing to compare with, nothing can be proven."""
+        other = self.legacy if self.has_legacy else Starts(0, 0)
+        return evalue.log_worse(self.rest, other, self.limits.max_failure_ratio, self.limits.max_failure_increase)
 
     def log_m(self, log_e: float) -> float:
         return evalue.log_mean([*self.limits.earlier, log_e], max(self.limits.steps, len(self.limits.earlier) + 1))
@@ -219,41 +232,91 @@ class Case:
         One failure more than the limit allows is chance where the builds of all steps together are within it. At the pilot, which moves no
         build, half a failure is.
         """
-        before = self.observation.baseline.get("kata", {"failed": 0, "builds": 0})
-        together = starts.failed + before["failed"] <= allowed * (starts.builds + before["builds"])
-        slack = 0.5 if self.observation.pilot else 1.0 if together else 0.0
+        together = self.together(starts)
+        within = together.failed <= allowed * together.builds
+        slack = 0.5 if self.observation.pilot else 1.0 if within else 0.0
         return starts.failed > allowed * starts.builds + slack
+
+    def together(self, starts: Starts) -> Starts:
+        """With those of earlier steps."""
+        return starts.plus(Starts(self.before["failed"], self.before["builds"]))
+
+    def judged(self) -> tuple[Starts, Starts]:
+        """Kata's starts that count against passing, and those that do not: of images that fail on the legacy executor about as often."""
+        own = Starts(0, 0)
+        for counts in self.observation.images.values():
+            if not any(counts[KATA][FAILED:]):
+                continue
+            kata, legacy = self.starts_of(counts, KATA), self.starts_of(counts, LEGACY)
+            if kata.failed >= MIN_FAILURES and legacy.builds >= MIN_IMAGE_BUILDS and 2 * legacy.ratio >= kata.ratio:
+                own = own.plus(kata)
+        return self.kata.minus(own), own
+
+    def all_of(self, kind: str) -> dict[str, Starts]:
+        """Kata's starts of the rollout so far, by image or node, of those with failures."""
+        step: Counts = getattr(self.observation, kind)
+        # Most have no failure.
+        names = {name for name, counts in step.items() if any(counts[KATA][FAILED:])} | set(self.before[kind])
+        return {name: self._of(kind, name).plus(Starts(*self.before[kind].get(name, (0, 0)))) for name in names}
+
+    def _of(self, kind: str, name: str) -> Starts:
+        """Of this step."""
+        return self.starts_of(getattr(self.observation, kind).get(name, {}), KATA)
 
     def _starts(self, tally: Tally) -> Starts:
         failed = tally.failed - (0 if self.sees_pulls else tally.failures.get(IMAGE_PULL, 0))
         return Starts(failed, tally.started + failed)
 
-    def _worst(self, counts: Counts, whole: Starts, shared: dict[str, int]) -> dict[str, t.Any] | None:
-        """The image or node with the most failures, unless there is no other. shared: failures that are accounted for already."""
-        failed: dict[str, Starts] = {}
-        for name, found in counts.items():
-            # Most have no failure.
-            if any(found[KATA][FAILED:]):
-                own = self.starts_of(found, KATA)
-                if own.failed > shared.get(name, 0) and own.builds < whole.builds:
-                    failed[name] = own._replace(failed=own.failed - shared.get(name, 0))
-        if not failed:
-            return None
-        name = min(failed, key=lambda one: (-failed[one].failed, failed[one].builds, one))
-        return {"name": name, "builds": failed[name].builds, "failed": failed[name].failed}
+    def _leave_out(self) -> tuple[dict[str, dict[str, t.Any] | None], Starts]:
+        """The image and the node that fail most beyond what the others do, over the whole rollout, and this step's starts without them.
 
-    def _rest(self, shared: dict[str, int]) -> Starts:
-        image, node = self.worst["image"], self.worst["node"]
-        failed, builds = self.kata
-        for found in filter(None, (image, node)):
-            failed -= found["failed"]
-            builds -= found["builds"]
-        if image and node:
-            # Builds of both were taken off twice: the failures are known, the starts follow from the sizes.
-            started = self.kata.builds - self.kata.failed
-            both = (image["builds"] - image["failed"]) * (node["builds"] - node["failed"] - shared.get(node["name"], 0))
-            builds += shared.get(node["name"], 0) + (round(max(0, both) / started) if started else 0)
-        return Starts(max(0, failed), max(0, failed, builds))
+        Where both share failures, those are the one's that explains more.
+        """
+        whole = self.kata.plus(Starts(*self.before["all"]))
+        worst: dict[str, dict[str, t.Any] | None] = {"image": None, "node": None}
+        found = {kind: self.all_of(kind) for kind in ("images", "nodes")}
+        first, second = sorted(found, key=lambda kind: -_most_in_excess(found[kind], whole)[1])
+        name, _excess = _most_in_excess(found[first], whole)
+        if not name:
+            return worst, self.kata
+        worst[first[:-1]] = {"name": name, "builds": found[first][name].builds, "failed": found[first][name].failed}
+        here = self._of(first, name)
+        rest = self.kata.minus(here)
+        # What failed for the one is not held against the other as well.
+        shared = _shared(_sum(self.before["both"], self.observation.both), name, second)
+        others = {one: starts.less(shared.get(one, 0)) for one, starts in found[second].items()}
+        other, _excess = _most_in_excess(others, whole.minus(found[first][name]))
+        if not other:
+            return worst, rest
+        worst[second[:-1]] = {"name": other, "builds": others[other].builds, "failed": others[other].failed}
+        there = self._of(second, other)
+        # Builds of both are off already: the failures are known, the starts follow from the sizes.
+        both = _shared(self.observation.both, name, second).get(other, 0)
+        started = self.kata.builds - self.kata.failed
+        overlap = round((here.builds - here.failed) * (there.builds - there.failed) / started) if started else 0
+        return worst, rest.minus(Starts(there.failed - both, there.builds - both - overlap))
+
+
+def _most_in_excess(found: dict[str, Starts], whole: Starts) -> tuple[str, float]:
+    """Which fails most beyond what the others do, and by how much; an empty name where none does, or there is no other."""
+    excess = {
+        name: starts.failed - starts.builds * (whole.failed - starts.failed) / (whole.builds - starts.builds)
+        for name, starts in found.items()
+        if starts.failed and starts.builds < whole.builds
+    }
+    name = min(excess, key=lambda one: (-excess[one], found[one].builds, one), default="")
+    return (name, excess[name]) if name and excess[name] > 0 else ("", 0.0)
+
+
+def _shared(pairs: dict[str, int], name: str, other: str) -> dict[str, int]:
+    """How many failures each image or node has in common with the node or image of this name. other: images or nodes."""
+    found: dict[str, int] = {}
+    for pair, count in pairs.items():
+        node, image = node_and_image_of(pair)
+        one, two = (node, image) if other == "images" else (image, node)
+        if one == name:
+            found[two] = count
+    return found
 
 
 def judge(observation: Observation, limits: Limits, names: Names, now: int) -> Judgement:
@@ -267,7 +330,7 @@ def judge(observation: Observation, limits: Limits, names: Names, now: int) -> J
         found.doubt(EVIDENCE, f"Observed {observation.observed_seconds:.0f} of {limits.window} s.")
     if case.kata.builds < limits.min_builds:
         found.doubt(EVIDENCE, f"{case.kata.builds} of {limits.min_builds} builds on {names.kata}.")
-    log_e = evalue.log_above(case.rest.failed, case.rest.builds, case.limit())
+    log_e = case.log_e()
     _judge_failures(case, found, log_e)
     _judge_waiting(case, found, now)
     _judge_share(case, found)
@@ -300,14 +363,14 @@ def _judge_failures(case: Case, found: Findings, log_e: float) -> None:
     saw = f"{kata} failed to start on {names.kata}" + (f" ({causes})" if causes else "")
     beside = f"on {names.legacy} {legacy}" if case.has_legacy else f"with no build on {names.legacy} to compare with"
     left_out = [f"{kind} {item['name']} ({item['failed']} of {item['builds']})" for kind, item in case.worst.items() if item]
-    apart = f" Left out as the worst: {join_names(left_out)}." if left_out else ""
+    apart = f" Left out as the worst{' of the rollout' if case.before['all'][1] else ''}: {join_names(left_out)}." if left_out else ""
     if case.log_m(log_e) >= limits.log_threshold:
         beyond = f"above the limit of {limits.max_failure_ratio:.4g} and more than {limits.max_failure_increase:.4g} worse beyond chance"
         found.failures.append((FAILURES, f"{saw}, {beside}: {beyond}.{apart}"))
         return
-    # Failures of images that fail on the legacy executor as well are their own.
-    own = _images_at_fault(case)
-    judged = Starts(kata.failed - own.failed, kata.builds - own.builds)
+    judged, own = case.judged()
+    # Steps of few builds each say more together.
+    together = case.together(judged)
     enough = case.has_legacy and legacy.builds >= limits.min_builds
     above = f"above the limit of {limits.max_failure_ratio:.4g}"
     if case.is_above(judged, limits.max_failure_ratio):
@@ -318,6 +381,8 @@ def _judge_failures(case: Case, found: Findings, log_e: float) -> None:
         worse = case.rest.ratio - legacy.ratio > limits.max_failure_increase
         settles = case.comparable and worse and (not case.is_over or case.rest.ratio >= SURE_RATIO)
         found.doubt(FAILURES, f"{saw}, {above} beyond chance, {beside}.{apart}", pause=not settles)
+    elif together.failed > limits.max_failure_ratio * together.builds + 1:
+        found.doubt(FAILURES, f"{saw}, and {together} at all steps: together {above} but not proven yet.{apart}")
     elif enough and case.is_above(judged, legacy.ratio + limits.max_failure_increase):
         found.doubt(FAILURES, f"{saw}, {beside}: more than {limits.max_failure_increase:.4g} worse but not proven yet.{apart}")
     else:
@@ -328,18 +393,6 @@ def _judge_failures(case: Case, found: Findings, log_e: float) -> None:
             found.notes.append(
                 f"{names.legacy} had {_builds(legacy.builds)}, too few to compare with: only the absolute limits were judged."
             )
-
-
-def _images_at_fault(case: Case) -> Starts:
-    """The builds of images that fail on the legacy executor about as often as on Kata."""
-    failed = builds = 0
-    for counts in case.observation.images.values():
-        if not any(counts[KATA][FAILED:]):
-            continue
-        kata, legacy = case.starts_of(counts, KATA), case.starts_of(counts, LEGACY)
-        if kata.failed >= MIN_FAILURES and legacy.builds >= MIN_IMAGE_BUILDS and 2 * legacy.ratio >= kata.ratio:
-            failed, builds = failed + kata.failed, builds + kata.builds
-    return Starts(failed, builds)
 
 
 def _judge_pulls(case: Case, found: Findings) -> None:
@@ -396,9 +449,10 @@ def _judge_share(case: Case, found: Findings) -> None:
     saw = f"{observed['percent']} % of {_builds(builds)} came to {names.kata}, {limits.share:g} % were asked for"
     pins = observation.baseline.get("pins")
     # Jobs that ask for Kata come on top. The pilot has counted them.
-    pinned = evalue.upper_bound(pins["kata"], pins["builds"], limits.alpha / 2, evalue.FLAT_PRIOR) if pins and pins["builds"] else 0.0
+    pinned = evalue.upper_bound(pins["kata"], pins["builds"], limits.alpha / 2) if pins and pins["builds"] else 0.0
     least, most = asked * (1 - limits.share_tolerance), asked * (1 + limits.share_tolerance) + pinned
-    if evalue.log_below(kata, builds, least) >= limits.log_threshold:
+    # Each step may fail for it, so that each has its part of the promise.
+    if evalue.log_below(kata, builds, least) >= limits.log_threshold + math.log(limits.steps):
         found.failures.append(
             (
                 SHARE,
@@ -465,9 +519,24 @@ def next_baseline(observation: Observation, limits: Limits, names: Names) -> dic
     pins = observation.baseline.get("pins", {"kata": 0, "builds": 0})
     if observation.pilot:
         pins = {"kata": observation.tallies[KATA].seen, "builds": share_observed(observation)["builds"]}
-    before = observation.baseline.get("kata", {"failed": 0, "builds": 0})
-    kata = {"failed": before["failed"] + case.kata.failed, "builds": before["builds"] + case.kata.builds}
+    judged, _own = case.judged()
+    kata = {
+        "failed": case.before["failed"] + judged.failed,
+        "builds": case.before["builds"] + judged.builds,
+        "all": list(case.kata.plus(Starts(*case.before["all"]))),
+        **{kind: _most_failed(case.all_of(kind)) for kind in ("images", "nodes")},
+        "both": dict(sorted(_sum(case.before["both"], observation.both).items(), key=lambda item: -item[1])[:MAX_EARLIER]),
+    }
     return {"legacy": {**vars(tally), "details": {}, "withdrawn_after": {}}, "images": images, "pins": pins, "kata": kata}
+
+
+def _most_failed(found: dict[str, Starts]) -> dict[str, list[int]]:
+    kept = sorted(found.items(), key=lambda item: (-item[1].failed, item[1].builds))[:MAX_EARLIER]
+    return {name: list(starts) for name, starts in kept if starts.failed}
+
+
+def _sum(one: dict[str, int], two: dict[str, int]) -> dict[str, int]:
+    return {key: one.get(key, 0) + two.get(key, 0) for key in {**one, **two}}
 
 
 def percentiles(tally: Tally) -> dict[str, t.Any]:

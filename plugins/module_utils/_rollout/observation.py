@@ -344,6 +344,11 @@ def pair_of(node: str, image: str) -> str:
     return f"{node} {image}"
 
 
+def node_and_image_of(pair: str) -> list[str]:
+    """What ``pair_of`` was given. The name of a node has no space."""
+    return pair.split(" ", 1)
+
+
 def _bounded(counts: Counts, name: str, limit: int) -> dict[str, list[int]]:
     """The counts of an image or node. Where there are too many, those with failures on Kata stay, then those with the most builds."""
     if name not in counts and len(counts) >= limit:
