@@ -6,6 +6,7 @@ RUN := tools/run
 STAGED := tools/staged
 # The environments of nox are in the cache, one set for each checkout and set of requirements.
 NOX := $(STAGED) bash -c 'nox --reuse-existing-virtualenvs --no-install --envdir "$${KATA_TREE/tree-/nox-}" --session "$$@"' nox
+PYTHON_VERSION := $$(python -c "import sys; print(*sys.version_info[:2], sep=chr(46))")
 
 .PHONY: help
 help: ## List the targets.
@@ -21,7 +22,8 @@ e2e: ## One cluster end to end: builds run on a virtual machine that site made a
 	$(RUN) python -m lab e2e --variables "$(E2E_VARS)"
 
 .PHONY: test
-test: lint sanity units integration docs build ## Everything that needs no VM: lints, sanity, units, integration on a real API server, docs, build.
+test: ## Everything that needs no VM: integration on a real API server, beside it lints, sanity, units, docs and build.
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target integration lint sanity units docs build
 	@echo "==> make test passed"
 
 .PHONY: molecule
@@ -43,11 +45,11 @@ lint: ## Style, types and words: antsibull-nox, mypy, ansible-lint (production),
 
 .PHONY: sanity
 sanity: ## ansible-test sanity.
-	$(STAGED) bash -c 'ansible-test sanity --local --color no --python "$$(python -c "import sys; print(*sys.version_info[:2], sep=chr(46))")"'
+	$(STAGED) bash -c 'ansible-test sanity --local --color no --python "$(PYTHON_VERSION)"'
 
 .PHONY: units
 units: ## ansible-test units.
-	$(STAGED) bash -c 'ansible-test units --local --color no --python "$$(python -c "import sys; print(*sys.version_info[:2], sep=chr(46))")"'
+	$(STAGED) bash -c 'ansible-test units --local --color no --python "$(PYTHON_VERSION)"'
 
 .PHONY: integration
 integration: ## Integration tests against the lab's API server and Screwdriver's npm router.

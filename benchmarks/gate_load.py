@@ -20,7 +20,7 @@ from ansible_collections.screwdriver.kata.plugins.module_utils._rollout.pods imp
 
 EPOCH = 1_800_000_000
 PART = 5000
-# Builds between two looks at the evidence, as with 80 builds a second and a look every 5 seconds.
+# Builds between two verdicts, as with 80 builds a second and a verdict every 5 seconds.
 BUILDS_PER_LOOK = 400
 LIMITS = gate.Limits(600, 20, 0.02, 0.02, 2.0, 300.0, share=50.0, steps=7)
 NAMES = gate.Names("k8s-kata", "k8s")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import json
 import os
 import select
+import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -22,6 +25,19 @@ if t.TYPE_CHECKING:
 TOP = Path(__file__).resolve().parents[1]
 Playbook = t.Callable[..., "subprocess.CompletedProcess[str]"]
 Writes = t.Callable[[], list[dict[str, t.Any]]]
+# A rollout of one step that needs few builds and little time.
+FAST_ROLLOUT: dict[str, t.Any] = {
+    "executor_exclusions": ["rhel6"],
+    "rollout_steps": [100],
+    "rollout_window": 4,
+    "rollout_interval": 2,
+    "rollout_timeout": 90,
+    "rollout_min_builds": 3,
+    "rollout_start_timeout": 25,
+    # The speed of the machine is not tested.
+    "rollout_max_setup_ratio": 100.0,
+    "rollout_max_setup_seconds": 1000.0,
+}
 RUNTIME_CLASS: dict[str, t.Any] = {
     "apiVersion": "node.k8s.io/v1",
     "kind": "RuntimeClass",
@@ -51,6 +67,13 @@ def wait_until(holds: t.Callable[[], t.Any], what: object = "", seconds: float =
         assert time.monotonic() < deadline, f"not within {seconds:g} s: {what() if callable(what) else what or holds}"
         time.sleep(interval)
     return found
+
+
+def watches_of_pods(lab: Lab) -> int:
+    """How many watches of the pods of one namespace the API server serves."""
+    marks = ("apiserver_longrunning_requests{", 'resource="pods"', 'scope="namespace"', 'verb="WATCH"')
+    lines = lab.kubectl("get", "--raw", "/metrics").splitlines()
+    return sum(int(float(line.rsplit(" ", 1)[1])) for line in lines if all(mark in line for mark in marks))
 
 
 @contextmanager
@@ -91,6 +114,22 @@ def granted(lab: Lab, rules: t.Iterable[tuple[str, str, str]]) -> t.Iterator[Mod
         wait_until(lambda: allowed() == {False}, "the permissions are gone")
 
 
+def weightages(lab: Lab) -> dict[str, int]:
+    """The weightages of the lab's two executors in the worker's config."""
+    section = yaml.safe_load(lab.worker_config())["executor"]
+    return {name: section[name]["weightage"] for name in ("k8s-vm", "k8s-kata")}
+
+
+def lock_holder(lab: Lab) -> str:
+    """The holder of the rollout's lock; empty where it is free."""
+    return lab.kubectl("get", "lease", "kata-rollout", "-n", "sd", "--ignore-not-found", "-o", "jsonpath={.spec.holderIdentity}")
+
+
+def playbook_environment(kubeconfig: Path) -> dict[str, str]:
+    """The environment of ansible-playbook against the lab of a kubeconfig."""
+    return {**os.environ, "K8S_AUTH_KUBECONFIG": str(kubeconfig), "ANSIBLE_NOCOLOR": "1", "ANSIBLE_PIPELINING": "1"}
+
+
 def default(role: str, variable: str) -> t.Any:
     """The default of a role's variable, as its file has it."""
     return yaml.safe_load((TOP / "roles" / role / "defaults" / "main.yml").read_text())[variable]
@@ -99,19 +138,13 @@ def default(role: str, variable: str) -> t.Any:
 class ModuleCall:
     """A module that runs in a process of its own."""
 
-    def __init__(self, pid: int, directory: tempfile.TemporaryDirectory[str]) -> None:
-        self.pid = pid
+    def __init__(self, connection: socket.socket, directory: tempfile.TemporaryDirectory[str]) -> None:
+        self._connection = connection
         self._directory = directory
-        try:
-            self._descriptor: int | None = os.pidfd_open(pid)
-        except ProcessLookupError:
-            self._descriptor = None
+        self.pid = int(connection.recv(64))
 
     def _ended(self, seconds: float | None) -> bool:
-        if self._descriptor is not None and select.select([self._descriptor], [], [], seconds)[0]:
-            os.close(self._descriptor)
-            self._descriptor = None
-        return self._descriptor is None
+        return bool(select.select([self._connection], [], [], seconds)[0])
 
     def poll(self) -> int | None:
         """None while it runs."""
@@ -132,11 +165,25 @@ class ModuleCall:
 
 
 @functools.cache
-def _server() -> subprocess.Popen[str]:
-    """One server of modules for all tests of this process; it ends with it, as its standard input is closed."""
-    return subprocess.Popen(
-        [sys.executable, Path(__file__).with_name("module_server.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+def fork_server() -> Path:
+    """The directory of this test process's fork server: its ``socket``, and ``python``, which has it run what Python would.
+
+    The server ends with the tests, as its standard input is closed.
+    """
+    directory = Path(tempfile.mkdtemp(prefix="kata-fork-"))
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    here = Path(__file__).parent
+    server = subprocess.Popen(
+        [sys.executable, here / "fork_server.py", directory / "socket"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
+    # Kept until then: without a reference to it, its standard input would be closed.
+    atexit.register(server.terminate)
+    assert server.stdout
+    assert server.stdout.readline() == "ready\n"
+    python = directory / "python"
+    python.write_text(f'#!/bin/sh\nexec {os.path.realpath(sys.executable)} -IS {here}/fork_client.py {directory}/socket "$@"\n')
+    python.chmod(0o755)
+    return directory
 
 
 class ModuleRunner:
@@ -149,17 +196,14 @@ class ModuleRunner:
         kubeconfig = {"kubeconfig": str(self._kubeconfig)} if self._kubeconfig else {}
         arguments = {**kubeconfig, **parameters, "_ansible_check_mode": check, "_ansible_diff": True}
         directory = tempfile.TemporaryDirectory(prefix="kata-module-")
-        paths = {key: Path(directory.name) / key for key in ("in", "out", "err")}
-        for path in paths.values():
-            path.touch()
-        paths["in"].write_text(json.dumps({"ANSIBLE_MODULE_ARGS": arguments}))
-        call = {"module": name, "environment": dict(os.environ), **{key: str(path) for key, path in paths.items()}}
-        server = _server()
-        assert server.stdin
-        assert server.stdout
-        server.stdin.write(f"{json.dumps(call)}\n")
-        server.stdin.flush()
-        return ModuleCall(int(server.stdout.readline()), directory)
+        given = Path(directory.name) / "in"
+        given.write_text(json.dumps({"ANSIBLE_MODULE_ARGS": arguments}))
+        message = (["-m", f"ansible_collections.screwdriver.kata.plugins.modules.{name}"], os.getcwd(), dict(os.environb))
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        connection.connect(str(fork_server() / "socket"))
+        with given.open() as stdin, given.with_name("out").open("w") as out, given.with_name("err").open("w") as err:
+            socket.send_fds(connection, [repr(message).encode()], [file.fileno() for file in (stdin, out, err)])
+            return ModuleCall(connection, directory)
 
     def __call__(self, name: str, /, check: bool = False, **parameters: t.Any) -> dict[str, t.Any]:
         return self.result(self.start(name, check, **parameters))

@@ -19,8 +19,8 @@ READY_LABEL = "kata.screwdriver.cd/ready"
 CAPACITY = {"cpu": "64", "memory": "256Gi", "ephemeral-storage": "500Gi", "pods": "250"}
 
 
-def stages(fault: bool) -> str:
-    """kwok's configuration: a Stage for each entry of stages.yaml, with or without the fault."""
+def stages(fault: bool, pace: float = 1) -> str:
+    """kwok's configuration: a Stage for each entry of stages.yaml, with or without the fault, its times divided by ``pace``."""
     left_out = "kata-start" if fault else "kata-sandbox-failed"
     documents = [
         {
@@ -30,7 +30,7 @@ def stages(fault: bool) -> str:
             "spec": {
                 "resourceRef": {"apiGroup": "v1", "kind": entry.get("kind", "Pod")},
                 "selector": {"matchExpressions": entry["when"]},
-                "delay": entry.get("delay", {"durationMilliseconds": 0}),
+                "delay": {name: round(value / pace) for name, value in entry.get("delay", {"durationMilliseconds": 0}).items()},
                 "next": entry["next"],
             },
         }

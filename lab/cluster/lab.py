@@ -103,8 +103,13 @@ class Lab:
             holder.flush()
             yield
 
-    def up(self, nodes: int = NODES) -> None:
-        """Starts the lab with this many simulated nodes. One that is up stays as it is; leftovers of a crashed one are removed first."""
+    def up(self, nodes: int = NODES, pace: float = 1) -> None:
+        """Starts the lab. One that is up stays as it is; leftovers of a crashed one are removed first.
+
+        Args:
+            nodes: Simulated nodes.
+            pace: How many times faster pods start and end than in stages.yaml.
+        """
         with locked(LABS / f"{self.name}.lock"):
             if self.is_up():
                 progress(f"Lab {self.name} is up already")
@@ -113,7 +118,7 @@ class Lab:
             programs = _programs()
             started = time.monotonic()
             try:
-                self._prepare(programs)
+                self._prepare(programs, pace)
                 self._start_control_plane()
                 self._start_kwok()
                 self._fill(nodes)
@@ -142,12 +147,13 @@ class Lab:
         draft.write_text(json.dumps({**current, **settings}, default=str, indent=1))
         draft.replace(self._settings)
 
-    def _prepare(self, programs: dict[str, Path]) -> None:
+    def _prepare(self, programs: dict[str, Path], pace: float) -> None:
         self.run_dir.mkdir(parents=True)
         self.directory.chmod(0o700)
         names = ("etcd", "peer", "api", "manager", "scheduler", "kwok", "builds")
         tokens = {user: secrets.token_hex(16) for user in USERS}
-        self._save(programs=programs, ports=dict(zip(names, free_ports(len(names)), strict=True)), tokens=tokens)
+        ports = dict(zip(names, free_ports(len(names)), strict=True))
+        self._save(programs=programs, ports=ports, tokens=tokens, pace=pace)
         pki.write(self.directory / "pki")
         rows = [f'{tokens[user]},{user},{user},"{groups}"' for user, groups in USERS.items()]
         (self.directory / "tokens.csv").write_text("\n".join(rows) + "\n")
@@ -201,7 +207,7 @@ class Lab:
 
     def _start_kwok(self, fault: bool = False) -> None:
         stages = self.directory / "stages.yaml"
-        stages.write_text(kwok.stages(fault))
+        stages.write_text(kwok.stages(fault, self.settings["pace"]))
         arguments = [
             f"--kubeconfig={self.directory / 'kwok.kubeconfig'}",
             f"--manage-nodes-with-label-selector={'='.join(kwok.SIMULATED)}",
@@ -210,6 +216,15 @@ class Lab:
             "--node-lease-duration-seconds=40",
         ]
         self._start("kwok", arguments)
+
+    def restart_api_server(self) -> None:
+        """Kills the API server where it runs, starts it again, and waits until it is ready."""
+        server = self.process("kube-apiserver")
+        server.kill()
+        server.restart()
+        self.wait_ready()
+        # An interrupted kwok would wait until the leases of its nodes have expired.
+        self.fault(False)
 
     def fault(self, failed_starts: bool) -> None:
         """With ``failed_starts``, the sandbox of every Kata pod that does not run yet fails, as a kubelet reports it."""

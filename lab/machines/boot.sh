@@ -24,7 +24,7 @@ mounts=(--directory="$directory/root" --bind="$directory/run:/run/lab" --bind="$
 while
   status=0
   systemd-nspawn "${options[@]}" "${mounts[@]}" --machine="$name" --hostname="$hostname" || status=$?
-  # This is how nspawn says that the container wants to be started again.
+  # nspawn exits with this code if the container is to be started again.
   [ "$status" -eq 133 ]
 do :; done
 exit "$status"

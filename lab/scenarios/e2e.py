@@ -91,7 +91,7 @@ def release_variables(real: bool) -> dict[str, t.Any]:
 
 
 class EndToEnd:
-    """One run on a lab of its own. ``extra`` is a file of variables that go before all others, or nothing."""
+    """One run on a separate lab. ``extra`` names a file of variables that take precedence, or is empty."""
 
     def __init__(self, extra: str = "") -> None:
         self.lab = Lab("e2e")
@@ -104,14 +104,14 @@ class EndToEnd:
         self._scenario = self.lab.directory / "molecule"
         self._virtual = self.lab.directory / "machine"
         self._environment: dict[str, str] = {}
-        # A socket's path may not be long.
+        # The path of a socket is limited to 108 bytes.
         self._sockets = tempfile.TemporaryDirectory(prefix="kata-")
         self._started: list[subprocess.Popen[bytes]] = []
         self._versions: dict[str, str] = {}
         self._hit: list[int] = []
 
     def run(self) -> bool:
-        """Whether everything was as it must be."""
+        """Runs it, and returns whether all checks passed."""
         self.log.unlink(missing_ok=True)
         try:
             self._set_up()
@@ -145,12 +145,12 @@ class EndToEnd:
         deadline = time.monotonic() + seconds
         while not (found := holds()):
             if time.monotonic() > deadline:
-                raise LabError(f"{what} was not seen within {seconds:.0f} s.")
+                raise LabError(f"{what}: not within {seconds:.0f} s.")
             time.sleep(1)
         return found
 
     def _start(self, name: str, **variables: t.Any) -> subprocess.Popen[bytes]:
-        """A playbook of the collection as a user starts it; what it says goes to the log."""
+        """Starts a playbook of the collection as a user does; its output goes to the log."""
         environment = {**os.environ, "K8S_AUTH_KUBECONFIG": str(self.lab.kubeconfig)}
         environment |= {
             "ANSIBLE_PIPELINING": "1",
@@ -176,13 +176,13 @@ class EndToEnd:
         return process
 
     def _play(self, name: str, **variables: t.Any) -> str:
-        """What a playbook said; one that fails ends the run."""
+        """Runs a playbook and returns its output; one that fails ends the run."""
         position = self.log.stat().st_size if self.log.exists() else 0
         code = self._start(name, **{**self._versions, **variables}).wait()
-        said = self.log.read_bytes()[position:].decode(errors="replace")
+        output = self.log.read_bytes()[position:].decode(errors="replace")
         if code:
-            raise LabError(f"The playbook {name} failed:\n{said[-3000:]}")
-        return said
+            raise LabError(f"The playbook {name} failed:\n{output[-3000:]}")
+        return output
 
     def _weightages(self) -> dict[str, int]:
         executor = self._worker_config()["executor"]
@@ -269,7 +269,7 @@ class EndToEnd:
             )
 
     def _make_builds_small(self) -> None:
-        """All builds of this cluster ask for what its one real machine can give, the legacy ones too: room is judged by what there is."""
+        """Lowers the requests of all builds to what the one real machine has, since capacity is judged by the builds that run."""
         config = self._worker_config()
         variables = yaml.safe_load(VARIABLES.read_text())
         if self._extra:
@@ -279,7 +279,7 @@ class EndToEnd:
         self.lab.set_worker_config(yaml.safe_dump(config, sort_keys=False))
 
     def _serve(self) -> None:
-        """The release archives for this machine, the images for the node."""
+        """Serves the release archives to this host and the images to the node."""
         (self._registry,) = free_ports(1)
         self.lab.process("registry").start([sys.executable, "-m", "lab.machines.registry", "--port", self._registry], cwd=TOP)
         variables = yaml.safe_load(mirror.start(self.lab.run_dir).read_text())
@@ -367,12 +367,12 @@ class EndToEnd:
         self._judge(f"build {build}: it has succeeded", result == "Succeeded")
 
     def _scheduled(self, pod: str) -> str:
-        """What the scheduler said of a pod."""
+        """The scheduler's event of a pod."""
         selector = f"involvedObject.name={pod},reason=Scheduled"
         return self.lab.kubectl("get", "events", "-n", NAMESPACE, "--field-selector", selector, "-o", "jsonpath={.items[*].message}")
 
     def _fresh_build(self) -> int | None:
-        """A build that runs for long, as its number says, and has not run for long yet."""
+        """A build that started a moment ago and runs for long, which its number decides."""
         now = time.time()
         for build in self.watcher.on(HOST, "Running"):
             started = self.watcher.pods[build]["status"]["containerStatuses"][0]["state"].get("running", {}).get("startedAt")
@@ -389,8 +389,8 @@ class EndToEnd:
     def _site_again(self) -> None:
         with self._timed("site, second run"):
             running = self._builds_running(1)
-            said = self._play("site")
-        self._judge("a second run of site, under builds, changes nothing", set(re.findall(r"changed=(\d+)", said)) == {"0"})
+            output = self._play("site")
+        self._judge("a second run of site, under builds, changes nothing", set(re.findall(r"changed=(\d+)", output)) == {"0"})
         self._judge("the builds that ran meanwhile have succeeded", set(self._results(running).values()) == {"Succeeded"})
 
     def _upgrade(self) -> None:
@@ -414,12 +414,12 @@ class EndToEnd:
 
     def _power_cycle(self) -> None:
         with self._timed("power cycle while a rollout watches"):
-            # More builds than the time lets through: without the machine there is no evidence.
+            # More builds than fit into the time: without the machine there is no evidence.
             rollout = self._start("rollout", **self._versions, rollout_steps=[20], rollout_min_builds=20, rollout_timeout=90)
             self._builds_running(1)
             boot, over = self._boot_id(), set(self.watcher.journal())
             progress(f"FAULT: {HOST} is reset while builds {self.watcher.on(HOST, 'Running')} run on it")
-            # As the reset button does: nothing is written, nothing is asked, and nobody answers.
+            # As the reset button does: nothing is flushed, and the command gets no answer.
             with suppress(subprocess.TimeoutExpired):
                 subprocess.run(self.machine.command("echo b > /proc/sysrq-trigger"), timeout=20, capture_output=True, check=False)
             self._hit = [build for build in self.watcher.on(HOST) if build not in over]
@@ -428,29 +428,29 @@ class EndToEnd:
             progress(f"The rollout is {record['phase']}: {record['reason']}")
             self._until(f"Another boot of {HOST}", lambda: self._boot_id() not in ("", boot), self.settings.ready_seconds)
             self._until("The kubelet of that boot, and its node Ready", self._is_ready_again, self.settings.ready_seconds)
-            # Its node counts as Ready for a while after the reset, so that more builds are bound to it.
+            # Its node stays Ready for a while after the reset, so more builds are bound to it.
             later = [build for build in self.watcher.on(HOST) if build not in (*over, *self._hit)]
             progress(f"{HOST} is Ready again: it had builds {self._hit} when it was reset, and got {later} since")
-        self._judge("the rollout paused or went back by its own rule", code != 0 and record["phase"] in ("paused", "rolled_back"))
-        self._judge("the node came back by itself with its pool", self.machine.run("ctr plugins ls | grep devmapper").endswith("ok"))
+        self._judge("the rollout paused or rolled back by itself", code != 0 and record["phase"] in ("paused", "rolled_back"))
+        self._judge("the node booted again with its pool", self.machine.run("ctr plugins ls | grep devmapper").endswith("ok"))
         with self._timed("verify while builds start"):
             newest = max(self.watcher.pods)
             verify = self._start("verify", **self._versions)
             while verify.poll() is None:
-                # Some that run, and some that start.
+                # Some run, and some start.
                 if len(self.watcher.alive()) < 4:
                     self.lab.pin_builds("k8s-kata", 1)
                 time.sleep(2)
-            # One that had waited for room since long ago may time out now.
+            # An older one that waited for room may time out now.
             started = [build for build in self.watcher.on(HOST) if build > newest]
-        self._judge("the node is proven again by verify", verify.returncode == 0)
+        self._judge("verify verified the node again", verify.returncode == 0)
         results = self._results([*started, *later, *self._hit], self.settings.ready_seconds)
         self._judge(
             f"the {len(started)} builds that were sent to the machine during verify have succeeded",
             bool(started) and all(results[build] == "Succeeded" for build in started),
         )
         if later:
-            what = f"the {len(later)} that came to it while it was away have succeeded too"
+            what = f"the {len(later)} that were bound to it during the reset have succeeded"
             self._judge(what, all(results[build] == "Succeeded" for build in later))
         self._play("rollback")
 
@@ -477,12 +477,12 @@ class EndToEnd:
         self._judge(f"the machine is as it was before site{f', but has {left}' if left else ''}", not left)
 
     def _count(self) -> None:
-        progress("Waiting for the builds that are under way")
-        # One that found no room is started again after the worker's own timeout.
+        progress("Waiting for the builds in flight")
+        # The worker restarts one that found no room after its timeout.
         stats = self.lab.stop_builds(self.settings.init_seconds + 300)
         journal = self.watcher.journal()
         there = self.watcher.on(HOST)
-        print(f"Seen by the worker's side: {json.dumps(stats)}; builds on {HOST}: {len(there)}")
+        print(f"Counted by the worker: {json.dumps(stats)}; builds on {HOST}: {len(there)}")
         failed = [build for build, entry in journal.items() if entry["result"] == "Failed"]
         self._judge("no build was lost", stats["lost"] == 0 and stats["wedged"] == 0 and stats["succeeded"] + len(failed) == stats["sent"])
         for build, entry in journal.items():
@@ -494,7 +494,7 @@ class EndToEnd:
         self._judge(f"no rhel6 build came to {HOST}", bool(excluded) and not set(excluded) & set(there))
 
     def _describe(self, build: int, entry: dict[str, t.Any]) -> str:
-        """How a build came to its end, by what was last seen of its pod."""
+        """How a build ended, by the last state of its pod."""
         pod = self.watcher.pods.get(build, {"spec": {}, "status": {}})
         status = pod["status"]
         bound = next(
@@ -506,7 +506,7 @@ class EndToEnd:
         return f"build {build} on {pod['spec'].get('nodeName', 'no node')}, bound {bound}, ended {entry['ended']}: {what}"
 
     def _take_down(self) -> None:
-        progress("Taking everything down")
+        progress("Removing the cluster and its machine")
         for process in self._started:
             if process.poll() is None:
                 process.terminate()

@@ -189,7 +189,7 @@ class CallbackModule(DefaultCallback):
         return " [CHECK MODE]" if what.check_mode and self.get_option("check_mode_markers") else ""
 
     def _warn(self, result: CallbackTaskResult) -> None:
-        """Prints warnings and deprecations; what an exception says is in the message."""
+        """Prints warnings and deprecations; the text of an exception is in the message."""
         if result.result.get("warnings") or result.result.get("deprecations"):
             self._clear()
             self._handle_warnings(result.result)

@@ -20,8 +20,8 @@ description:
   - A build has started when its build container runs, whatever happens to it later. The setup time is the time from the pod's creation to
     the report of that start, both by the API server's clock, in whole seconds.
   - A build has failed to start when its pod fails, or is deleted with a visible cause, or has not started O(start_timeout) seconds after
-    it was first seen, or was deleted at that time, as the worker does. A build that dies by a signal such as SIGSEGV (exit code 139) or by
-    OOM in its first 10 seconds has failed too. A build that is deleted earlier than that with no visible cause was withdrawn.
+    it was first observed, or was deleted at that time, as the worker does. A build that ends by a signal such as SIGSEGV (exit code 139) or
+    by OOM in its first 10 seconds has failed too. A build that is deleted earlier than that with no visible cause was withdrawn.
   - Builds whose job asks for an executor (annotation C(screwdriver.cd/executor) of the pod) follow no share. They are kept out of all
     figures, except at the pilot, which judges those on Kata.
   - Pods of C(executor-k8s-vm) start a launcher, which pulls the build's image out of sight. Beside such a legacy executor failed pulls
@@ -37,7 +37,7 @@ notes:
   - The image and the node that fail most beyond what the others do, over all steps of the rollout, are left out of the first and named in
     RV(worst), unless there is no other.
   - The tests are anytime-valid, see R(the guide,ansible_collections.screwdriver.kata.docsite.guide_gate). They hold however often they are
-    looked at, so that the verdict is formed every few seconds.
+    evaluated, so that the verdict is formed every few seconds.
   - What cannot be compared, such as failed starts without builds of the legacy executor at the same time, or setup times, never fails
     the gate. It makes the verdict V(inconclusive), and sets RV(pause) where more watching does not help.
   - The verdict is V(pass) when O(window) seconds were observed, O(min_builds) builds on Kata have an outcome, no figure, taken as it
@@ -386,7 +386,7 @@ from ansible_collections.screwdriver.kata.plugins.module_utils._rollout import e
 from ansible_collections.screwdriver.kata.plugins.module_utils._rollout.observation import Observation
 from ansible_collections.screwdriver.kata.plugins.module_utils._rollout.pods import KATA, LEGACY, Build, read_build
 
-# How often waiting builds are looked at and the verdict is formed while the watch runs.
+# How often waiting builds are checked and the verdict is formed during the watch.
 TICK_SECONDS = 5
 # The images of a day; one that is forgotten is matched again.
 MAX_CACHED_IMAGES = 10_000

@@ -126,7 +126,7 @@ executor:
     k8s-vm: {weightage: 90}
     k8s-kata: {pluginName: k8s, weightage: 10, exclusions: [rhel6]}
 effective:
-  description: The executor section that the worker acts on. Secrets are masked; a value that cannot be read says where it comes from.
+  description: The executor section that the worker acts on. Secrets are masked; a value that cannot be read names where it comes from.
   returned: success
   type: dict
   sample:
@@ -224,7 +224,7 @@ class ExecutorConfig:
         return result
 
     def _update(self) -> tuple[str, str, bool]:
-        # What is removed depends on what overrides the share, which takes a look at the content first.
+        # What is removed depends on what overrides the share, so the content is read first.
         if self.share is not None and self.module.params["override_environment"] == "remove":
             self._edit(self.source.read())
         return self.source.update(self._edit, write=not self.module.check_mode, remove=self.removed)

@@ -66,7 +66,7 @@ executor:
     k8s-vm: {weightage: 90}
     k8s-kata: {pluginName: k8s, weightage: 10, exclusions: [rhel6]}
 effective:
-  description: The executor section that the worker acts on. Secrets are masked; a value that cannot be read says where it comes from.
+  description: The executor section that the worker acts on. Secrets are masked; a value that cannot be read names where it comes from.
   returned: success
   type: dict
   sample:
@@ -168,7 +168,7 @@ def main() -> None:
         try:
             acted_on = source.effective(document)
         except WorkerError:
-            # A finding says why; the worker does not start, so that nothing is known of what it does.
+            # A finding has the reason; the worker does not start, so its routing is unknown.
             acted_on = effective({}, source.environment, shipped=False)
     except UserError as exc:
         module.fail_json(msg=secrets.mask_text(str(exc)))

@@ -38,7 +38,7 @@ options:
         type: path
         required: true
       content:
-        description: The whole content. With O(state=absent) it is not looked at.
+        description: The whole content. Ignored with O(state=absent).
         type: str
         default: ""
       mode:
@@ -46,7 +46,7 @@ options:
         type: str
         default: "0644"
       foreign:
-        description: Whether a foreign file is kept aside. V(false) is for files that say nothing of who wrote them.
+        description: Whether a foreign file is kept aside. V(false) is for files that do not show who wrote them.
         type: bool
         default: true
       backup:

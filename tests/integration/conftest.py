@@ -13,9 +13,13 @@ import pytest
 
 from lab.cluster.lab import Lab
 
-from ..helpers import TOP, ModuleRunner
+from ..helpers import FAST_ROLLOUT, RUNTIME_CLASS, TOP, ModuleRunner, Playbook, Writes, fork_server, playbook_environment, wait_until
 
 NODES = 8
+# Builds start and end within a second or three.
+PACE = 4.0
+KATA_NODES = 4
+BUILDS_PER_SECOND = 2.0
 
 
 @pytest.fixture(scope="session")
@@ -25,7 +29,7 @@ def lab() -> t.Iterator[Lab]:
     KATA_KEEP_LAB=1 leaves it up for the next run.
     """
     own = Lab(f"test-{hashlib.sha256(str(TOP).encode()).hexdigest()[:8]}-{os.environ.get('PYTEST_XDIST_WORKER', 'gw0')}")
-    own.up(nodes=NODES)
+    own.up(nodes=NODES, pace=PACE)
     yield own
     if not os.environ.get("KATA_KEEP_LAB"):
         own.down()
@@ -55,7 +59,7 @@ def module_as(lab: Lab) -> t.Callable[[Path | None], ModuleRunner]:
 
 
 @pytest.fixture
-def writes(lab: Lab) -> t.Callable[[], list[dict[str, t.Any]]]:
+def writes(lab: Lab) -> Writes:
     """Every write that the API server has taken since the fixture or the last call of it: who, verb, object. Dry runs are left out."""
     position = lab.audit_log.stat().st_size if lab.audit_log.exists() else 0
 
@@ -71,8 +75,8 @@ def writes(lab: Lab) -> t.Callable[[], list[dict[str, t.Any]]]:
     return since
 
 
-@pytest.fixture
-def playbook(lab: Lab) -> t.Callable[..., subprocess.CompletedProcess[str]]:
+@pytest.fixture(scope="session")
+def playbook(lab: Lab) -> Playbook:
     """``playbook("playbooks/status.yml", "--check", variable=1)`` against the lab; a list of tasks works as well."""
 
     def run(
@@ -81,8 +85,41 @@ def playbook(lab: Lab) -> t.Callable[..., subprocess.CompletedProcess[str]]:
         path = what if not isinstance(what, list) else lab.directory / "play.yml"
         if isinstance(what, list):
             Path(path).write_text(json.dumps([{"hosts": "localhost", "connection": "local", "gather_facts": False, "tasks": what}]))
+        variables = {"ansible_python_interpreter": str(fork_server() / "python"), **variables}
         command = ["ansible-playbook", "-e", json.dumps(variables), *options, str(path)]
-        environment = {**os.environ, "K8S_AUTH_KUBECONFIG": str(kubeconfig or lab.kubeconfig), "ANSIBLE_NOCOLOR": "1"}
+        environment = playbook_environment(kubeconfig or lab.kubeconfig)
         return subprocess.run(command, cwd=TOP, capture_output=True, text=True, env=environment, check=False)
 
     return run
+
+
+@pytest.fixture(scope="module")
+def builds(lab: Lab, playbook: Playbook, request: pytest.FixtureRequest) -> t.Iterator[None]:
+    """Builds run, half of the nodes are Kata's, and the worker's config has an executor for them."""
+    before = lab.worker_config()
+    lab.kubectl("apply", "-f", "-", stdin=json.dumps(RUNTIME_CLASS))
+    for name in lab.convert_nodes(KATA_NODES):
+        lab.kubectl("label", "node", name, "dedicated=screwdriver-kata")
+        lab.kubectl("taint", "node", name, "dedicated=screwdriver-kata:NoSchedule", "--overwrite")
+    done = playbook([{"ansible.builtin.include_role": {"name": "screwdriver.kata.executor"}}], **FAST_ROLLOUT)
+    assert done.returncode == 0, done.stdout
+    lab.start_builds(BUILDS_PER_SECOND)
+    yield
+    stats = lab.stop_builds()
+    lab.revert_nodes(KATA_NODES)
+    lab.kubectl("delete", "runtimeclass", "kata")
+    lab.set_worker_config(before)
+    # Last, so that a failure here leaves a clean lab to the other modules.
+    assert stats["excluded_on_kata"] == 0
+    # The worker drops what the API server refuses, as without the RuntimeClass.
+    assert stats["lost"] == 0 or request.module.__name__.endswith("test_rollout_faults")
+
+
+@pytest.fixture
+def no_rollout(lab: Lab, builds: None, module: ModuleRunner) -> None:
+    """There is no record, Kata's share is 0 %, and no builds of an earlier test are left."""
+    lab.kubectl("delete", "configmap,lease", "kata-rollout", "-n", "sd", "--ignore-not-found")
+    where = {"namespace": "sd", "name": "buildcluster-queue-worker", "deployment": "buildcluster-queue-worker"}
+    done = module("executor_config", config_map=where, kata_executor="k8s-kata", legacy_executor="k8s-vm", kata_share="0")
+    assert not done.get("failed"), done
+    wait_until(lambda: lab.stats().get("in_flight", 0) < BUILDS_PER_SECOND * 25, "the builds in flight end")

@@ -1,7 +1,4 @@
-"""build_drain on the lab's API server: builds are left to end, an administrator's cordon survives.
-
-Looked at with kubectl and the audit log.
-"""
+"""build_drain on the lab's API server, checked with kubectl and the audit log."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ import pytest
 
 from lab.cluster.lab import Lab
 
-from ..helpers import Writes, granted
+from ..helpers import Writes, granted, wait_until, watches_of_pods
 
 if t.TYPE_CHECKING:
     from ..helpers import ModuleRunner
@@ -32,7 +29,7 @@ FOREIGN = "It has a foreign cordon, which this module does not remove."
 class Drain:
     def __init__(self, lab: Lab, module: ModuleRunner, writes: Writes) -> None:
         self.lab, self.module, self.writes = lab, module, writes
-        self.idle_watches = self.watches()
+        self.idle_watches = watches_of_pods(lab)
 
     def parameters(self, *nodes: str, **parameters: t.Any) -> dict[str, t.Any]:
         return {"nodes": list(nodes), "namespace": NAMESPACE, "build_selector": ENDLESS, "timeout": 0, **parameters}
@@ -56,7 +53,7 @@ class Drain:
         self.lab.kubectl("wait", f"pod/{name}", "-n", NAMESPACE, "--for=jsonpath={.status.phase}=Running", "--timeout=60s")
 
     def end(self, *names: str) -> None:
-        """As a kubelet tells that a build has ended."""
+        """Ends builds as their kubelet reports it."""
         for name in names:
             patch = json.dumps({"status": {"phase": "Succeeded"}})
             self.lab.kubectl("patch", "pod", name, "-n", NAMESPACE, "--subresource=status", "--type=merge", "-p", patch)
@@ -66,7 +63,7 @@ class Drain:
         return {item["metadata"]["name"]: item["status"]["phase"] for item in items if "deletionTimestamp" not in item["metadata"]}
 
     def node(self, name: str) -> tuple[bool, dict[str, str] | None]:
-        """(cordoned, what the annotation says)."""
+        """Whether it is cordoned, and the module's annotation."""
         body = json.loads(self.lab.kubectl("get", "node", name, "-o", "json"))
         annotation = body["metadata"].get("annotations", {}).get(ANNOTATION)
         return body["spec"].get("unschedulable", False), json.loads(annotation) if annotation else None
@@ -81,22 +78,11 @@ class Drain:
         return found
 
     def wait_until_cordoned(self, *names: str) -> None:
-        deadline = time.monotonic() + 60
-        while not all(self.node(name)[0] for name in names):
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        wait_until(lambda: all(self.node(name)[0] for name in names), f"{', '.join(names)} cordoned")
 
     def wait_until_watched(self) -> None:
-        """Until the API server has a watch on the pods of a namespace that is one more than the lab's own."""
-        deadline = time.monotonic() + 60
-        while self.watches() <= self.idle_watches:
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-
-    def watches(self) -> int:
-        lines = self.lab.kubectl("get", "--raw", "/metrics").splitlines()
-        marks = ("apiserver_longrunning_requests{", 'resource="pods"', 'scope="namespace"', 'verb="WATCH"')
-        return sum(int(float(line.rsplit(" ", 1)[1])) for line in lines if all(mark in line for mark in marks))
+        """Until the API server has one watch more on the pods of a namespace than before the module."""
+        wait_until(lambda: watches_of_pods(self.lab) > self.idle_watches, "a watch of the pods")
 
 
 @pytest.fixture
@@ -348,8 +334,7 @@ def test_an_api_server_that_is_killed_and_comes_back(drain: Drain) -> None:
     process = drain.module.start("build_drain", **drain.parameters("build-1", timeout=600))
     drain.wait_until_cordoned("build-1")
     drain.wait_until_watched()
-    drain.lab.process("kube-apiserver").restart()
-    drain.lab.wait_ready()
+    drain.lab.restart_api_server()
     assert process.poll() is None
     drain.end("mine")
     done = drain.module.result(process)

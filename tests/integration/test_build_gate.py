@@ -1,4 +1,4 @@
-"""Module build_gate on pods that kwok runs, and on builds of the npm router; figures are compared with what kubectl sees."""
+"""Module build_gate on pods that kwok runs, and on builds of the npm router; figures are compared with kubectl's."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from datetime import datetime
 import pytest
 
 from lab.cluster.lab import Lab
+
+from ..helpers import Writes, wait_until, watches_of_pods
 
 Result = dict[str, t.Any]
 RHEL6 = "registry.example/rhel6-tools:1"
@@ -47,19 +49,20 @@ class Gate:
         return result["msg"]
 
     def begin(self) -> Result:
-        """The evidence of an observation that has begun: builds from now on count."""
+        """The evidence of a new observation: builds from now on count."""
         return self(interval=1)["evidence"]
 
     def until(self, done: t.Callable[[Result], bool], evidence: Result) -> Result:
-        """Intervals that follow each other closely, until the result is as wanted: the API server keeps its history for a minute or two."""
-        deadline = time.monotonic() + 240
-        while True:
+        """Calls it for short intervals until ``done``: the API server keeps its history for a minute or two."""
+        result: Result = {"evidence": evidence}
+
+        def next_interval() -> bool:
             # A window that is never over: a verdict would end the interval before it has watched.
-            result = self(interval=1, window=100000, evidence=evidence)
-            if done(result):
-                return result
-            assert time.monotonic() < deadline, result
-            evidence = result["evidence"]
+            result.update(self(interval=1, window=100000, evidence=result["evidence"]))
+            return done(result)
+
+        wait_until(next_interval, lambda: result, interval=0)
+        return result
 
     def create(self, *builds: str, kata: bool, image: str = "node:22", annotations: dict[str, str] | None = None) -> None:
         pods = [
@@ -99,17 +102,17 @@ class Gate:
         return sorted(found)
 
     def sandbox_events(self, pod: str) -> list[str]:
-        """What the events say of a pod's sandbox."""
+        """The messages of the events about a pod's sandbox."""
         selector = f"involvedObject.name={pod},reason=FailedCreatePodSandBox"
         return self.lab.kubectl(
             "get", "events", "-n", "sd-builds", "--field-selector", selector, "-o", "jsonpath={.items[*].message}"
         ).splitlines()
 
     def wait(self, phase: str, count: int) -> None:
-        deadline = time.monotonic() + 180
-        while sum(pod["status"]["phase"] == phase for pod in self.pods()) < count:
-            assert time.monotonic() < deadline, [pod["status"]["phase"] for pod in self.pods()]
-            time.sleep(0.5)
+        def phases() -> list[str]:
+            return [pod["status"]["phase"] for pod in self.pods()]
+
+        wait_until(lambda: phases().count(phase) >= count, phases, interval=0.2)
 
 
 @pytest.fixture
@@ -121,19 +124,7 @@ def gate(lab: Lab, module: t.Any, request: pytest.FixtureRequest) -> t.Iterator[
 
 
 def wait_for_watch(lab: Lab) -> None:
-    """Until the API server says that somebody watches the pods of one namespace."""
-    deadline = time.monotonic() + 60
-    while True:
-        lines = [
-            line for line in lab.kubectl("get", "--raw", "/metrics").splitlines() if line.startswith("apiserver_longrunning_requests{")
-        ]
-        if any(
-            all(mark in line for mark in ('resource="pods"', 'scope="namespace"', 'verb="WATCH"')) and not line.endswith(" 0")
-            for line in lines
-        ):
-            return
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+    wait_until(lambda: watches_of_pods(lab), "a watch of the pods")
 
 
 @pytest.fixture
@@ -148,7 +139,7 @@ def names(word: str, count: int) -> list[str]:
     return [f"{word}{number}" for number in range(count)]
 
 
-def test_a_pass_with_the_figures_that_kubectl_sees(gate: Gate, writes: t.Callable[[], list[t.Any]]) -> None:
+def test_a_pass_has_the_figures_of_kubectl(gate: Gate, writes: Writes) -> None:
     parameters = {"window": 3, "min_builds": 10, "max_setup_ratio": 3, "share": 55, "legacy_executor": "k8s"}
     evidence = gate.begin()
     gate.create(*names("kata", 12), kata=True)
@@ -178,7 +169,7 @@ def test_a_pass_with_the_figures_that_kubectl_sees(gate: Gate, writes: t.Callabl
     # The API server's times of a start are up to a second after the node's.
     assert kata[5] <= p50 <= kata[5] + 1 and kata[11] <= p95 <= kata[11] + 1
     figures = result["executors"]["k8s"]
-    # The excluded build is kubectl's eleventh, but no figure has it.
+    # The excluded build is kubectl's eleventh; the figures leave it out.
     assert (figures["started"], figures["ended"], figures["excluded"]) == (10, {"ok": 10}, 1)
     assert legacy[0] <= figures["setup_seconds"]["p50"] <= figures["setup_seconds"]["p95"] <= legacy[-1] + 1
     assert result["share_observed"] == {"percent": 54.55, "builds": 22}
@@ -194,7 +185,7 @@ def test_a_pass_with_the_figures_that_kubectl_sees(gate: Gate, writes: t.Callabl
 
 
 def test_failed_starts_fail_the_gate_with_their_cause(gate: Gate, failing_sandboxes: None) -> None:
-    # Long enough for the others, which are not to be late themselves.
+    # Long enough for the others to start in time.
     parameters = gate.parameters(window=600, interval=300, start_timeout=90, steps=2, earlier=[-0.5], evidence=gate.begin())
     process = gate.module.start("build_gate", **parameters)
     wait_for_watch(gate.lab)
@@ -271,37 +262,35 @@ def test_builds_that_exist_already_and_no_builds_are_no_evidence(gate: Gate) -> 
     assert gate(window=30, interval=1)["reasons"] == ["Observed 1 of 30 s.", "0 of 20 builds on k8s-kata."]
 
 
-def test_intervals_see_what_one_call_sees(gate: Gate) -> None:
+def test_intervals_add_up_to_one_call(gate: Gate) -> None:
     begun = gate.begin()
     gate.create(*names("kata", 8), kata=True)
     gate.create(*names("vm", 4), kata=False)
     withdrawn = f"{gate.mark}-vm0"
     gate.lab.kubectl("delete", "pod", withdrawn, "-n", "sd-builds", "--wait=false")
-    sliced, calls = gate(interval=1, evidence=begun), 1
-    deadline = time.monotonic() + 180
-    while calls < 4 or sliced["executors"]["k8s-kata"]["ended"] != {"ok": 8} or sliced["executors"]["k8s-vm"]["ended"] != {"ok": 3}:
-        assert time.monotonic() < deadline, sliced
-        sliced, calls = gate(interval=1, evidence=sliced["evidence"]), calls + 1
-    # Long enough to be told all of it again, also by a slow machine.
+
+    def ended(found: Result) -> bool:
+        return found["observed_seconds"] > 3 and [figures["ended"].get("ok") for figures in found["executors"].values()] == [8, 3]
+
+    parts = gate.until(ended, begun)
+    # Long enough for the API server to send all of it again.
     whole = gate(interval=15, evidence=begun)
     for key in ("executors", "share_observed", "excluded_on_kata", "baseline", "suspects", "gaps"):
-        assert sliced[key] == whole[key]
-    figures = sliced["executors"]["k8s-vm"]
+        assert parts[key] == whole[key]
+    figures = parts["executors"]["k8s-vm"]
     assert (figures["builds"], figures["started"], figures["withdrawn"]) == (4, 3, 1)
-    assert (sliced["evidence"]["running"], sliced["evidence"]["waiting"]) == ([], {})
+    assert (parts["evidence"]["running"], parts["evidence"]["waiting"]) == ([], {})
 
 
-def test_a_watch_goes_on_across_a_restart_of_the_api_server(gate: Gate, lab: Lab) -> None:
+def test_a_watch_survives_a_restart_of_the_api_server(gate: Gate, lab: Lab) -> None:
     evidence = gate.begin()
     gate.create(*names("before", 6), kata=True)
     process = gate.module.start("build_gate", **gate.parameters(window=20, interval=150, min_builds=12, evidence=evidence))
     wait_for_watch(lab)
-    server = lab.process("kube-apiserver")
-    server.kill()
+    lab.process("kube-apiserver").kill()
     time.sleep(3)
     assert process.poll() is None
-    server.restart()
-    lab.wait_ready()
+    lab.restart_api_server()
     gate.create(*names("after", 6), kata=True)
     result = gate.module.result(process)
     assert (result["verdict"], result["executors"]["k8s-kata"]["builds"], result["executors"]["k8s-kata"]["started"]) == ("pass", 12, 12), (
@@ -314,28 +303,19 @@ def test_builds_of_a_gap_are_no_evidence(gate: Gate, lab: Lab) -> None:
     gate.create("old", kata=True)
     gate.wait("Succeeded", 1)
     begun = gate.begin()
-    gate.create(*names("seen", 2), kata=True)
+    gate.create(*names("observed", 2), kata=True)
     gate.wait("Succeeded", 3)
-    result = gate(interval=1, evidence=begun)
-    deadline = time.monotonic() + 180
-    # A slow machine may need more than a second to begin to watch.
-    while result["executors"]["k8s-kata"]["ended"] != {"ok": 2}:
-        assert time.monotonic() < deadline, result
-        result = gate(interval=1, evidence=result["evidence"])
-    evidence = result["evidence"]
+    evidence = gate.until(lambda found: found["executors"]["k8s-kata"]["ended"] == {"ok": 2}, begun)["evidence"]
     gate.create(*names("missed", 3), kata=True)
     gate.wait("Succeeded", 6)
-    # A new API server knows nothing older than its start: it answers 410.
-    server = lab.process("kube-apiserver")
-    server.kill()
-    server.restart()
-    lab.wait_ready()
+    # A restarted API server has no events older than its start: it answers 410.
+    lab.restart_api_server()
     result = gate(interval=1, evidence={**evidence, "resource_version": "1"})
     assert (result["gaps"], result["executors"]["k8s-kata"]["builds"], result["executors"]["k8s-kata"]["ended"]) == (1, 2, {"ok": 2})
     assert gate(interval=1, evidence=result["evidence"])["gaps"] == 1
 
 
-def test_a_resumed_observation_keeps_its_figures_and_leaves_out_what_came_meanwhile(gate: Gate) -> None:
+def test_a_resumed_observation_keeps_its_figures_and_excludes_builds_in_between(gate: Gate) -> None:
     begun = gate.begin()
     gate.create(*names("before", 2), kata=True)
     gate.wait("Succeeded", 2)
@@ -350,8 +330,7 @@ def test_a_resumed_observation_keeps_its_figures_and_leaves_out_what_came_meanwh
 
 
 def test_builds_of_the_npm_router(gate: Gate, lab: Lab) -> None:
-    config_map = ["configmap", "buildcluster-queue-worker", "-n", "sd"]
-    saved = json.loads(lab.kubectl("get", *config_map, "-o", "json"))["data"]
+    saved = lab.worker_config()
     selectors = {"dedicated": "screwdriver-vm"}
     configured = gate.module(
         "executor_config",
@@ -370,15 +349,15 @@ def test_builds_of_the_npm_router(gate: Gate, lab: Lab) -> None:
         stats = lab.stop_builds()
     finally:
         lab.process("builds").stop()
-        lab.kubectl("patch", *config_map, "--type=merge", "-p", json.dumps({"data": saved}))
+        lab.set_worker_config(saved)
     assert result["verdict"] == "pass", result
     kata, legacy = result["executors"]["k8s-kata"], result["executors"]["k8s-vm"]
     assert kata["started"] >= 20
-    # The router excludes them: they are the legacy executor's and in no comparison.
+    # The router excludes them: the legacy executor runs them, and no comparison has them.
     assert (legacy["excluded"] > 0, kata["excluded"], result["excluded_on_kata"], stats["excluded_on_kata"]) == (True, 0, 0, 0)
     assert result["share_observed"]["builds"] == kata["builds"] + legacy["builds"]
     assert kata["builds"] <= stats["executors"]["k8s-kata"]
-    # executor-k8s-vm hands the image over as an argument of its launcher.
+    # executor-k8s-vm passes the image as an argument of its launcher.
     assert set(result["evidence"]["images"]) <= {"node:22", "golang:1.26", "python:3.13", "maven:3-eclipse-temurin-21", "rust:1.95"}
 
 
@@ -408,7 +387,7 @@ def test_evidence_of_other_builds_is_refused(gate: Gate) -> None:
     )
 
 
-def test_a_user_without_the_right(gate: Gate, lab: Lab, module_as: t.Any) -> None:
+def test_a_user_without_permissions(gate: Gate, lab: Lab, module_as: t.Any) -> None:
     gate.module = module_as(lab.directory / "limited.kubeconfig")
     assert gate.refused() == (
         "Cannot list Pod: not allowed (403). Grant the permission or use other credentials:"
@@ -416,19 +395,15 @@ def test_a_user_without_the_right(gate: Gate, lab: Lab, module_as: t.Any) -> Non
     )
 
 
-def test_an_api_server_that_does_not_come_back_is_told(gate: Gate, lab: Lab) -> None:
+def test_an_api_server_that_stays_down_is_an_error(gate: Gate, lab: Lab) -> None:
     evidence = gate.begin()
     process = gate.module.start("build_gate", **gate.parameters(window=600, evidence=evidence))
     wait_for_watch(lab)
-    server = lab.process("kube-apiserver")
-    server.kill()
+    lab.process("kube-apiserver").kill()
     try:
         result = gate.module.result(process)
     finally:
-        server.restart()
-        lab.wait_ready()
-        # Else an interrupted kwok waits for 40 s until the nodes are nobody's.
-        lab.fault(False)
+        lab.restart_api_server()
     assert (
         result["msg"] == f"Cannot watch Pod: no answer from the API server at https://{lab.server}. Check that it runs and can be reached."
     )

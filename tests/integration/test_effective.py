@@ -1,4 +1,4 @@
-"""What we say of a worker's config against node-config, js-yaml, JSON5 and the router from npm, on generated workers and on chosen ones."""
+"""The effective config compared with node-config, js-yaml, JSON5 and the router from npm, on generated and on chosen workers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""executor_config and executor_config_info on files and on the lab's ConfigMap; what they did is looked at with kubectl and PyYAML."""
+"""executor_config and executor_config_info on files and on the lab's ConfigMap, checked with kubectl and PyYAML."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ import yaml
 from lab.cluster.lab import Lab
 
 if t.TYPE_CHECKING:
-    from ..helpers import ModuleRunner
+    from ..helpers import ModuleRunner, Writes
 
 FILES = Path(__file__).parent / "files"
-ROUNDS = 50
+ROUNDS = 15
 MAP = {"namespace": "sd", "name": "worker-config", "deployment": "worker"}
 ENTRY = {"pluginName": "k8s", "options": {"kubernetes": {"runtimeClass": "kata", "nodeSelectors": {"dedicated": "screwdriver-kata"}}}}
 CONFIG = """# build cluster one
@@ -118,7 +118,7 @@ def test_second_run_check_mode_and_diff_on_a_file(module: ModuleRunner, config: 
 
 
 def test_on_a_config_map_the_worker_is_rolled_once_and_only_for_a_change(
-    lab: Lab, module: ModuleRunner, config_map: t.Callable[[], str], writes: t.Callable[[], list[t.Any]]
+    lab: Lab, module: ModuleRunner, config_map: t.Callable[[], str], writes: Writes
 ) -> None:
     asked: dict[str, t.Any] = {"config_map": MAP, "legacy_executor": "k8s-vm", "kata_share": "10", "executors": {"k8s-kata": ENTRY}}
     tried = module("executor_config", check=True, **asked)
@@ -348,7 +348,7 @@ def test_refused_config(module: ModuleRunner, config: Path, text: str) -> None:
     assert config.read_text() == text
 
 
-def test_refused_places(module: ModuleRunner, config_map: t.Callable[[], str], tmp_path: Path, writes: t.Callable[[], list[t.Any]]) -> None:
+def test_refused_places(module: ModuleRunner, config_map: t.Callable[[], str], tmp_path: Path, writes: Writes) -> None:
     writes()
     asked: dict[str, t.Any] = {"legacy_executor": "k8s-vm", "kata_share": "1", "executors": {"k8s-kata": ENTRY}}
     messages: dict[str, dict[str, t.Any]] = {

@@ -1,4 +1,4 @@
-"""What a lab gives to a real machine that joins it, without a machine."""
+"""What a real machine that joins a lab gets from it, without a machine."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_machine_is_its_own_node_and_no_other(lab: Lab, as_node: t.Any) -> Non
     assert as_node("label", "node", NAME, "node-restriction.kubernetes.io/proven=true").returncode != 0
 
 
-def test_kwok_leaves_a_machine_alone(lab: Lab, as_node: t.Any) -> None:
+def test_kwok_does_not_manage_a_real_machine(lab: Lab, as_node: t.Any) -> None:
     as_node("create", "-f", "-", stdin=node(NAME))
     lab.kubectl("create", "-f", "-", stdin=json.dumps(node("simulated", **{"screwdriver.cd/lab": "simulated"})))
     try:
@@ -115,14 +115,14 @@ def test_an_image_is_whole(images: str, name: str, entrypoint: str, layers: int)
     assert len(manifest["layers"]) == layers
 
 
-def test_what_is_not_there_is_not_found(images: str) -> None:
+def test_a_missing_blob_is_not_found(images: str) -> None:
     with pytest.raises(urllib.error.HTTPError, match="404"):
         fetch(f"{images}/library/node/blobs/sha256:{'0' * 64}")
 
 
 def test_the_launcher_runs_the_script_of_a_build_pod(tmp_path: Path) -> None:
-    said = subprocess.run([LAUNCHER / "launcher_entrypoint.sh", "echo one; echo two"], capture_output=True, text=True, check=True).stdout
-    assert said == "one\ntwo\n"
+    output = subprocess.run([LAUNCHER / "launcher_entrypoint.sh", "echo one; echo two"], capture_output=True, text=True, check=True).stdout
+    assert output == "one\ntwo\n"
 
 
 def test_the_real_release_keeps_the_defaults_of_the_roles() -> None:

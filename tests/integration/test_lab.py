@@ -19,7 +19,7 @@ from lab.common import LABS, LabError
 from lab.processes import Process
 from lab.programs import go
 
-from ..helpers import TOP, wait_until
+from ..helpers import TOP, Writes, wait_until
 from .conftest import NODES
 
 
@@ -76,10 +76,10 @@ def test_nodes_are_ready(lab: Lab) -> None:
     wait_until(lambda: ready_nodes(lab) == NODES, f"{NODES} nodes are Ready")
 
 
-def test_writes_are_counted(lab: Lab, writes: t.Callable[[], list[dict[str, t.Any]]]) -> None:
-    lab.kubectl("create", "configmap", "seen", "-n", "sd", "--from-literal=a=b")
-    lab.kubectl("get", "configmap", "seen", "-n", "sd")
-    lab.kubectl("delete", "configmap", "seen", "-n", "sd")
+def test_writes_are_counted(lab: Lab, writes: Writes) -> None:
+    lab.kubectl("create", "configmap", "written", "-n", "sd", "--from-literal=a=b")
+    lab.kubectl("get", "configmap", "written", "-n", "sd")
+    lab.kubectl("delete", "configmap", "written", "-n", "sd")
     assert [event["verb"] for event in writes()] == ["create", "delete"]
 
 

@@ -1,4 +1,4 @@
-"""Shared names: set once, seen in every role, also in one used alone."""
+"""Shared names: set once, used by every role, also by one used alone."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import TOP
+from ..helpers import TOP
 
 ENTRY_POINTS = {"cluster": "absent", "node": "report", "node_proof": "main", "executor": "main", "rollout": "main"}
 SHARED = {
@@ -70,8 +70,8 @@ EXPECTED: dict[str, dict[str, t.Any]] = {
 }
 
 
-def seen(tmp_path: Path, how: str, role: str, variables: dict[str, t.Any]) -> dict[str, t.Any]:
-    """The role's variables as its tasks see them, in a play that uses this role alone."""
+def variables_of(tmp_path: Path, how: str, role: str, variables: dict[str, t.Any]) -> dict[str, t.Any]:
+    """The role's variables as its tasks have them, in a play that uses this role alone."""
     result = tmp_path / f"{how}-{role}.json"
     pairs = ", ".join(f"'{name}': {name}" for name in EXPECTED[role])
     # Its own tasks are skipped.
@@ -93,6 +93,6 @@ def seen(tmp_path: Path, how: str, role: str, variables: dict[str, t.Any]) -> di
 
 
 @pytest.mark.parametrize("role", EXPECTED)
-def test_a_role_used_alone_sees_each_shared_name(tmp_path: Path, role: str) -> None:
-    assert seen(tmp_path, "import_role", role, SHARED) == EXPECTED[role]
-    assert seen(tmp_path, "include_role", role, SHARED) == EXPECTED[role]
+def test_a_role_used_alone_has_each_shared_name(tmp_path: Path, role: str) -> None:
+    assert variables_of(tmp_path, "import_role", role, SHARED) == EXPECTED[role]
+    assert variables_of(tmp_path, "include_role", role, SHARED) == EXPECTED[role]

@@ -1,10 +1,9 @@
-"""node_pool on the lab's API server: many nodes, other writers, an API server that goes away. Nodes are looked at with kubectl."""
+"""node_pool on the lab's API server: many nodes, other writers, an API server that restarts. Nodes are read with kubectl."""
 
 from __future__ import annotations
 
 import json
 import threading
-import time
 import typing as t
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import pytest
 
 from lab.cluster.lab import Lab
 
-from ..helpers import Writes, granted
+from ..helpers import Writes, granted, wait_until
 
 if t.TYPE_CHECKING:
     from ..helpers import ModuleRunner
@@ -101,11 +100,11 @@ def test_many_nodes_in_and_out_again(lab: Lab, module: ModuleRunner, writes: Wri
     assert own(writes) == MANY
     assert list(seen(lab).values()) == [IN] * MANY
     assert (module("node_pool", **asked)["changed"], own(writes)) == (False, 0)
-    lab.kubectl("label", "node", "pool-7", "dedicated=somebody-else", "--overwrite")
+    lab.kubectl("label", "node", "pool-7", "dedicated=other-pool", "--overwrite")
     gone = module("node_pool", state="absent", **asked)
     assert gone["changed"] is True
     after = seen(lab)
-    assert after.pop("pool-7")["label"] == "somebody-else"
+    assert after.pop("pool-7")["label"] == "other-pool"
     assert list(after.values()) == [OUT] * (MANY - 1)
     own(writes)
     assert (module("node_pool", state="absent", **asked)["changed"], own(writes)) == (False, 0)
@@ -156,12 +155,8 @@ def test_other_writers_lose_nothing(lab: Lab, module: ModuleRunner) -> None:
 def test_an_api_server_that_is_killed_and_comes_back(lab: Lab, module: ModuleRunner, writes: Writes) -> None:
     own(writes)
     process = module.start("node_pool", selector="test=node-pool", concurrency=2, **POOL)
-    deadline = time.monotonic() + 60
-    while not own(writes):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    lab.process("kube-apiserver").restart()
-    lab.wait_ready()
+    wait_until(lambda: own(writes), "the first write", interval=0.01)
+    lab.restart_api_server()
     done = module.result(process)
     assert not done.get("failed"), done["msg"]
     assert list(seen(lab).values()) == [IN] * MANY
@@ -173,7 +168,7 @@ def test_an_api_server_that_is_killed_and_comes_back(lab: Lab, module: ModuleRun
 def one_at_a_time(lab: Lab) -> t.Iterator[str]:
     """A priority level without a share.
 
-    While one patch of a node by user limited is served, the API server answers 429 to all his others.
+    While the API server serves one patch of a node by user limited, it answers 429 to that user's others.
     """
     name = "test-node-pool"
     user = {"kind": "User", "name": "limited", "apiGroup": "rbac.authorization.k8s.io"}
@@ -213,7 +208,7 @@ def one_at_a_time(lab: Lab) -> t.Iterator[str]:
 
 
 def metric(lab: Lab, name: str, priority_level: str) -> float | None:
-    """The sum over a metric's series of one priority level, as the API server tells it; None where it has none."""
+    """The sum over a metric's series of one priority level, as the API server reports it; None where it has none."""
     lines = [line for line in lab.kubectl("get", "--raw", "/metrics").splitlines() if line.startswith(f"{name}{{")]
     values = [float(line.rsplit(" ", 1)[1]) for line in lines if f'priority_level="{priority_level}"' in line]
     return sum(values) if values else None
@@ -221,10 +216,7 @@ def metric(lab: Lab, name: str, priority_level: str) -> float | None:
 
 @pytest.mark.usefixtures("nodes")
 def test_an_api_server_that_answers_429(lab: Lab, module_as: t.Any, writes: Writes, one_at_a_time: str) -> None:
-    deadline = time.monotonic() + 60
-    while metric(lab, "apiserver_flowcontrol_nominal_limit_seats", one_at_a_time) != 0:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    wait_until(lambda: metric(lab, "apiserver_flowcontrol_nominal_limit_seats", one_at_a_time) == 0, "the priority level has no seats")
     writes()
     done = module_as(lab.directory / "limited.kubeconfig")("node_pool", selector="test=node-pool", **POOL)
     assert not done.get("failed"), done["msg"]
@@ -296,10 +288,7 @@ def test_a_node_that_vanishes_during_the_call(lab: Lab, module: ModuleRunner, wr
     own(writes)
     last = f"pool-{MANY}"
     process = module.start("node_pool", nodes=[*(f"pool-{number}" for number in range(3, MANY)), last], concurrency=1, **POOL)
-    deadline = time.monotonic() + 60
-    while not own(writes):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(lambda: own(writes), "the first write", interval=0.01)
     lab.kubectl("delete", "node", last)
     if replaced:
         lab.kubectl("create", "-f", "-", stdin=json.dumps(node(last, ["", "runc", "kata"])))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import sys
 import typing as t
 from pathlib import Path
 
@@ -13,7 +12,8 @@ import pytest
 
 from lab.cluster.lab import Lab
 
-Writes = t.Callable[[], list[dict[str, t.Any]]]
+from ..helpers import Playbook, Writes
+
 NODE = "build-3"
 pytestmark = pytest.mark.usefixtures("namespace")
 NAMESPACE = "nodes"
@@ -21,7 +21,7 @@ NAMESPACE = "nodes"
 ENDLESS = "tier=endless-builds"
 READY = "kata.screwdriver.cd/ready"
 # A host named as a node that is this machine.
-LOCAL = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+LOCAL = {"ansible_connection": "local"}
 CORDONED = "kata.screwdriver.cd/cordoned"
 PROVEN = "kata.screwdriver.cd/proven"
 
@@ -33,7 +33,7 @@ def role(entry: str, **variables: t.Any) -> dict[str, t.Any]:
 class Nodes:
     """Runs the entry points for a host named as one of kwok's nodes."""
 
-    def __init__(self, lab: Lab, playbook: t.Callable[..., subprocess.CompletedProcess[str]], writes: Writes) -> None:
+    def __init__(self, lab: Lab, playbook: Playbook, writes: Writes) -> None:
         self.lab, self.playbook, self.writes = lab, playbook, writes
 
     def __call__(
@@ -242,7 +242,7 @@ def test_a_removed_node_is_released(nodes: Nodes) -> None:
     remove: dict[str, t.Any] = {"node_purpose": "remove", "node_reason": "Kata is being removed."}
     nodes.done(role("drain"), role("return_to_service"))
     share = {"ansible.builtin.import_role": {"name": "screwdriver.kata.executor", "tasks_from": "share"}, "delegate_to": "localhost"}
-    config = nodes.lab.kubectl("get", "configmap", "buildcluster-queue-worker", "-n", "sd", "-o", "jsonpath={.data.local\\.yaml}")
+    config = nodes.lab.worker_config()
     try:
         nodes.done({"ansible.builtin.import_role": {"name": "screwdriver.kata.executor"}})
         nodes.done(share, executor_share="50")
@@ -278,13 +278,4 @@ def test_a_removed_node_is_released(nodes: Nodes) -> None:
         nodes.done(role("drain"), role("release"), **remove)
         assert (nodes.cordoned(), nodes.mark(CORDONED), nodes.mark(READY), nodes.mark("dedicated")) == (False, None, None, None)
     finally:
-        nodes.lab.kubectl(
-            "patch",
-            "configmap",
-            "buildcluster-queue-worker",
-            "-n",
-            "sd",
-            "--type=merge",
-            "-p",
-            json.dumps({"data": {"local.yaml": config}}),
-        )
+        nodes.lab.set_worker_config(config)

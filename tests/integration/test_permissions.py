@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import sys
 import typing as t
 
 import pytest
@@ -41,17 +40,15 @@ CONDITIONAL: dict[str, set[Request]] = {name: {("list", "events", "sd-builds", "
 
 @pytest.fixture(scope="module", autouse=True)
 def prepared(lab: Lab) -> t.Iterator[None]:
-    """Two nodes are verified, and there is an executor; afterwards everything is as it was."""
-    config = lab.kubectl("get", "configmap", "buildcluster-queue-worker", "-n", "sd", "-o", "jsonpath={.data.local\\.yaml}")
+    """Two nodes are verified; afterwards everything is as before."""
+    config = lab.worker_config()
     lab.convert_nodes(2)
     yield
     lab.revert_nodes(2)
     lab.kubectl("delete", "runtimeclass", "kata", "--ignore-not-found")
     lab.kubectl("delete", "clusterrole,role,clusterrolebinding,rolebinding", "-A", "-l", "app.kubernetes.io/managed-by=screwdriver.kata")
     lab.kubectl("delete", "configmap,lease", "kata-rollout", "-n", "sd", "--ignore-not-found")
-    lab.kubectl(
-        "patch", "configmap", "buildcluster-queue-worker", "-n", "sd", "--type=merge", "-p", json.dumps({"data": {"local.yaml": config}})
-    )
+    lab.set_worker_config(config)
 
 
 @pytest.fixture
@@ -84,7 +81,7 @@ def operate(lab: Lab, playbook: Run) -> Run:
         entries.insert(2, {"screwdriver.kata.proof_pod": {**proof, "state": "absent"}})
         play = lab.directory / "node-play.yml"
         play.write_text(json.dumps([{"hosts": NODE, "gather_facts": False, "tasks": entries}]))
-        local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable, "cluster_require_handler": False}
+        local = {"ansible_connection": "local", "cluster_require_handler": False}
         done = playbook(play, "-i", f"{NODE},", **variables, **local, node_hosts=[NODE])
         if done.returncode:
             return done
@@ -101,7 +98,7 @@ def objects(lab: Lab) -> list[dict[str, t.Any]]:
 
 
 def revoke(lab: Lab, verb: str, resource: str) -> None:
-    """Takes one verb on one resource out of what was granted."""
+    """Revokes one verb on one resource."""
     for item in objects(lab):
         for rule in item["rules"]:
             if rule["resources"] == [resource]:

@@ -14,12 +14,13 @@ import pytest
 
 from lab.cluster.lab import Lab
 
-Writes = t.Callable[[], list[dict[str, t.Any]]]
+from ..helpers import Writes
+
 STEPS = ["pilot", 5, 100]
 
 
 class Rollout:
-    """One record of a test's own: acted on through the module, looked at with kubectl."""
+    """A rollout record of one test: changed by the module, read with kubectl."""
 
     def __init__(self, lab: Lab, module: t.Any, name: str) -> None:
         self.lab, self.module, self.name = lab, module, name
@@ -72,7 +73,7 @@ def stamp(when: datetime) -> str:
     return when.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def test_a_rollout_from_its_begin_to_its_end(rollout: Rollout, writes: Writes) -> None:
+def test_a_rollout_from_begin_to_release(rollout: Rollout, writes: Writes) -> None:
     began = rollout("begin", steps=STEPS)
     assert (began["changed"], began["resumed"], began["lock"]["holder"]) == (True, False, "ada")
     assert written(writes()) == ["create leases", "create configmaps"]
@@ -137,7 +138,7 @@ def test_a_second_run_writes_nothing_but_the_lock(rollout: Rollout, writes: Writ
         assert rollout.data() == before
 
 
-def test_check_mode_tells_and_writes_nothing(rollout: Rollout, writes: Writes) -> None:
+def test_check_mode_predicts_and_writes_nothing(rollout: Rollout, writes: Writes) -> None:
     began = rollout("begin", steps=STEPS, check=True)
     assert (began["changed"], began["rollout"]["phase"], began["lock"]["holder"]) == (True, "running", "ada")
     assert (rollout.exists(), writes()) == ([], [])
@@ -152,13 +153,13 @@ def test_check_mode_tells_and_writes_nothing(rollout: Rollout, writes: Writes) -
         ("roll_back", {"reason": "builds hang"}),
         ("release", {}),
     ):
-        told = rollout(action, check=True, **parameters)
-        assert (action, told["changed"]) == (action, action != "begin")
+        tried = rollout(action, check=True, **parameters)
+        assert (action, tried["changed"]) == (action, action != "begin")
     assert writes() == []
     assert (rollout.data()["phase"], rollout.lease()["holderIdentity"]) == ("running", "ada")
-    told = rollout("advance", step=1, check=True)
+    tried = rollout("advance", step=1, check=True)
     done = rollout("advance", step=1)
-    assert (told["rollout"]["step"], told["diff"]["after"].keys()) == (done["rollout"]["step"], done["diff"]["after"].keys())
+    assert (tried["rollout"]["step"], tried["diff"]["after"].keys()) == (done["rollout"]["step"], done["diff"]["after"].keys())
 
 
 def test_another_holder_is_refused_until_the_lock_has_expired(rollout: Rollout, writes: Writes) -> None:
@@ -223,7 +224,7 @@ def test_reading_what_does_not_exist_writes_nothing(rollout: Rollout, writes: Wr
     assert writes() == []
 
 
-def test_a_way_back_and_a_pause_need_no_lock(rollout: Rollout) -> None:
+def test_a_rollback_and_a_pause_need_no_lock(rollout: Rollout) -> None:
     rollout("begin", steps=STEPS)
     assert rollout("pause", holder="bob", reason="lunch")["rollout"]["phase"] == "paused"
     assert rollout.refused("advance") == f"Cannot advance rollout {rollout.title}: it is paused (lunch), resume it first."
@@ -232,7 +233,7 @@ def test_a_way_back_and_a_pause_need_no_lock(rollout: Rollout) -> None:
     assert rollout.lease()["holderIdentity"] == "ada"
 
 
-def test_without_the_lock_there_is_no_step(rollout: Rollout, writes: Writes) -> None:
+def test_a_step_needs_the_lock(rollout: Rollout, writes: Writes) -> None:
     rollout("begin", steps=STEPS)
     rollout("release")
     writes()
@@ -244,7 +245,7 @@ def test_without_the_lock_there_is_no_step(rollout: Rollout, writes: Writes) -> 
     assert (taken["changed"], taken["diff"]["before"]["lock"], taken["diff"]["after"]["lock"]) == (True, None, "ada")
 
 
-def test_of_many_that_begin_at_once_one_wins(rollout: Rollout) -> None:
+def test_one_of_many_concurrent_begins_wins(rollout: Rollout) -> None:
     holders = ["ada", "bob", "cyd", "dan"]
     parameters = {"namespace": "sd", "name": rollout.name, "action": "begin", "steps": STEPS}
     running = {holder: rollout.module.start("rollout", holder=holder, **parameters) for holder in holders}
@@ -257,7 +258,7 @@ def test_of_many_that_begin_at_once_one_wins(rollout: Rollout) -> None:
     assert all(refusal.startswith(f"Rollout {rollout.title} is locked by {winner} until ") for refusal in refusals), refusals
 
 
-def test_of_many_that_advance_at_once_each_step_is_taken_once(rollout: Rollout) -> None:
+def test_concurrent_advances_take_a_step_once(rollout: Rollout) -> None:
     rollout("begin", steps=[1, 2, 3, 4, 5])
     parameters = {"namespace": "sd", "name": rollout.name, "action": "advance", "step": 1, "holder": "ada"}
     answers = [rollout.module.result(process) for process in [rollout.module.start("rollout", **parameters) for _unused in range(4)]]
@@ -265,13 +266,13 @@ def test_of_many_that_advance_at_once_each_step_is_taken_once(rollout: Rollout) 
     assert (rollout.record()["step"], len(rollout.record()["history"])) == (2, 1)
 
 
-def test_a_run_that_was_killed_goes_on(rollout: Rollout) -> None:
+def test_an_interrupted_run_resumes(rollout: Rollout) -> None:
     expected = {"begin": 1, "advance": 2}
     for action, parameters in (("begin", {"steps": STEPS}), ("advance", {"step": 1})):
         seen = rollout.lab.audit_log.stat().st_size
         process = rollout.module.start("rollout", namespace="sd", name=rollout.name, action=action, holder="ada", **parameters)
         deadline = time.monotonic() + 60
-        # Its first write is the lock's: it dies between that and the record's, or right after both.
+        # Its first write is the lock: it is killed between that and the record, or right after both.
         while process.poll() is None and time.monotonic() < deadline:
             with rollout.lab.audit_log.open("rb") as log:
                 log.seek(seen)
@@ -285,7 +286,7 @@ def test_a_run_that_was_killed_goes_on(rollout: Rollout) -> None:
         assert (rollout.lease()["holderIdentity"], rollout.data()["phase"]) == ("ada", "running")
 
 
-def test_a_run_that_took_the_lock_alone_goes_on(rollout: Rollout) -> None:
+def test_a_run_interrupted_after_its_lock_resumes(rollout: Rollout) -> None:
     spec = {"holderIdentity": "ada", "leaseDurationSeconds": 300, "renewTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")}
     lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": rollout.name, "namespace": "sd"}, "spec": spec}
     rollout.lab.kubectl("create", "-f", "-", stdin=json.dumps(lease))
@@ -294,7 +295,7 @@ def test_a_run_that_took_the_lock_alone_goes_on(rollout: Rollout) -> None:
     assert (began["changed"], began["resumed"], rollout.record()["step"]) == (True, False, 1)
 
 
-def test_a_way_back_without_a_record_is_nothing(rollout: Rollout, writes: Writes) -> None:
+def test_a_rollback_without_a_record_changes_nothing(rollout: Rollout, writes: Writes) -> None:
     back = rollout("roll_back", holder=None, reason="builds hang")
     assert (back["changed"], back["rollout"]["phase"], back["lock"]) == (False, "none", None)
     assert writes() == []
@@ -353,7 +354,7 @@ def test_other_steps_are_refused_and_leave_no_lock(rollout: Rollout, writes: Wri
 
 
 @pytest.mark.parametrize("action", ["begin", "roll_back"])
-def test_a_config_map_that_is_no_record_is_left_alone(rollout: Rollout, writes: Writes, action: str) -> None:
+def test_a_foreign_config_map_is_left_alone(rollout: Rollout, writes: Writes, action: str) -> None:
     rollout.lab.kubectl("create", "configmap", rollout.name, "-n", "sd", "--from-literal=local.yaml=executor")
     writes()
     assert rollout.refused(action, steps=STEPS, reason="x") == (
@@ -380,7 +381,7 @@ def test_a_namespace_that_does_not_exist(rollout: Rollout) -> None:
     assert answer["msg"] == f'Cannot create Lease nowhere/{rollout.name}: namespaces "nowhere" not found.'
 
 
-def test_a_user_without_the_right(rollout: Rollout, lab: Lab, module_as: t.Any) -> None:
+def test_a_user_without_permissions(rollout: Rollout, lab: Lab, module_as: t.Any) -> None:
     limited = module_as(lab.directory / "limited.kubeconfig")
     answer = limited("rollout", namespace="sd", name=rollout.name, action="begin", holder="ada", steps=STEPS)
     assert answer["msg"] == (

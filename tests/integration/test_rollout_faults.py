@@ -1,4 +1,4 @@
-"""Faults while builds move to Kata: where the share stands afterwards, what the record says, and that the lock is free."""
+"""Faults during a rollout: the share and the record afterwards, and that the lock is free."""
 
 from __future__ import annotations
 
@@ -17,26 +17,23 @@ import pytest
 
 from lab.cluster.lab import Lab
 
-from ..helpers import RUNTIME_CLASS, TOP, Playbook, wait_until
+from ..helpers import FAST_ROLLOUT, RUNTIME_CLASS, TOP, Playbook, lock_holder, playbook_environment, wait_until, weightages
 
-# The fixtures apply here as well.  pylint: disable-next=unused-import
-from .test_rollout_role import FAST, flow, fresh, lock_holder, record, weightages  # noqa: F401
-
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("no_rollout")]
 ZERO = {"k8s-vm": 100, "k8s-kata": 0}
 # A step that watches long enough for a fault to be injected.
-WATCHING = {**FAST, "rollout_window": 300, "rollout_timeout": 600}
+WATCHING = {**FAST_ROLLOUT, "rollout_window": 300, "rollout_timeout": 600}
 
 
 @contextmanager
 def running(lab: Lab, path: Path, **variables: t.Any) -> t.Iterator[subprocess.Popen[bytes]]:
     """A rollout in the background, until its evidence was stored for the first time; ``path`` gets its output."""
-    environment = {**os.environ, "K8S_AUTH_KUBECONFIG": str(lab.kubeconfig), "ANSIBLE_NOCOLOR": "1"}
+    environment = playbook_environment(lab.kubeconfig)
     command = ["ansible-playbook", "-e", json.dumps(variables), "playbooks/rollout.yml"]
     with path.open("w") as out:
         process = subprocess.Popen(command, cwd=TOP, env=environment, stdout=out, stderr=out)
         try:
-            wait_until(lambda: record(lab).get("evidence") or process.poll() is not None, path.read_text, seconds=600)
+            wait_until(lambda: lab.record().get("evidence") or process.poll() is not None, path.read_text, seconds=600)
             assert process.poll() is None, path.read_text()
             yield process
         finally:
@@ -54,21 +51,20 @@ def stopped(process: subprocess.Popen[bytes], path: Path) -> str:
 def test_a_config_edited_by_hand_is_lowered_and_named(lab: Lab, tmp_path: Path) -> None:
     out = tmp_path / "out"
     with running(lab, out, **{**WATCHING, "rollout_steps": [10]}) as process:
-        text = lab.kubectl("get", "configmap", "buildcluster-queue-worker", "-n", "sd", "-o", "jsonpath={.data.local\\.yaml}")
+        text = lab.worker_config()
         edited = text.replace("weightage: 10\n", "weightage: 80\n").replace("weightage: 90\n", "weightage: 20\n")
         assert edited != text
-        patch = json.dumps({"data": {"local.yaml": edited}})
-        lab.kubectl("patch", "configmap", "buildcluster-queue-worker", "-n", "sd", "--type=merge", "-p", patch)
-        told = stopped(process, out)
-    assert "a share of 80.0 %, and this step set 10 %: it was changed by someone else" in told, told
+        lab.set_worker_config(edited)
+        output = stopped(process, out)
+    assert "a share of 80.0 %, and this step set 10 %: it was changed by someone else" in output, output
     assert weightages(lab) == ZERO
-    assert record(lab)["phase"] == "paused"
+    assert lab.record()["phase"] == "paused"
     assert lock_holder(lab) == ""
 
 
-def test_an_api_server_that_is_away_for_30_seconds_is_waited_for(lab: Lab, tmp_path: Path) -> None:
+def test_a_rollout_waits_for_an_api_server_that_hangs_for_30_seconds(lab: Lab, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    with running(lab, out, **{**FAST, "rollout_window": 60, "rollout_timeout": 600}) as process:
+    with running(lab, out, **{**FAST_ROLLOUT, "rollout_window": 60, "rollout_timeout": 600}) as process:
         server = lab.process("kube-apiserver").pid
         assert server
         os.kill(server, signal.SIGSTOP)
@@ -77,8 +73,8 @@ def test_an_api_server_that_is_away_for_30_seconds_is_waited_for(lab: Lab, tmp_p
         finally:
             os.kill(server, signal.SIGCONT)
         process.wait(900)
-    phase = record(lab)["phase"]
-    # Either the watch went on, or the share was lowered once the API server answered: never a share that nobody watches.
+    phase = lab.record()["phase"]
+    # Either the watch continued, or the share was lowered once the API server answered: no share stands unwatched.
     assert phase in ("finished", "paused"), out.read_text()
     assert weightages(lab) == ({"k8s-vm": 0, "k8s-kata": 100} if phase == "finished" else ZERO), out.read_text()
     assert lock_holder(lab) == ""
@@ -88,42 +84,44 @@ def test_a_pool_that_shrinks_stops_the_next_step_at_the_last_share(lab: Lab, pla
     nodes = [f"build-{number}" for number in range(1, 5)]
     out = tmp_path / "out"
     try:
-        with running(lab, out, **{**FAST, "rollout_steps": [10, 100], "rollout_window": 20}) as process:
+        with running(lab, out, **{**FAST_ROLLOUT, "rollout_steps": [10, 100], "rollout_window": 20}) as process:
             for name in nodes:
                 lab.kubectl("cordon", name)
-            told = stopped(process, out)
+            output = stopped(process, out)
     finally:
         for name in nodes:
             lab.kubectl("uncordon", name)
-    # The first step may have failed for want of nodes as well; then nothing has passed.
-    outcomes = [step["outcome"] for step in record(lab)["history"]]
-    assert (record(lab)["phase"], weightages(lab)["k8s-kata"]) == (("paused", 10) if outcomes == ["passed"] else ("rolled_back", 0)), told
+    # Without nodes the first step may have failed too; then nothing has passed.
+    outcomes = [step["outcome"] for step in lab.record()["history"]]
+    assert (lab.record()["phase"], weightages(lab)["k8s-kata"]) == (("paused", 10) if outcomes == ["passed"] else ("rolled_back", 0)), (
+        output
+    )
     assert lock_holder(lab) == ""
 
 
-def test_a_runtime_class_that_goes_while_builds_are_watched_never_passes(lab: Lab, tmp_path: Path) -> None:
+def test_a_step_never_passes_if_its_runtime_class_is_deleted(lab: Lab, tmp_path: Path) -> None:
     out = tmp_path / "out"
     try:
-        with running(lab, out, **{**FAST, "rollout_window": 30, "rollout_timeout": 60}) as process:
+        with running(lab, out, **{**FAST_ROLLOUT, "rollout_window": 30, "rollout_timeout": 60}) as process:
             lab.kubectl("delete", "runtimeclass", "kata")
-            told = stopped(process, out)
+            output = stopped(process, out)
     finally:
         lab.kubectl("apply", "-f", "-", stdin=json.dumps(RUNTIME_CLASS))
-    assert record(lab)["phase"] in ("paused", "rolled_back"), told
-    assert weightages(lab) == ZERO, told
+    assert lab.record()["phase"] in ("paused", "rolled_back"), output
+    assert weightages(lab) == ZERO, output
     assert lock_holder(lab) == ""
 
 
 def test_a_second_operator_is_refused_and_may_take_over(lab: Lab, playbook: Playbook, tmp_path: Path) -> None:
     out = tmp_path / "out"
     with running(lab, out, **WATCHING) as process:
-        refused = playbook("playbooks/rollout.yml", **FAST)
+        refused = playbook("playbooks/rollout.yml", **FAST_ROLLOUT)
         assert refused.returncode != 0 and "is locked by" in refused.stdout, refused.stdout
         assert weightages(lab)["k8s-kata"] == 100, "the share of the run that holds the lock was touched"
-        taken = playbook("playbooks/rollout.yml", **FAST, rollout_take_over=True)
+        taken = playbook("playbooks/rollout.yml", **FAST_ROLLOUT, rollout_take_over=True)
         assert taken.returncode == 0, taken.stdout
-        told = stopped(process, out)
-    assert record(lab)["phase"] == "finished", told
+        output = stopped(process, out)
+    assert lab.record()["phase"] == "finished", output
     assert weightages(lab) == {"k8s-vm": 0, "k8s-kata": 100}, "the run that lost its lock lowered the share of the other one"
 
 
@@ -138,10 +136,10 @@ def test_a_missing_permission_is_named_before_the_first_write(lab: Lab, playbook
     binding["roleRef"] = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "half"}
     del binding["rules"]
     lab.kubectl("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": [role, binding]}))
-    done = playbook("playbooks/rollout.yml", kubeconfig=lab.directory / "limited.kubeconfig", **FAST)
+    done = playbook("playbooks/rollout.yml", kubeconfig=lab.directory / "limited.kubeconfig", **FAST_ROLLOUT)
     assert done.returncode != 0
     assert "Missing permissions: " in done.stdout and "watch pods in namespace sd-builds" in done.stdout, done.stdout
-    assert record(lab) == {}
+    assert lab.record() == {}
     after = lab.kubectl("get", "configmap", "buildcluster-queue-worker", "-n", "sd", "-o", "jsonpath={.metadata.resourceVersion}")
     assert after == before
 
@@ -156,49 +154,49 @@ def test_a_missing_permission_is_named_before_the_first_write(lab: Lab, playbook
     ],
 )
 def test_wrong_values_are_refused_before_the_first_write(lab: Lab, playbook: Playbook, variables: dict[str, t.Any], sentence: str) -> None:
-    done = playbook("playbooks/rollout.yml", **{**FAST, **variables})
+    done = playbook("playbooks/rollout.yml", **{**FAST_ROLLOUT, **variables})
     assert done.returncode != 0 and sentence in " ".join(done.stdout.split()), done.stdout
-    assert record(lab) == {} and weightages(lab) == ZERO and lock_holder(lab) == ""
+    assert lab.record() == {} and weightages(lab) == ZERO and lock_holder(lab) == ""
 
 
 def test_a_step_waits_for_its_approval(lab: Lab, playbook: Playbook) -> None:
-    held = playbook("playbooks/rollout.yml", **FAST, rollout_approve=["100"])
+    held = playbook("playbooks/rollout.yml", **FAST_ROLLOUT, rollout_approve=["100"])
     assert held.returncode == 0, held.stdout
     assert "needs an approval" in held.stdout and weightages(lab) == ZERO
     approved = playbook("playbooks/approve.yml", rollout_holder="ada")
     assert approved.returncode == 0 and "step 1 by ada" in approved.stdout, approved.stdout
-    done = playbook("playbooks/rollout.yml", **FAST, rollout_approve=["100"])
+    done = playbook("playbooks/rollout.yml", **FAST_ROLLOUT, rollout_approve=["100"])
     assert done.returncode == 0, done.stdout
-    assert record(lab)["phase"] == "finished"
+    assert lab.record()["phase"] == "finished"
 
 
 def test_once_takes_at_most_one_step_and_bakes_the_last(lab: Lab, playbook: Playbook) -> None:
-    once = {**FAST, "rollout_mode": "once", "rollout_steps": [50, 100], "rollout_interval": 10}
+    once = {**FAST_ROLLOUT, "rollout_mode": "once", "rollout_steps": [50, 100], "rollout_interval": 10}
     for _attempt in range(6):
         done = playbook("playbooks/rollout.yml", **once)
         assert done.returncode == 0, done.stdout
         assert lock_holder(lab) == ""
-        if record(lab)["step"] == 2 and record(lab)["evidence"]:
+        if lab.record()["step"] == 2 and lab.record()["evidence"]:
             break
-    assert (record(lab)["phase"], record(lab)["step"]) == ("running", 2)
+    assert (lab.record()["phase"], lab.record()["step"]) == ("running", 2)
     finished = playbook("playbooks/rollout.yml", **once, rollout_bake=1)
     assert finished.returncode == 0, finished.stdout
-    assert record(lab)["phase"] == "finished"
+    assert lab.record()["phase"] == "finished"
 
 
 def test_pause_lowers_the_share_and_once_stays_paused_until_resumed(lab: Lab, playbook: Playbook) -> None:
-    once = {**FAST, "rollout_mode": "once", "rollout_min_builds": 100000}
+    once = {**FAST_ROLLOUT, "rollout_mode": "once", "rollout_min_builds": 100000}
     assert playbook("playbooks/rollout.yml", **once).returncode == 0
     assert weightages(lab)["k8s-kata"] == 100
     paused = playbook("playbooks/pause.yml", rollout_reason="Upgrade tonight.")
     assert paused.returncode == 0 and "Kata's share was lowered from 100.0 % to 0 %." in paused.stdout, paused.stdout
     stays = playbook("playbooks/rollout.yml", **once)
-    assert stays.returncode == 0 and weightages(lab) == ZERO and record(lab)["phase"] == "paused", stays.stdout
+    assert stays.returncode == 0 and weightages(lab) == ZERO and lab.record()["phase"] == "paused", stays.stdout
     assert playbook("playbooks/resume.yml").returncode == 0
-    assert record(lab)["phase"] == "running" and lock_holder(lab) == "" and weightages(lab) == ZERO
+    assert lab.record()["phase"] == "running" and lock_holder(lab) == "" and weightages(lab) == ZERO
 
 
-def test_a_webhook_and_an_event_tell_of_a_rollback_and_a_dead_webhook_delays_nothing(lab: Lab, playbook: Playbook) -> None:
+def test_a_rollback_is_reported_by_webhook_and_event_and_does_not_wait_for_a_dead_webhook(lab: Lab, playbook: Playbook) -> None:
     received: list[dict[str, t.Any]] = []
 
     class Receiver(http.server.BaseHTTPRequestHandler):
@@ -221,7 +219,7 @@ def test_a_webhook_and_an_event_tell_of_a_rollback_and_a_dead_webhook_delays_not
     assert received[0]["event"] == "rollback"
     events = json.loads(lab.kubectl("get", "events", "-n", "sd", "-o", "json"))["items"]
     assert any(event["reason"] == "RolloutRollback" and "Builds hang." in event["message"] for event in events), events
-    # Nobody listens there any more.
+    # The receiver has stopped.
     dead = playbook("playbooks/rollback.yml", rollout_notify=url, rollout_reason="Again.")
     assert dead.returncode == 0, dead.stdout
 
@@ -232,10 +230,52 @@ def test_rollback_lists_the_builds_on_kata_and_how_to_move_pinned_ones(lab: Lab,
     assert "Kata's share is 0 %." in done.stdout and "only removing the annotation does" in done.stdout, done.stdout
 
 
-def test_status_names_a_missing_permission_and_a_server_that_is_away(lab: Lab, playbook: Playbook, tmp_path: Path) -> None:
+def test_status_names_a_missing_permission_and_an_unreachable_server(lab: Lab, playbook: Playbook, tmp_path: Path) -> None:
     limited = playbook("playbooks/status.yml", kubeconfig=lab.directory / "limited.kubeconfig")
     assert limited.returncode != 0 and "not allowed (403)" in limited.stdout, limited.stdout
     away = tmp_path / "kubeconfig"
     away.write_text(lab.kubeconfig.read_text().replace(lab.server, "127.0.0.1:1"))
     unreachable = playbook("playbooks/status.yml", kubeconfig=away)
     assert unreachable.returncode != 0 and "no answer from the API server" in unreachable.stdout, unreachable.stdout
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
+def test_an_interrupted_run_lowers_the_share(lab: Lab, playbook: Playbook, signal_number: signal.Signals) -> None:
+    variables = {**FAST_ROLLOUT, "rollout_window": 60, "rollout_timeout": 600, "rollout_interval": 2}
+    environment = {**os.environ, "K8S_AUTH_KUBECONFIG": str(lab.kubeconfig)}
+    command = ["ansible-playbook", "-e", json.dumps(variables), "playbooks/rollout.yml"]
+    running = subprocess.Popen(command, cwd=TOP, env=environment, stdout=subprocess.DEVNULL, start_new_session=True)
+    try:
+        wait_until(lambda: lab.record().get("evidence"), "the first evidence")
+    finally:
+        os.kill(running.pid, signal_number)
+        running.wait()
+    wait_until(lambda: weightages(lab) == ZERO and lock_holder(lab) == "", "the guard lowers the share", seconds=60)
+    began = lab.record()["began"]
+    assert lab.record()["phase"] == "paused"
+    assert "was interrupted" in lab.record()["reason"]
+    done = playbook("playbooks/rollout.yml", **FAST_ROLLOUT)
+    assert done.returncode == 0, done.stdout
+    assert lab.record()["began"] == began
+    assert lab.record()["phase"] == "finished"
+
+
+def test_rollback_does_not_wait_for_a_lock(lab: Lab, playbook: Playbook) -> None:
+    done = playbook("playbooks/rollout.yml", **{**FAST_ROLLOUT, "rollout_min_builds": 100000, "rollout_timeout": 4})
+    assert done.returncode != 0
+    held = {
+        "spec": {
+            "holderIdentity": "eve@ops-2",
+            "leaseDurationSeconds": 3600,
+            "renewTime": time.strftime("%Y-%m-%dT%H:%M:%S.000000Z", time.gmtime()),
+        }
+    }
+    lab.kubectl("patch", "lease", "kata-rollout", "-n", "sd", "--type=merge", "-p", json.dumps(held))
+    refused = playbook("playbooks/rollout.yml", **FAST_ROLLOUT)
+    assert refused.returncode != 0
+    assert "is locked by eve@ops-2 until" in refused.stdout
+    back = playbook("screwdriver.kata.rollback", rollout_reason="Builds of a team hang.")
+    assert back.returncode == 0, back.stdout
+    assert weightages(lab) == {"k8s-vm": 100, "k8s-kata": 0}
+    assert lab.record()["phase"] == "rolled_back"
+    assert lab.record()["reason"] == "Builds of a team hang."

@@ -1,4 +1,4 @@
-"""What the module writes, and what our rules say, against Screwdriver's own router from npm."""
+"""What the module writes and predicts, compared with Screwdriver's router from npm."""
 
 from __future__ import annotations
 

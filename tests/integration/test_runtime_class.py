@@ -1,4 +1,4 @@
-"""runtime_class on the lab's API server; the class is looked at with kubectl."""
+"""runtime_class on the lab's API server, checked with kubectl."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_create_check_and_second_run(lab: Lab, module: ModuleRunner, writes: Wri
 
 def test_stale_keys_go_and_foreign_ones_stay(lab: Lab, module: ModuleRunner) -> None:
     module("runtime_class", **ASKED)
-    lab.kubectl("label", "runtimeclass", "test-kata", "owner=somebody")
+    lab.kubectl("label", "runtimeclass", "test-kata", "owner=ops")
     done = module("runtime_class", **{**ASKED, "overhead": {"memory": "1Gi"}, "node_selector": {"dedicated": "other"}})
     assert done["changed"] is True
     assert seen(lab)["overhead"] == {"podFixed": {"memory": "1Gi"}}
@@ -95,12 +95,12 @@ def test_stale_keys_go_and_foreign_ones_stay(lab: Lab, module: ModuleRunner) -> 
     assert "overhead" not in seen(lab)
     assert not any((seen(lab).get("scheduling") or {}).values())
     assert module("runtime_class", **{**ASKED, "overhead": {}, "node_selector": {}, "tolerations": []})["changed"] is False
-    assert "somebody" in lab.kubectl("get", "runtimeclass", "test-kata", "-o", "jsonpath={.metadata.labels.owner}")
+    assert "ops" in lab.kubectl("get", "runtimeclass", "test-kata", "-o", "jsonpath={.metadata.labels.owner}")
 
 
 def test_another_handler_takes_a_recreation(lab: Lab, module: ModuleRunner, writes: Writes) -> None:
     module("runtime_class", **ASKED)
-    lab.kubectl("label", "runtimeclass", "test-kata", "owner=somebody")
+    lab.kubectl("label", "runtimeclass", "test-kata", "owner=ops")
     writes()
     other: dict[str, t.Any] = {"name": "test-kata", "handler": "kata-clh"}
     assert module("runtime_class", **other)["msg"] == (
@@ -113,7 +113,7 @@ def test_another_handler_takes_a_recreation(lab: Lab, module: ModuleRunner, writ
     assert (done["changed"], own(writes)) == (True, ["delete", "create"])
     assert seen(lab)["handler"] == "kata-clh"
     assert seen(lab)["overhead"] == {"podFixed": ASKED["overhead"]}
-    assert lab.kubectl("get", "runtimeclass", "test-kata", "-o", "jsonpath={.metadata.labels.owner}") == "somebody"
+    assert lab.kubectl("get", "runtimeclass", "test-kata", "-o", "jsonpath={.metadata.labels.owner}") == "ops"
 
 
 def test_it_is_not_taken_from_under_pods(lab: Lab, module: ModuleRunner) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 import typing as t
 
 import pytest
@@ -12,16 +11,16 @@ import yaml
 
 from lab.cluster.lab import Lab
 
-Playbook = t.Callable[..., t.Any]
-Writes = t.Callable[[], list[dict[str, t.Any]]]
+from ..helpers import Playbook, Writes
+
 OPERATOR = {"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": "limited"}
 VARIABLES: dict[str, t.Any] = {"executor_exclusions": ["rhel6"], "cluster_operators": [OPERATOR]}
 
 
 @pytest.fixture(autouse=True)
-def proven(lab: Lab, playbook: Playbook) -> t.Iterator[None]:
-    """Two nodes are proven; afterwards everything is as it was."""
-    config = lab.kubectl("get", "configmap", "buildcluster-queue-worker", "-n", "sd", "-o", "jsonpath={.data.local\\.yaml}")
+def verified(lab: Lab, playbook: Playbook) -> t.Iterator[None]:
+    """Two nodes are verified; afterwards everything is as before."""
+    config = lab.worker_config()
     lab.convert_nodes(2)
     yield
     tasks = [{"ansible.builtin.include_role": {"name": "screwdriver.kata.cluster", "tasks_from": "absent"}}]
@@ -31,9 +30,7 @@ def proven(lab: Lab, playbook: Playbook) -> t.Iterator[None]:
     assert "screwdriver-kata" not in lab.kubectl("get", "nodes", "-o", "yaml")
     lab.revert_nodes(2)
     lab.kubectl("delete", "configmap,lease", "kata-rollout", "-n", "sd", "--ignore-not-found")
-    lab.kubectl(
-        "patch", "configmap", "buildcluster-queue-worker", "-n", "sd", "--type=merge", "-p", json.dumps({"data": {"local.yaml": config}})
-    )
+    lab.set_worker_config(config)
 
 
 def own(writes: Writes) -> list[str]:
@@ -52,9 +49,7 @@ def test_site_gets_ready_at_zero_and_a_second_run_writes_nothing(lab: Lab, playb
     assert pool == {"build-1", "build-2"}
     assert {"key": "dedicated", "value": "screwdriver-kata", "effect": "NoSchedule"} in nodes["build-1"]["spec"]["taints"]
     assert lab.kubectl("get", "runtimeclass", "kata", "-o", "jsonpath={.handler}") == "kata"
-    section = yaml.safe_load(
-        lab.kubectl("get", "configmap", "buildcluster-queue-worker", "-n", "sd", "-o", "jsonpath={.data.local\\.yaml}")
-    )["executor"]
+    section = yaml.safe_load(lab.worker_config())["executor"]
     assert (section["plugin"], section["k8s-vm"]["weightage"], section["k8s-kata"]["weightage"]) == ("k8s-vm", 100, 0)
     assert section["k8s-kata"]["exclusions"] == ["rhel6"]
 
@@ -67,7 +62,7 @@ def test_site_gets_ready_at_zero_and_a_second_run_writes_nothing(lab: Lab, playb
 def test_each_handler_has_a_runtime_class_with_its_overhead(lab: Lab, playbook: Playbook) -> None:
     """The overhead of each handler comes from the nodes of the run."""
     overhead = {"kata": {"cpu": "250m", "memory": "256Mi"}, "kata-clh": {"cpu": "250m", "memory": "130Mi"}}
-    local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable, "cluster_require_handler": False}
+    local = {"ansible_connection": "local", "cluster_require_handler": False}
     node = {"ansible.builtin.include_role": {"name": "screwdriver.kata.node", "tasks_from": "return_to_service"}}
     play = lab.directory / "handlers.yml"
     play.write_text(
@@ -94,10 +89,10 @@ def test_each_handler_has_a_runtime_class_with_its_overhead(lab: Lab, playbook: 
     assert lab.kubectl("get", "runtimeclass", "kata", "-o", "jsonpath={.overhead.podFixed.memory}") == "320Mi"
 
 
-def test_the_callback_prints_what_is_told_what_changed_and_what_failed(playbook: Playbook, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_callback_prints_messages_changes_and_failures(playbook: Playbook, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANSIBLE_STDOUT_CALLBACK", "screwdriver.kata.progress")
     tasks: list[dict[str, t.Any]] = [
-        {"name": "Tell", "ansible.builtin.debug": {"msg": "one line\nand another"}},
+        {"name": "Print", "ansible.builtin.debug": {"msg": "one line\nand another"}},
         {"name": "Do", "ansible.builtin.command": "true"},
         {"name": "Do nothing", "ansible.builtin.command": "true", "changed_when": False},
         {"name": "Try", "ansible.builtin.fail": {"msg": "It did not work."}, "ignore_errors": True},

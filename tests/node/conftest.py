@@ -11,7 +11,6 @@ import json
 import os
 import subprocess
 import threading
-import time
 import typing as t
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +21,8 @@ import pytest
 from lab.machines.nspawn import Nodes
 from lab.machines.ssh import Machine
 from lab.programs import mirror as lab_mirror
+
+from ..helpers import wait_until
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
@@ -118,10 +119,11 @@ class Node(Machine):
         before = self.run("cat /proc/sys/kernel/random/boot_id")
         self.run("systemctl reboot", check=False)
         self.disconnect()
-        deadline = time.monotonic() + BOOT_TIMEOUT
-        while self.run("cat /proc/sys/kernel/random/boot_id", check=False) in ("", before):
-            assert time.monotonic() < deadline, f"not back {BOOT_TIMEOUT} s after a reboot"
-            time.sleep(2)
+
+        def rebooted() -> bool:
+            return self.run("cat /proc/sys/kernel/random/boot_id", check=False) not in ("", before)
+
+        wait_until(rebooted, "the reboot", seconds=BOOT_TIMEOUT, interval=2)
         self.run("systemctl is-system-running --wait", check=False)
 
 

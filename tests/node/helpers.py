@@ -97,5 +97,5 @@ def refusals(roles: Roles, cases: list[tuple[str, dict[str, t.Any], dict[str, st
         for role, variables, found in cases
     ]
     results = roles.node.results(roles.node.start(tasks))
-    told = [result for result in results if result["failed"]]
-    return [result["msg"].removeprefix("Validation of arguments failed:\n") for result in told]
+    failed = [result for result in results if result["failed"]]
+    return [result["msg"].removeprefix("Validation of arguments failed:\n") for result in failed]

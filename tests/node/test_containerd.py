@@ -136,7 +136,7 @@ def test_containerd_reads_what_is_rendered(containerd: dict[str, Path], rendered
     assert accepts(binary, foreign(binary, tmp_path) if combination["drop_in"] else "-", candidate).returncode == 0
 
 
-# containerd 1.7 says nothing about an unknown key in a plugin's table: what is broken there is the TOML.
+# containerd 1.7 accepts an unknown key in a plugin's table, so the TOML is broken there.
 @pytest.mark.parametrize(("line", "broken"), [("1.7", "nonsense ="), ("2", "nonsense ="), ("2", "nonsense = 1")])
 def test_a_broken_configuration_is_refused(containerd: dict[str, Path], tmp_path: Path, line: str, broken: str) -> None:
     candidate = tmp_path / "candidate.toml"
@@ -161,7 +161,7 @@ def default(containerd: Path) -> str:
     ids=["default of 1.7", "empty list", "Docker", "handler"],
 )
 def test_the_advice_works(containerd: dict[str, Path], tmp_path: Path, text: str) -> None:
-    """What the role advises for an old foreign file is done as it says, with the containerd that it names."""
+    """The role's advice for an old foreign file works with the containerd that it names."""
     file = tmp_path / "config.toml"
     file.write_text(text or default(containerd["1.7"]))
     options = {**OPTIONS, "version": PARTS["2"].version.removeprefix("v"), "handlers": [KATA]}

@@ -34,8 +34,8 @@ def test_mirror_that_fails(roles: Roles, mirror: Mirror) -> None:
         (role, mirror.variables(part, fault=fault) | variables | {f"{role}_cache": str(roles.cache / str(number))}, {})
         for number, (role, variables, part, fault, *_rest) in enumerate(cases)
     ]
-    said = refusals(roles, asked)
-    for sentence, (_role, _variables, _part, fault, name, option, reason) in zip(said, cases, strict=True):
+    message = refusals(roles, asked)
+    for sentence, (_role, _variables, _part, fault, name, option, reason) in zip(message, cases, strict=True):
         url = f"{base}/fault-{fault}/{files[name]}" if fault else f"{base}/{files[name]}"
         start, end = f"{url} could not be downloaded to localhost: ", f". Fix that, or set {option}_base_url to a mirror that has it."
         assert sentence.startswith(start) and sentence.endswith(end), sentence
@@ -107,10 +107,11 @@ def test_configuration(roles: Roles, mirror: Mirror) -> None:
     config = "stat -c %y /etc/containerd/config.toml; cat /etc/containerd/config.toml"
     before = node.run(config)
     nonsense = {"plugins": {"io.containerd.cri.v1.runtime": {"nonsense": 1}}}
-    said = roles.refusal("containerd", containerd_extra_config=nonsense)
+    message = roles.refusal("containerd", containerd_extra_config=nonsense)
     assert (
-        said.startswith("/opt/containerd-releases/") and "/bin/containerd refuses the new configuration, and the old one stays: " in said
-    ), said
+        message.startswith("/opt/containerd-releases/")
+        and "/bin/containerd refuses the new configuration, and the old one stays: " in message
+    ), message
     assert node.run(config) == before
     assert untouched()
     asked = {

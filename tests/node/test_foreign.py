@@ -1,4 +1,4 @@
-"""A configuration that another program wrote: the role goes beside it where containerd merges the two, else it says what to do."""
+"""A foreign configuration: the role adds a drop-in where containerd merges the two, else it fails with what to do."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def default(line: str) -> str:
 
 
 def kubeadm(line: str) -> str:
-    """The default as kubeadm's documentation tells to change it."""
+    """The default, changed as in kubeadm's documentation."""
     return default(line).replace("SystemdCgroup = false", "SystemdCgroup = true")
 
 
 def test_foreign_configurations(roles: Roles) -> None:
-    """All problems are in one message; what each is, test_install_containerd.py of the units says."""
+    """All problems are in one message; the unit tests in test_install_containerd.py have each."""
     node = roles.node
     assert roles.changes("containerd", "crictl")
     release = node.run("readlink /opt/containerd-releases/current")
@@ -82,8 +82,8 @@ def test_old_file_beside_an_old_containerd(roles: Roles) -> None:
     """The containerd that converts the file is that of the role, which is there by then; nothing that runs is touched."""
     node = roles.node
     node.run(f"mkdir -p /etc/containerd; printf 'version = 2\\nimports = []\\n' >{FILE}")
-    said = roles.refusal("containerd")
-    command = said.split("convert it with '")[1].split("'")[0]
+    message = roles.refusal("containerd")
+    command = message.split("convert it with '")[1].split("'")[0]
     assert node.run("find /usr/local/bin /opt/cni ! -type d 2>/dev/null", check=False) == ""
     node.run(f"{command} && sed -i 's|^imports = .*|{IMPORTS}|' {FILE}")
     assert roles.changes("containerd", "crictl", containerd_handlers=[HANDLER])

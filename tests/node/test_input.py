@@ -122,7 +122,7 @@ def test_bad_input(roles: Roles) -> None:
 
 
 def test_machine_that_cannot(roles: Roles) -> None:
-    """Its processor, its kernel and its /opt/kata are played: what a machine says of itself is replaced by a file."""
+    """The processor, the kernel and /opt/kata are stubs: files replace what the machine reports."""
     node = roles.node
 
     def refused() -> str:
@@ -185,7 +185,7 @@ def test_both_families_have_the_same_variables() -> None:
         assert families["Debian"].keys() == families["RedHat"].keys()
 
 
-# What a machine of another family says of itself, and how the roles name it.
+# How a machine of another family identifies itself, and how the roles name it.
 FAMILIES = {
     'ID=flatcar\nID_LIKE=coreos\nNAME="Flatcar Container Linux by Kinvolk"\n': "Flatcar Container Linux by Kinvolk",
     'NAME="SLES"\nPRETTY_NAME="SUSE Linux Enterprise Server 15 SP6"\nID="sles"\nID_LIKE="suse"\n': "SUSE Linux Enterprise Server 15 SP6",
@@ -197,16 +197,16 @@ FAMILIES = {
 def test_other_families(roles: Roles) -> None:
     node = roles.node
     before = state_with_times(node)
-    said = []
+    message = []
     try:
         for text in FAMILIES:
             node.run(
                 f"umount -q /etc/os-release; printf %s {shlex.quote(text)} >/run/os-release; mount --bind /run/os-release /etc/os-release"
             )
-            said += [roles.refusal(role) for role in ("containerd", "kata")]
+            message += [roles.refusal(role) for role in ("containerd", "kata")]
     finally:
         node.run("umount -q /etc/os-release", check=False)
-    assert said == [
+    assert message == [
         f"{name} on node1 is not supported: the role knows the families Debian and RedHat."
         for name in FAMILIES.values()
         for _role in range(2)
@@ -217,7 +217,7 @@ def test_other_families(roles: Roles) -> None:
 # What apt would do on a machine, played by a program in its place.
 APT = """
 mkdir -p /usr/local/sbin
-printf '#!/bin/sh\\ncase $* in *--simulate*) cat /run/apt-says ;; *) touch /run/apt-ran ;; esac\\n' >/usr/local/sbin/apt-get
+printf '#!/bin/sh\\ncase $* in *--simulate*) cat /run/apt-output ;; *) touch /run/apt-ran ;; esac\\n' >/usr/local/sbin/apt-get
 chmod 755 /usr/local/sbin/apt-get
 """
 
@@ -237,7 +237,7 @@ def test_packages_that_would_remove_another_one(roles: Roles) -> None:
             "archives (containerd_source archive)."
         ),
     }
-    for said, sentence in cases.items():
-        node.run(f"printf %s {shlex.quote(said)} >/run/apt-says")
+    for message, sentence in cases.items():
+        node.run(f"printf %s {shlex.quote(message)} >/run/apt-output")
         assert roles.refusal("containerd", containerd_source="package") == sentence
     node.run("rm /usr/local/sbin/apt-get; ! dpkg-query -W containerd 2>/dev/null")

@@ -1,4 +1,4 @@
-"""The roles containerd, crictl and kata from a bare machine and back, looked at with systemd's, containerd's and the kernel's own tools."""
+"""The roles containerd, crictl and kata from a bare machine and back, checked with the tools of systemd, containerd and the kernel."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_versions(roles: Roles) -> None:
     assert versions(node) == (CONTAINERD_OLD, "3.28.0")
     limit = roles.variables.get("containerd_nofile", 1048576)
     assert pod(node, "runc")[0::2] == (limit, "io.containerd.runc.v2")
-    # The stub's shim is of containerd 2: under 1.7 only what containerd has read is looked at.
+    # The stub's shim is of containerd 2: under 1.7 only containerd's configuration is checked.
     assert handlers(node) == {
         "runc": "io.containerd.runc.v2",
         **dict.fromkeys(("kata", "kata-rs", "stub", "stub-rs"), "io.containerd.kata.v2"),

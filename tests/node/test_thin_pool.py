@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import shlex
-import time
 import typing as t
 
 import pytest
+
+from ..helpers import wait_until
 
 if t.TYPE_CHECKING:
     from .conftest import Node
@@ -220,10 +221,7 @@ def test_pool_that_fills_up(node: Node, disks: list[str]) -> None:
     node.run(
         "head -c 160M /dev/urandom >/var/tmp/test-data; dd if=/var/tmp/test-data of=/dev/mapper/test-thin bs=1M oflag=direct status=none"
     )
-    deadline = time.monotonic() + 120
-    while float(reported(node)["lv_size"]) <= 256:
-        assert time.monotonic() < deadline, "dmeventd did not extend the pool"
-        time.sleep(2)
+    wait_until(lambda: float(reported(node)["lv_size"]) > 256, "dmeventd extends the pool", interval=2)
     after = node.module("thin_pool", **small)
     assert (after["changed"], after["pool"]["size_bytes"] > 256 * MIB) == (False, True)
 
@@ -236,10 +234,7 @@ def test_pool_that_fills_up(node: Node, disks: list[str]) -> None:
         "1",
         check=False,
     )
-    deadline = time.monotonic() + 240
-    while "out_of_data_space" not in node.run("dmsetup status kata-pool"):
-        assert time.monotonic() < deadline, node.run("dmsetup status kata-pool")
-        time.sleep(1)
+    wait_until(lambda: "out_of_data_space" in node.run("dmsetup status kata-pool"), "the pool is full", seconds=240, interval=1)
     grown = node.module("thin_pool", devices=[one, two], size="100%FREE", autoextend_threshold=100)
     assert (grown["changed"], grown["pool"]["health"], grown["pool"]["size_bytes"] // MIB > 1.8 * size) == (True, "ok", True)
     assert " rw " in node.run("dmsetup status kata-pool")
@@ -279,10 +274,7 @@ def test_metadata_that_fill_up(node: Node, disks: list[str]) -> None:
     )
     # Watched as it is by default, it helps itself.
     node.module("thin_pool", **{**small, "autoextend_threshold": 75, "autoextend_percent": 100})
-    deadline = time.monotonic() + 120
-    while float(node.run("lvs --noheadings -o metadata_percent kata/pool")) > 75:
-        assert time.monotonic() < deadline, "dmeventd did not extend the metadata"
-        time.sleep(2)
+    wait_until(lambda: float(node.run("lvs --noheadings -o metadata_percent kata/pool")) <= 75, "dmeventd extends the metadata", interval=2)
     node.run("echo 1 >/proc/sys/vm/drop_caches; cmp --bytes=1048576 /var/tmp/test-data /dev/mapper/test-thin && rm /var/tmp/test-data")
     node.run("dmsetup message kata-pool 0 'create_thin 2000'")
 

@@ -1,6 +1,6 @@
 /*
  * A stub of Screwdriver's buildcluster-queue-worker, its queue and its API (none of them is on the npm registry).
- * It makes builds up, sends each through the real screwdriver-executor-router and its executors with the executor section that
+ * It generates builds, sends each through the real screwdriver-executor-router and its executors with the executor section that
  * the worker's ConfigMap holds at that moment, and treats the answers as the worker's receiver.js does.
  */
 'use strict';
@@ -70,13 +70,13 @@ async function call(url) {
     return response;
 }
 
-/** Lists, then watches for ever; every object that is there or changes goes to `seen`. */
-async function follow(url, query, seen) {
+/** Lists, then watches without end; calls `changed` for every object that exists or changes. */
+async function follow(url, query, changed) {
     for (;;) {
         try {
             const list = await (await call(`${url}?${query}`)).json();
 
-            list.items.forEach(item => seen('ADDED', item));
+            list.items.forEach(item => changed('ADDED', item));
             const version = list.metadata.resourceVersion;
             const stream = await call(`${url}?${query}&watch=1&resourceVersion=${version}&timeoutSeconds=300`);
             const decoder = new TextDecoder();
@@ -90,7 +90,7 @@ async function follow(url, query, seen) {
                 lines.forEach(line => {
                     const { type, object } = JSON.parse(line);
 
-                    if (type !== 'ERROR') seen(type, object);
+                    if (type !== 'ERROR') changed(type, object);
                 });
             }
         } catch (err) {
@@ -99,7 +99,7 @@ async function follow(url, query, seen) {
     }
 }
 
-/** The router as the worker's lib/jobs.js makes it, anew for every message, and the name of the executor that it last picked. */
+/** A router as the worker's lib/jobs.js creates it for each message; `picked` is the name of the executor that it last picked. */
 function route() {
     const { executor, ecosystem } = yaml.load(config);
     const plugins = Object.keys(executor).filter(name => name !== 'plugin').map(name => ({ name, ...executor[name] }));
@@ -169,7 +169,7 @@ async function stop(build) {
     }
 }
 
-/** A build that does not end is stopped, as Screwdriver does: its node may never say what became of it. */
+/** Stops a build that does not end, as Screwdriver does: its node may never report its end. */
 async function timeOut(build) {
     build.over = true;
     build.timed_out = true;
@@ -200,7 +200,7 @@ async function start(build) {
     try {
         router = route();
     } catch (err) {
-        // The worker's child dies without a word: its message is neither acknowledged nor refused.
+        // The worker's child exits silently: its message is neither acknowledged nor rejected.
         stats.wedged += 1;
 
         return;
@@ -232,7 +232,7 @@ function podSeen(type, pod) {
     if (!build || type === 'DELETED') return;
     const { phase, startTime, conditions = [] } = pod.status;
 
-    // A pod for which there is no room says nothing about the machine.
+    // A pod that does not fit on any node is no sign of a slow machine.
     if (startTime || conditions.some(({ reason }) => reason === 'Unschedulable')) build.taken = true;
     if (!build.started && ['Running', 'Succeeded', 'Failed'].includes(phase)) {
         build.started = new Date().toISOString();

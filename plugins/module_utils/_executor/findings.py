@@ -240,7 +240,7 @@ def _options(path: str, name: str, plugin: str, written: t.Mapping[str, t.Any], 
             yield _error(
                 "switch_is_a_string",
                 f"{here}.{switch}",
-                f"{switch} of {name} is the string {own[switch]!r}, which is true to the executor whatever it says: write true or false.",
+                f"{switch} of {name} is the string {own[switch]!r}, which the executor takes as true: write true or false.",
             )
     if kubernetes.get("automountServiceAccountToken") is True:
         yield _warning(

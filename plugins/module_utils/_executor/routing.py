@@ -25,7 +25,7 @@ from ansible_collections.screwdriver.kata.plugins.module_utils._javascript impor
 
 # npm modules screwdriver-executor-<name> that buildcluster-queue-worker 5 depends on; an entry of another name is dropped at load.
 PLUGINS = ("k8s", "k8s-vm")
-# Entries that the worker's own default.yaml has, whatever local.yaml says.
+# Entries that the worker's own default.yaml has, whatever local.yaml has.
 SHIPPED = ("k8s", "k8s-sandbox", "k8s-vm")
 # Smallest sum of two weightages that expresses a share of 0, 1 and 2 decimals.
 SCALES = (100, 1000, 10000)

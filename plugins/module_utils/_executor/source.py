@@ -53,7 +53,7 @@ SOURCE_OPTIONS: dict[str, dict[str, t.Any]] = {
 
 
 class Notice(t.NamedTuple):
-    """What is to be said about a source; see the findings."""
+    """A notice about a source; see the findings."""
 
     code: str
     severity: str
@@ -70,7 +70,7 @@ class Source:
         environment: The variables of the worker's container.
         shipped: Whether the worker has its own default.yaml below the file.
         read_by_worker: False where the worker does not read the config at all.
-        notices: What is to be said about the place.
+        notices: Notices about the place.
         backup_file: The copy that was kept.
     """
 
@@ -233,7 +233,7 @@ class ConfigMapSource(Source):
         self._say_owners(body)
 
     def _inspect_others(self, named: Object | None) -> None:
-        """Other workloads that read the same config: they follow it too, and are not looked at."""
+        """Other workloads that read the same config: they follow it too, and are not checked."""
         others = []
         for kind in ("Deployment", "StatefulSet"):
             try:

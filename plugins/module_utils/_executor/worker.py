@@ -20,7 +20,7 @@ _SIZES = ("micro", "low", "high", "turbo", "max")
 
 
 class Unknown:
-    """A value that the worker has and that cannot be read from here. ``source`` says where it comes from."""
+    """A value that the worker has and that cannot be read from here. ``source`` names where it comes from."""
 
     def __init__(self, source: str) -> None:
         self.source = source
@@ -152,7 +152,7 @@ ENVIRONMENT: dict[str, dict[str, str]] = {
 }
 DEFAULT_EXECUTOR_VARIABLE = "EXECUTOR_PLUGIN"
 NODE_CONFIG = "NODE_CONFIG"
-# The worker reads it, by a slip in its mapping, as an object that no rule looks at.
+# The worker reads it, by a slip in its mapping, as an object that no rule reads.
 DEAD_EXCLUSION_VARIABLE = "K8S_EXECUTOR_EXCLUSION"
 RETRY_QUEUE_VARIABLE = "RABBITMQ_RETRYQUEUE_ENABLED"
 # Keys of an entry that the router reads.

@@ -33,12 +33,12 @@ def judge(version: str, component: str, advisories: list[dict[str, t.Any]], end_
         advisories: Each with ``id``, ``component``, ``summary`` and ``fixed``, the first fixed release of each line.
         end_of_life: The end of support by component and line.
     """
-    said = [
+    sentences = [
         f"{component} {version} has {advisory['id']}: {advisory['summary']}. It is fixed in {' and '.join(advisory['fixed'])}."
         for advisory in advisories
         if advisory["component"] == component and is_affected(version, advisory["fixed"])
     ]
     line = ".".join(str(part) for part in parse(version)[:2])
     if ended := end_of_life.get(component, {}).get(line):
-        said.append(f"{component} {line} gets no more fixes (end of life {ended}).")
-    return said
+        sentences.append(f"{component} {line} gets no more fixes (end of life {ended}).")
+    return sentences

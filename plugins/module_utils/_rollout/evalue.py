@@ -5,7 +5,7 @@
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
 # Do not use this from other collections or standalone plugins/modules!
 
-"""Evidence that keeps its promise however often it is looked at: mixture e-values for ratios, in natural logarithms. Pure.
+"""Evidence that keeps its promise however often it is evaluated: mixture e-values for ratios, in natural logarithms. Pure.
 
 The method of mixtures is Robbins' (Annals of Mathematical Statistics 41(5), 1970); the form is that of Howard, Ramdas, McAuliffe and Sekhon
 (Annals of Statistics 49(2), 2021). Where the ratio is at most the limit, an e-value ever reaches 1 / alpha with a probability of at most

@@ -7,7 +7,7 @@
 
 """From evidence to a verdict. Pure.
 
-The gate fails on what is proven beyond chance however often it is looked at, and only on what Kata alone can be blamed for: starts that
+The gate fails on what is proven beyond chance however often it is evaluated, and only on what Kata alone can be blamed for: starts that
 fail more often than the limit and than on the legacy executor at the same time, builds of excluded images, and builds that never arrive. It
 passes when the window is over, there are enough builds, and no figure, taken as it stands, is above its limit. All else is inconclusive.
 """
@@ -377,7 +377,7 @@ def _judge_failures(case: Case, found: Findings, log_e: float) -> None:
         if not case.proven(judged, limits.max_failure_ratio):
             found.doubt(FAILURES, f"{saw}, {above} but not proven yet.{apart}")
             return
-        # While the rest fails as well, there may soon be enough builds to tell that it is Kata.
+        # While the rest fails as well, there may soon be enough builds to blame Kata.
         worse = case.rest.ratio - legacy.ratio > limits.max_failure_increase
         settles = case.comparable and worse and (not case.is_over or case.rest.ratio >= SURE_RATIO)
         found.doubt(FAILURES, f"{saw}, {above} beyond chance, {beside}.{apart}", pause=not settles)

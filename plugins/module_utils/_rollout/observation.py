@@ -5,7 +5,7 @@
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
 # Do not use this from other collections or standalone plugins/modules!
 
-"""From the events of a watch to figures of each executor. Pure: it is told what happened and what time it is."""
+"""From the events of a watch to figures of each executor. Pure: events and the time are passed in."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ WORKER_SECONDS = 300
 # A deletion before the start counts as the worker's own from this part of the time to start: its timer began before the pod was seen.
 HUNG_PART = 0.95
 
-# A full pool or a lost node says nothing about the image.
+# A full pool or a lost node is no evidence about the image.
 _NODE_CAUSES = frozenset({"Unschedulable", "Evicted", "NodeLost"})
 
 Counts = dict[str, dict[str, list[int]]]
@@ -235,7 +235,7 @@ class Observation:
             self._run(kind, build)
 
     def tick(self, now: int) -> None:
-        """Fails the builds whose time to start has run out. The time counts from when they were first seen, by this machine's clock."""
+        """Fails the builds whose time to start has run out. The time counts from when they were first observed, by this machine's clock."""
         for uid in [uid for uid, state in self.waiting.items() if now - state["since"] >= self._start_timeout]:
             state = self.waiting.pop(uid)
             self._fail(uid, state, state["trouble"] or state["overdue"])
@@ -261,7 +261,7 @@ class Observation:
         if build.started:
             tally.started += 1
             self._place(state, STARTED, 1)
-            # Where the first thing seen is the end, the start was not timed.
+            # Where the end is the first event, the start was not timed.
             if build.exit_code is None:
                 took = now - state["since"] if build.reported is None else build.reported - build.created
                 _count(tally.setup, str(max(0, took)))

@@ -5,7 +5,7 @@
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
 # Do not use this from other collections or standalone plugins/modules!
 
-"""From a pod to a build: what one version of a pod says. Pure."""
+"""From one version of a pod to its build. Pure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PIN_ANNOTATION = "screwdriver.cd/executor"
 # The cause of all failures that are about the image's name or pull.
 IMAGE_PULL = "ImagePull"
 
-# A build that dies by one of these signals (128 + SIGILL, SIGABRT, SIGBUS, SIGSEGV) this soon never did any work: el6 images without
+# A build that one of these signals ends (128 + SIGILL, SIGABRT, SIGBUS, SIGSEGV) this soon never did any work: el6 images without
 # vsyscall emulation end with 139 at once.
 CRASH_EXITS = frozenset({132, 134, 135, 139})
 CRASH_SECONDS = 10
@@ -40,7 +40,7 @@ def seconds_of(timestamp: str) -> int:
 
 @dataclass(frozen=True)
 class Build:
-    """What one version of a pod says about its build.
+    """A build, as one version of its pod shows it.
 
     Attributes:
         created: Epoch seconds, by the API server's clock.
@@ -86,7 +86,7 @@ class Build:
 
     @property
     def crashed(self) -> str:
-        """OOMKilled or Crash for a build that died right after its start."""
+        """OOMKilled or Crash for a build that crashed right after its start."""
         if self.exit_code is None or self.ran_seconds > CRASH_SECONDS:
             return ""
         return "OOMKilled" if self.oom_killed else "Crash" if self.exit_code in CRASH_EXITS else ""

@@ -13,9 +13,9 @@ else
   version=$(sed -n 's/^ *version *= *\([0-9]*\).*/\1/p' "$root" | head -n 1)
   printf 'version = %s\nimports = ["%s", "%s"]\n' "${version:-1}" "$root" "$work/candidate.toml" >"$file"
 fi
-said=$("$containerd" --config "$file" config dump 2>&1 >/dev/null)
+output=$("$containerd" --config "$file" config dump 2>&1 >/dev/null)
 status=$?
-if [ "$status" -ne 0 ] || printf '%s' "$said" | grep -qi 'unknown key'; then
-  printf '%s refuses the new configuration, and the old one stays: %s\n' "$containerd" "$(printf '%s' "$said" | tail -n 1)" >&2
+if [ "$status" -ne 0 ] || printf '%s' "$output" | grep -qi 'unknown key'; then
+  printf '%s refuses the new configuration, and the old one stays: %s\n' "$containerd" "$(printf '%s' "$output" | tail -n 1)" >&2
   exit 1
 fi

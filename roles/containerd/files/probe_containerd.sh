@@ -24,7 +24,7 @@ is_linked() {
     [ "$(readlink "/opt/cni/bin/${plugin##*/}")" = "$releases/current/cni/${plugin##*/}" ] || return
   done
 }
-# The configuration is the package's, and nobody has changed it.
+# The configuration is the package's and unchanged.
 is_pristine() {
   [ -f "$config/config.toml" ] || return
   digest=$(md5sum <"$config/config.toml" | cut -c1-32)

@@ -9,7 +9,7 @@ name: results
 type: notification
 short_description: Writes the result of each task as a line of JSON
 description:
-  - For tests, which look at what a module returned.
+  - For tests that check what a module returned.
 options:
   path:
     description: The file that the lines are added to.

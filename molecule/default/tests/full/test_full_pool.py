@@ -1,4 +1,4 @@
-"""What became of a pool that was full and got another disk; `full.yml` has noted what was said meanwhile."""
+"""A pool that was full and got another disk; `full.yml` has stored the messages in between."""
 
 from __future__ import annotations
 

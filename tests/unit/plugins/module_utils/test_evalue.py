@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The e-values against integrals computed here another way, and their promise on seeded streams that are looked at all the time."""
+"""The e-values compared with numerical integrals, and their promise on seeded streams that are evaluated after each build."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_steps_that_have_not_begun_count_as_one() -> None:
 
 @pytest.mark.parametrize("ratio", [0.02, 0.2])
 def test_a_ratio_at_the_limit_is_rejected_as_seldom_as_promised(ratio: float) -> None:
-    """400 streams of 400 builds, looked at after each: a fixed test at the same level would reject several times as many."""
+    """400 streams of 400 builds, evaluated after each: a fixed test at the same level would reject several times as many."""
     random = numpy.random.default_rng(7)
     alpha, rejected, exceeded = 0.05, 0, 0
     for _stream in range(400):

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""From evidence to a verdict: what each rule says, in words, and what it is never to say."""
+"""From evidence to a verdict: the sentences of each rule, and the verdicts that it must never reach."""
 
 from __future__ import annotations
 
@@ -444,7 +444,7 @@ def test_no_image_is_suspected_where_all_fail_on_kata() -> None:
     seen = observation(Tally())
     seen.images = {"node:22": on_both((0, 3), (78, 0)), "golang:1.26": on_both((1, 8), (53, 0))}
     assert suspected(seen) == []
-    # One image alone cannot be told from Kata: it is named.
+    # The only image of the builds cannot be distinguished from Kata: it is named.
     del seen.images["golang:1.26"]
     assert suspected(seen) == ["node:22"]
 

@@ -125,7 +125,7 @@ config_path = "/srv/certs.d:/etc/docker/certs.d"
     # What the role is asked for goes into the drop-in.
     asked = tables(config, sandbox_image="mirror.example.com/pause:3.10", registry_config_path="/etc/own/certs.d")["plugins"][IMAGES]
     assert (asked["pinned_images"]["sandbox"], asked["registry"]["config_path"]) == ("mirror.example.com/pause:3.10", "/etc/own/certs.d")
-    # So does what the foreign file does not say.
+    # So does what the foreign file lacks.
     bare = tables(f"version = 3\n{IMPORTS}")["plugins"][IMAGES]
     assert bare["registry"]["config_path"] == "/etc/containerd/certs.d"
     assert bare["pinned_images"]["sandbox"] == "registry.k8s.io/pause:3.10.1"

@@ -21,8 +21,8 @@ ESCAPES = {"CVE-2026-50540", "GHSA-7fhf-v3p3-rp56", "CVE-2026-44210", "CVE-2026-
 
 
 def affected(version: str, component: str) -> set[str]:
-    said = judge(version, component, ADVISORIES["download_advisories"], {})
-    return {found[0] for sentence in said if (found := re.search(r"(CVE|GHSA)-[\w-]+", sentence))}
+    sentences = judge(version, component, ADVISORIES["download_advisories"], {})
+    return {found[0] for sentence in sentences if (found := re.search(r"(CVE|GHSA)-[\w-]+", sentence))}
 
 
 @pytest.mark.parametrize(
