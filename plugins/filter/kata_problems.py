@@ -12,7 +12,7 @@ author:
   - screwdriver.kata maintainers (@screwdriver-cd)
 description:
   - Checks names, shims, annotations and settings of handlers before a node is changed. Internal to the roles of this collection.
-positional: version
+positional: version, advisories
 options:
   _input:
     description: Handlers as P(screwdriver.kata.kata_handlers#filter) returns them.
@@ -22,6 +22,11 @@ options:
   version:
     description: The release of Kata.
     type: str
+    required: true
+  advisories:
+    description: Known faults of releases, as P(screwdriver.kata.version_warnings#filter) takes them.
+    type: list
+    elements: dict
     required: true
   allow_patterns:
     description: Whether annotations may be given as patterns.
@@ -35,7 +40,7 @@ EXAMPLES = r"""
     msg: "{{ problems[0] }}"
   when: problems | length > 0
   vars:
-    problems: "{{ kata_handlers | screwdriver.kata.kata_handlers('4.2.0') | screwdriver.kata.kata_problems('4.2.0') }}"
+    problems: "{{ kata_handlers | screwdriver.kata.kata_handlers('4.2.0') | screwdriver.kata.kata_problems('4.2.0', download_advisories) }}"
 """
 
 RETURN = r"""
@@ -50,8 +55,10 @@ import typing as t
 from ansible_collections.screwdriver.kata.plugins.module_utils._install.kata import find_problems
 
 
-def kata_problems(handlers: list[dict[str, t.Any]], version: str, allow_patterns: bool = False) -> list[str]:
-    return find_problems(handlers, str(version), allow_patterns)
+def kata_problems(
+    handlers: list[dict[str, t.Any]], version: str, advisories: list[dict[str, t.Any]], allow_patterns: bool = False
+) -> list[str]:
+    return find_problems(handlers, str(version), allow_patterns, advisories)
 
 
 class FilterModule:

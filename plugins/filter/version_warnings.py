@@ -12,7 +12,7 @@ author:
   - screwdriver.kata maintainers (@screwdriver-cd)
 description:
   - Names the advisories that a version is affected by, and whether its line still gets fixes.
-positional: component, advisories, end_of_life
+positional: component, advisories, end_of_life, handlers
 options:
   _input:
     description: The version.
@@ -23,7 +23,9 @@ options:
     type: str
     required: true
   advisories:
-    description: Dictionaries with C(id), C(component), C(summary) and C(fixed), the first fixed release of each line.
+    description:
+      - Dictionaries with C(id), C(component), C(summary) and C(fixed), the first fixed release of each line. C(shim) and C(hypervisor)
+        limit one to handlers of that shim or hypervisor.
     type: list
     elements: dict
     required: true
@@ -31,6 +33,12 @@ options:
     description: The end of support by component and line.
     type: dict
     default: {}
+  handlers:
+    description:
+      - The handlers of Kata, dictionaries with C(shim) and C(hypervisor). An empty value is unknown, and so are all handlers without this
+        option; what is unknown is taken to be affected.
+    type: list
+    elements: dict
 """
 
 EXAMPLES = r"""
@@ -52,9 +60,13 @@ from ansible_collections.screwdriver.kata.plugins.module_utils._install.versions
 
 
 def version_warnings(
-    version: str, component: str, advisories: list[dict[str, t.Any]], end_of_life: dict[str, dict[str, t.Any]] | None = None
+    version: str,
+    component: str,
+    advisories: list[dict[str, t.Any]],
+    end_of_life: dict[str, dict[str, t.Any]] | None = None,
+    handlers: list[dict[str, t.Any]] | None = None,
 ) -> list[str]:
-    return judge(str(version), component, advisories, end_of_life or {})
+    return judge(str(version), component, advisories, end_of_life or {}, handlers)
 
 
 class FilterModule:

@@ -226,14 +226,43 @@ def test_a_proof_sets_and_removes_the_ready_label(nodes: Nodes) -> None:
     assert f"{NODE} failed: see the table." in failed.stdout
 
 
+def proofs(version: str, **programs: tuple[str, str]) -> list[dict[str, str]]:
+    """What the proof of a node finds of each handler, as far as its versions go."""
+    return [
+        {
+            "handler": handler,
+            "shim": shim,
+            "configured_hypervisor": hypervisor,
+            "hypervisor": "",
+            "kata_version": version,
+            "containerd_version": "2.3.6",
+        }
+        for handler, (shim, hypervisor) in programs.items()
+    ]
+
+
 def test_a_version_with_a_known_vulnerability_is_reported(nodes: Nodes) -> None:
-    nodes.done(role("drain"), role("return_to_service"), kata_version="3.32.0")
+    # What was asked for does not count, what the proof found does.
+    found = proofs("3.32.0", kata=("go", "qemu"))
+    nodes.done(role("drain"), role("return_to_service"), kata_version="4.2.0", node_proof_handlers_result=found)
     out = nodes.done(role("report"), node_proofs=False)
     assert re.search(rf"{NODE} +\S+ +3\.32\.0 +Ready, verified", out), out
-    assert "kata 3.32.0 has CVE-2026-50540: " in out
+    assert "kata 3.32.0 has CVE-2026-50540: " in out and "It is fixed in 4.0.0." in out
+    # Those of another shim or hypervisor are not reported.
+    assert "GHSA-" not in out
     assert "kata 3.32.0 has CVE-2026-50540: " in nodes.done(role("report"), node_hosts=[NODE])
-    fixed = nodes.done(role("drain"), role("return_to_service"), role("report"), kata_version="4.2.0", node_proofs=False)
-    assert "CVE-2026-50540" not in fixed
+    # verify finds another one on the node.
+    both = proofs("3.32.0", kata=("go", "qemu"), small=("rust", "dragonball"))
+    nodes.done(role("label"), node_proof_handlers_result=both)
+    assert "kata 3.32.0 has GHSA-fgm4-mv68-h344: " in nodes.done(role("report"), node_proofs=False)
+    # Nothing is known of the handlers of a node that an older release has annotated.
+    nodes.lab.kubectl("annotate", "node", NODE, "kata.screwdriver.cd/kata-handlers-")
+    assert "kata 3.32.0 has GHSA-fgm4-mv68-h344: " in nodes.done(role("report"), node_proofs=False)
+    nodes.done(role("label"), node_proof_handlers_result=proofs("4.2.0", kata=("rust", "qemu")))
+    assert "has CVE-" not in nodes.done(role("report"), node_proofs=False)
+    # A node that failed keeps what is known of it.
+    nodes.done(role("label"), node_failure="No pod ran.", node_proof_handlers_result=found)
+    assert nodes.mark("kata.screwdriver.cd/kata-version") == "4.2.0"
     refused = nodes.done(role("report"), node_proofs=False, kubeconfig=nodes.lab.directory / "limited.kubeconfig")
     assert "Nodes: unknown, they could not be listed with these credentials." in refused
 

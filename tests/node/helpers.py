@@ -22,6 +22,18 @@ CONTAINERD, CONTAINERD_OLD = (
 NODE_ROLES = ("kata", "containerd", "crictl")
 # Kata's stub is runc's shim, which reads none of Kata's configuration.
 STUBS = [{"name": "stub", "config_path": ""}, {"name": "stub-rs", "shim": "rust", "config_path": ""}]
+# What lets the proof pass in a container, with Kata's stub on overlayfs.
+PROOF: dict[str, t.Any] = {
+    "kata_handlers": STUBS,
+    "node_proof_handlers": [handler["name"] for handler in STUBS],
+    "node_proof_image_archive": "/srv/proof.tar",
+    "node_proof_pod_network": False,
+    "node_proof_snapshotter": "overlayfs",
+    "node_proof_pool": "",
+    "node_proof_require_guest_kernel": False,
+    "node_proof_require_block_root": False,
+    "node_proof_min_nofile": 1024,
+}
 # A pod on the machine's own network; prints the container's open file limit and process, and the runtime.
 POD = """
 set -e
@@ -99,3 +111,11 @@ def refusals(roles: Roles, cases: list[tuple[str, dict[str, t.Any], dict[str, st
     results = roles.node.results(roles.node.start(tasks))
     failed = [result for result in results if result["failed"]]
     return [result["msg"].removeprefix("Validation of arguments failed:\n") for result in failed]
+
+
+def prove(roles: Roles, **variables: t.Any) -> tuple[list[dict[str, t.Any]], list[dict[str, t.Any]]]:
+    """Runs the proof: what it observed of each handler, and the results of the run, the last of which has the error."""
+    role = {"ansible.builtin.include_role": {"name": "screwdriver.kata.node_proof", "public": True}, "vars": {**PROOF, **variables}}
+    found = {"ansible.builtin.debug": {"msg": "{{ node_proof_handlers_result | to_json }}"}}
+    results = roles.node.results(roles.node.start([role, found]))
+    return ([] if results[-1]["failed"] else json.loads(results[-1]["msg"])), results

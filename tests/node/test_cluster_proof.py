@@ -13,25 +13,14 @@ from lab.machines import join
 
 from ..helpers import wait_until
 from .conftest import Container, Roles
-from .helpers import NODE_ROLES, STUBS, image
+from .helpers import NODE_ROLES, PROOF, image, prove
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
 
     from .conftest import Mirror, Node
 
-PROOF: dict[str, t.Any] = {
-    "cluster_handler": "stub",
-    "kata_handlers": STUBS,
-    "node_proof_handlers": [handler["name"] for handler in STUBS],
-    "node_proof_image_archive": "/srv/proof.tar",
-    "node_proof_pod_network": False,
-    "node_proof_snapshotter": "overlayfs",
-    "node_proof_pool": "",
-    "node_proof_require_guest_kernel": False,
-    "node_proof_require_block_root": False,
-    "node_proof_min_nofile": 1024,
-}
+IN_CLUSTER: dict[str, t.Any] = {**PROOF, "cluster_handler": "stub"}
 # A container has loopback alone and no /dev/kmsg, and the kernel's settings are the machine's: the kubelet gets files in their place.
 IN_A_CONTAINER = """
 ip address add 192.0.2.10/32 dev lo scope global
@@ -42,7 +31,6 @@ for name in vm/overcommit_memory vm/panic_on_oom kernel/panic kernel/panic_on_oo
   cat /proc/sys/$name >$file && mount --bind $file /proc/sys/$name
 done
 """
-RESULT = {"ansible.builtin.debug": {"msg": "{{ node_proof_handlers_result | to_json }}"}}
 PROCESS = (
     "systemctl show --property MainPID --property NRestarts kubelet; ps -o state= -p $(systemctl show --property MainPID --value kubelet)"
 )
@@ -62,7 +50,7 @@ def joined(node: Node, mirror: Mirror, lab: Lab, tmp_path_factory: pytest.TempPa
     node.reset()
     roles = Roles(node, mirror, tmp_path_factory.mktemp("cache"))
     image(roles)
-    roles.changes(*NODE_ROLES, **PROOF)
+    roles.changes(*NODE_ROLES, **IN_CLUSTER)
     if isinstance(node, Container):
         node.run(IN_A_CONTAINER)
     join.join(lab, node)
@@ -74,13 +62,14 @@ def joined(node: Node, mirror: Mirror, lab: Lab, tmp_path_factory: pytest.TempPa
     return roles
 
 
-def run(roles: Roles, lab: Lab, **variables: t.Any) -> list[dict[str, t.Any]]:
-    role = {"ansible.builtin.include_role": {"name": "screwdriver.kata.node_proof", "public": True}, "vars": {**PROOF, **variables}}
+def proven(roles: Roles, lab: Lab, **variables: t.Any) -> tuple[list[dict[str, t.Any]], str]:
+    """What the proof observed of each handler, and the message of one that failed."""
     os.environ["K8S_AUTH_KUBECONFIG"] = str(lab.kubeconfig)
     try:
-        return roles.node.results(roles.node.start([role, RESULT]))
+        found, results = prove(roles, **{**IN_CLUSTER, **variables})
     finally:
         del os.environ["K8S_AUTH_KUBECONFIG"]
+    return found, results[-1]["msg"]
 
 
 def left(lab: Lab) -> list[str]:
@@ -91,9 +80,9 @@ def left(lab: Lab) -> list[str]:
 
 def test_the_kubelet_runs_the_proof(joined: Roles, lab: Lab) -> None:
     before = joined.node.run(PROCESS)
-    results = run(joined, lab)
-    assert not results[-1]["failed"], results[-1]
-    first, second = json.loads(results[-1]["msg"])
+    found, message = proven(joined, lab)
+    assert len(found) == 2, message
+    first, second = found
     assert [first["handler"], second["handler"], first["snapshotter"]] == ["stub", "stub-rs", "overlayfs"]
     assert first["guest_kernel"] == joined.node.run("uname -r") and first["setup_seconds"] > 0
     # The kubelet was neither stopped nor halted, and nothing stays.
@@ -103,8 +92,7 @@ def test_the_kubelet_runs_the_proof(joined: Roles, lab: Lab) -> None:
 
 
 def test_message_has_the_kubelets_reason_and_containerds(joined: Roles, lab: Lab) -> None:
-    results = run(joined, lab, node_proof_handlers=["missing"], node_proof_timeout=60)
-    message = results[-1]["msg"]
+    message = proven(joined, lab, node_proof_handlers=["missing"], node_proof_timeout=60)[1]
     assert message.startswith("The proof of handler missing failed on node1: Pod sd-builds/kata-proof-")
     assert "FailedCreatePodSandBox" in message and 'no runtime for "missing" is configured' in message
     assert " containerd logged: level=" in message
@@ -112,5 +100,5 @@ def test_message_has_the_kubelets_reason_and_containerds(joined: Roles, lab: Lab
 
 
 def test_a_node_of_another_name_is_not_proven_beside_its_kubelet(joined: Roles, lab: Lab) -> None:
-    message = run(joined, lab, node_proof_node="nowhere")[-1]["msg"]
+    message = proven(joined, lab, node_proof_node="nowhere")[1]
     assert "The service kubelet runs here and would end a pod that is not of its cluster; set cluster_managed to true" in message

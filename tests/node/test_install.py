@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tomllib
 import typing as t
+from pathlib import Path
 
 from .helpers import CONTAINERD, CONTAINERD_OLD, END_PODS, KATA, NODE_ROLES, STUBS, handlers, image, pod, started, state, versions
 
@@ -13,8 +14,10 @@ if t.TYPE_CHECKING:
 
 PROXY = 1080
 ADMINISTRATOR = """
-mkdir -p /usr/local/sbin /etc/containerd/certs.d/registry.example.com
+mkdir -p /usr/local/bin /usr/local/sbin /etc/containerd/certs.d/registry.example.com
 printf '#!/bin/sh\\necho runc of the administrator\\n' >/usr/local/sbin/runc && chmod 755 /usr/local/sbin/runc
+cd /usr/local/bin
+printf '#!/bin/sh\\necho shim of the administrator\\n' >containerd-shim-kata-v2 && chmod 700 containerd-shim-kata-v2
 echo 'timeout: 7' >/etc/crictl.yaml
 echo 'server = "https://registry.example.com"' >/etc/containerd/certs.d/registry.example.com/hosts.toml
 """
@@ -103,27 +106,55 @@ def test_versions(roles: Roles) -> None:
 
 
 MEMORY = "io.katacontainers.config.hypervisor.default_memory"
-# A pod with annotations that Kata documents, one of which gave root on the host.
+VCPUS = "io.katacontainers.config.hypervisor.default_vcpus"
+# Every annotation that Kata 3.32 and 4.1 document or read; some gave root on the host.
+ANNOTATIONS = (Path(__file__).parent / "files/kata_annotations.txt").read_text().split()
+# A pod and a container in it under the stub, from the files of a test, and the specification of each as the shim has it.
 ANNOTATED = """
-echo '{{"metadata": {{"name": "canary", "namespace": "test", "uid": "canary"}},
-  "annotations": {{"io.katacontainers.config_path": "/tmp/evil.toml", "{memory}": "4096",
-    "io.katacontainers.config.hypervisor.virtio_fs_extra_args": "[]", "io.katacontainers.config.hypervisor.kernel_params": "quiet"}},
-  "linux": {{"cgroup_parent": "system.slice", "security_context": {{"namespace_options": {{"network": 2}}}}}}}}' >/tmp/canary.json
 ctr -n k8s.io images import --no-unpack /srv/proof.tar >/dev/null 2>&1
-crictl runp --runtime stub /tmp/canary.json >/tmp/canary
-cat /run/containerd/io.containerd.runtime.v2.task/k8s.io/$(cat /tmp/canary)/config.json
+pod=$(crictl runp --runtime {handler} /srv/canary.json)
+container=$(crictl create "$pod" /srv/canary-container.json /srv/canary.json)
+crictl start "$container" >/dev/null
+for id in $pod $container; do tr -d '\\n' </run/containerd/io.containerd.runtime.v2.task/k8s.io/$id/config.json; echo; done
 """
+
+
+def annotated(node: Node, handler: str = "stub") -> list[list[str]]:
+    """Kata's annotations that the shim of a pod with all of them gets to see, for the sandbox and for its container."""
+    metadata = {"name": "canary", "namespace": "test", "uid": handler}
+    annotations = dict.fromkeys(ANNOTATIONS, "1")
+    options = {"cgroup_parent": "system.slice", "security_context": {"namespace_options": {"network": 2}}}
+    image_name = {"image": "docker.io/library/busybox:1.37.0"}
+    container = {"metadata": {"name": "canary"}, "image": image_name, "command": ["sleep", "3600"], "linux": {}, "annotations": annotations}
+    files = {"canary": {"metadata": metadata, "annotations": annotations, "linux": options}, "canary-container": container}
+    copied = node.play(
+        [{"ansible.builtin.copy": {"content": json.dumps(text), "dest": f"/srv/{name}.json"}} for name, text in files.items()]
+    )
+    assert not any(result["failed"] for result in copied), copied
+    specifications = [json.loads(line)["annotations"] for line in node.run(ANNOTATED.format(handler=handler)).splitlines()]
+    node.run(END_PODS)
+    return [sorted(name for name in found if "katacontainers" in name) for found in specifications]
 
 
 def test_annotations(roles: Roles) -> None:
     """The shim's own specification of a pod has the annotations of the list, and none else of Kata's."""
     node = roles.node
     image(roles)
+    # Two handlers with lists of their own, one with the list of all.
+    handlers = [STUBS[0], {**STUBS[0], "name": "listed", "pod_annotations": [VCPUS]}]
+    assert len(ANNOTATIONS) > 90
     for listed in ([], [MEMORY]):
-        roles.changes(*NODE_ROLES, kata_handlers=STUBS[:1], kata_pod_annotations=listed)
-        annotations = json.loads(node.run(ANNOTATED.format(memory=MEMORY)))["annotations"]
-        assert [name for name in annotations if name.startswith("io.katacontainers.")] == listed
-        node.run(END_PODS)
+        roles.changes(*NODE_ROLES, kata_handlers=handlers, kata_pod_annotations=listed)
+        assert annotated(node) == [listed, listed]
+        assert annotated(node, "listed") == [[VCPUS], [VCPUS]]
+    # A pattern has to be asked for by name, and then passes what it says.
+    pattern = "io.katacontainers.config.agent.*"
+    assert roles.refusal("kata", kata_handlers=handlers[:1], kata_pod_annotations=[pattern]).endswith(
+        "or set kata_allow_annotation_patterns."
+    )
+    roles.changes(*NODE_ROLES, kata_handlers=handlers[:1], kata_pod_annotations=[pattern], kata_allow_annotation_patterns=True)
+    agent = [name for name in ANNOTATIONS if name.startswith("io.katacontainers.config.agent.")]
+    assert annotated(node) == [agent, agent]
 
 
 def test_taken_back(roles: Roles) -> None:
@@ -148,7 +179,10 @@ def test_taken_back(roles: Roles) -> None:
     assert roles.changes("crictl", "kata", "containerd", entry="absent", options=("--check",))
     assert versions(node) == (CONTAINERD, KATA)
     assert roles.changes("crictl", "kata", "containerd", entry="absent")
-    assert node.run("/usr/local/sbin/runc") == "runc of the administrator"
+    assert node.run("/usr/local/sbin/runc; /usr/local/bin/containerd-shim-kata-v2").splitlines() == [
+        "runc of the administrator",
+        "shim of the administrator",
+    ]
     assert state(node) == before
     assert roles.changes("crictl", "kata", "containerd", entry="absent") == []
 

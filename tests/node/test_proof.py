@@ -2,42 +2,30 @@
 
 from __future__ import annotations
 
-import json
 import typing as t
 
 import pytest
 
 from .conftest import Roles
-from .helpers import NODE_ROLES, STUBS, image
+from .helpers import CONTAINERD, KATA, NODE_ROLES, PROOF, TOP, image, prove
 
 if t.TYPE_CHECKING:
     from .conftest import Mirror, Node
 
+PROVE = (TOP / "roles/node_proof/files/prove.sh").read_text()
 # A stub of a kubelet: it only has the service's name.
 KUBELET = """
 printf '[Service]\\nExecStart=/usr/bin/sleep 3600\\n' >/etc/systemd/system/kubelet.service
 systemctl daemon-reload
 systemctl {command} kubelet
 """
-PROOF: dict[str, t.Any] = {
-    "cluster_managed": False,
-    "kata_handlers": STUBS,
-    "node_proof_handlers": [handler["name"] for handler in STUBS],
-    "node_proof_image_archive": "/srv/proof.tar",
-    "node_proof_pod_network": False,
-    "node_proof_snapshotter": "overlayfs",
-    "node_proof_pool": "",
-    "node_proof_require_guest_kernel": False,
-    "node_proof_require_block_root": False,
-    "node_proof_min_nofile": 1024,
-}
+ALONE: dict[str, t.Any] = {**PROOF, "cluster_managed": False}
 # A stub of a hypervisor whose shim was killed: a program below /opt/kata with the name of one.
 ORPHAN = """
 mkdir -p /opt/kata/bin
 cp --remove-destination "$(readlink -f /bin/sleep)" /opt/kata/bin/qemu-system-test
 systemd-run --quiet --unit test-orphan /opt/kata/bin/qemu-system-test 3600
 """
-RESULT = {"ansible.builtin.debug": {"msg": "{{ node_proof_handlers_result | to_json }}"}}
 
 
 @pytest.fixture(scope="module")
@@ -46,17 +34,16 @@ def proof(node: Node, mirror: Mirror, tmp_path_factory: pytest.TempPathFactory) 
     node.reset()
     roles = Roles(node, mirror, tmp_path_factory.mktemp("cache"))
     image(roles)
-    roles.changes(*NODE_ROLES, **PROOF)
+    roles.changes(*NODE_ROLES, **ALONE)
     return roles
 
 
 def observed(roles: Roles, **variables: t.Any) -> list[dict[str, t.Any]]:
     """What the proof of each handler observed, and that no pod stays."""
-    role = {"ansible.builtin.include_role": {"name": "screwdriver.kata.node_proof", "public": True}, "vars": {**PROOF, **variables}}
-    results = roles.node.results(roles.node.start([role, RESULT]))
+    found, results = prove(roles, **{**ALONE, **variables})
     assert not results[-1]["failed"], results[-1]
     assert roles.node.run("crictl pods --quiet") == ""
-    return json.loads(results[-1]["msg"])
+    return found
 
 
 def test_every_handler_is_proven(proof: Roles) -> None:
@@ -64,11 +51,12 @@ def test_every_handler_is_proven(proof: Roles) -> None:
     first, second = observed(proof)
     assert [first["handler"], second["handler"]] == ["stub", "stub-rs"]
     assert (first["host_kernel"], first["guest_kernel"], first["snapshotter"]) == (kernel, kernel, "overlayfs")
+    assert (first["shim"], first["kata_version"], first["containerd_version"]) == ("rust", KATA, CONTAINERD)
     assert (first["orphans"], first["vsyscall"], first["data_percent"]) == ("", "", None)
     assert first["shm_bytes"] == int(proof.node.run("df -P -k /dev/shm | awk 'NR == 2 {print $2}'")) * 1024
 
     # One that containerd does not have is not hidden by the first.
-    message = proof.refusal("node_proof", **{**PROOF, "node_proof_handlers": ["stub", "missing"]})
+    message = proof.refusal("node_proof", **{**ALONE, "node_proof_handlers": ["stub", "missing"]})
     assert message.startswith("The proof of handler missing failed on node1: Sandbox under handler missing: ")
     assert proof.node.run("crictl pods --quiet") == ""
 
@@ -79,7 +67,7 @@ def test_message_has_what_containerd_logged(proof: Roles) -> None:
     shim = node.run(f"readlink -f {shim}")
     node.run(f"mv {shim} /root/shim && ln -s /bin/false {shim}")
     try:
-        message = proof.refusal("node_proof", **{**PROOF, "node_proof_handlers": ["stub"]})
+        message = proof.refusal("node_proof", **{**ALONE, "node_proof_handlers": ["stub"]})
     finally:
         node.run(f"mv --force /root/shim {shim}")
     assert "Sandbox under handler stub: " in message
@@ -88,7 +76,7 @@ def test_message_has_what_containerd_logged(proof: Roles) -> None:
 
 def test_a_kubelet_that_would_end_the_pod(proof: Roles) -> None:
     proof.node.run(KUBELET.format(command="start"))
-    assert proof.refusal("node_proof", **PROOF) == (
+    assert proof.refusal("node_proof", **ALONE) == (
         "The proof of handler stub failed on node1: The service kubelet runs here and would end a pod that is not of its cluster; set "
         "cluster_managed to true and node_proof_node to the name of this node in the cluster, so that the proof is a pod of the cluster."
     )
@@ -112,17 +100,45 @@ def test_vsyscall_probe(proof: Roles) -> None:
         assert [result["vsyscall"] for result in observed(proof, node_proof_probe_vsyscall=True)] == ["works", "works"]
     else:
         assert "The guest kernel of handler stub on node1 has no vsyscall emulation" in proof.refusal(
-            "node_proof", **{**PROOF, "node_proof_probe_vsyscall": True}
+            "node_proof", **{**ALONE, "node_proof_probe_vsyscall": True}
         )
 
 
 def test_memory_of_the_guests(proof: Roles) -> None:
     size = int(proof.node.run("df -P -k /dev/shm | awk 'NR == 2 {print $2}'")) // 1024
-    assert proof.refusal("node_proof", **PROOF, node_proof_guests=size, node_proof_guest_memory=2) == (
+    assert proof.refusal("node_proof", **ALONE, node_proof_guests=size, node_proof_guest_memory=2) == (
         f"/dev/shm on node1 has {size} MiB, and {size} guests of 2 MiB need {size * 2} MiB; enlarge it, or run fewer pods on the node."
     )
     proof.node.run(f"fallocate -l $(({size} * 1024 * 1024 / 20)) /dev/shm/test-guest")
     try:
-        assert "/dev/shm, which has the memory of guests, has only " in proof.refusal("node_proof", **PROOF, node_proof_max_shm_percent=1)
+        assert "/dev/shm, which has the memory of guests, has only " in proof.refusal("node_proof", **ALONE, node_proof_max_shm_percent=1)
     finally:
         proof.node.run("rm /dev/shm/test-guest")
+
+
+# The part of the proof that asks containerd for the programs of a handler; the stub runs none of these.
+FIND_RELEASE = PROVE[PROVE.index("find_release() {") : PROVE.index("inside() {")]
+FIND_RELEASE = f"shim= configured= release=; {FIND_RELEASE}; find_release"
+
+
+def test_programs_of_handlers(proof: Roles) -> None:
+    """What advisories are judged by: each handler's shim and hypervisor, as containerd has them."""
+    handlers = [
+        {"name": "plain"},
+        {"name": "small", "hypervisor": "dragonball"},
+        {"name": "classic", "shim": "go", "hypervisor": "clh"},
+        {"name": "tiny", "shim": "go", "hypervisor": "fc"},
+    ]
+    proof.changes(*NODE_ROLES, **{**ALONE, "kata_handlers": handlers})
+    found = {
+        name: proof.node.run(f"HANDLER={name}; {FIND_RELEASE}; echo $shim/$configured $release")
+        for name in ("plain", "small", "classic", "tiny", "runc", "missing")
+    }
+    assert found == {
+        "plain": f"rust/qemu {KATA}",
+        "small": f"rust/dragonball {KATA}",
+        "classic": f"go/clh {KATA}",
+        "tiny": f"go/fc {KATA}",
+        "runc": "/",
+        "missing": "/",
+    }

@@ -11,11 +11,10 @@ import tomllib
 import typing as t
 
 from ansible_collections.screwdriver.kata.plugins.module_utils._install.toml import Table, TomlError, merge, nested, to_toml
-from ansible_collections.screwdriver.kata.plugins.module_utils._install.versions import parse
+from ansible_collections.screwdriver.kata.plugins.module_utils._install.versions import affecting, parse
 
 DEFAULTS = "share/defaults/kata-containers"
 SHIMS = {"go": "bin/containerd-shim-kata-v2", "rust": "runtime-rs/bin/containerd-shim-kata-v2"}
-CONFIG_PATH = "io.katacontainers.config_path"
 RUNTIME_CLASS_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 WILDCARDS = re.compile(r"[*?\[]")
 # What a pod takes besides its containers: hypervisor, first release, memory. 4.0 on and the small hypervisors: Kata's own RuntimeClasses.
@@ -81,8 +80,15 @@ def describe(handlers: list[dict[str, t.Any]], version: str, **defaults: t.Any) 
     return found
 
 
-def find_problems(handlers: list[dict[str, t.Any]], version: str, allow_patterns: bool) -> list[str]:
-    """What is wrong with handlers as ``describe`` returns them, one sentence each."""
+def find_problems(handlers: list[dict[str, t.Any]], version: str, allow_patterns: bool, advisories: list[dict[str, t.Any]]) -> list[str]:
+    """What is wrong with handlers as ``describe`` returns them, one sentence each.
+
+    Args:
+        handlers: The handlers.
+        version: The release.
+        allow_patterns: Whether annotations may be given as patterns.
+        advisories: The known faults of releases, as ``judge`` takes them. ``annotation`` names the annotation that one needs.
+    """
     names = [handler["name"] for handler in handlers]
     problems = [
         f"kata_handlers: {name} is there twice. Give each handler a name of its own."
@@ -99,7 +105,7 @@ def find_problems(handlers: list[dict[str, t.Any]], version: str, allow_patterns
             problems.append(
                 f"kata_handlers: the {shim} shim of handler {name} does not run {hypervisor}. Choose the other shim, or another hypervisor."
             )
-        problems += _find_annotations(handler, version, allow_patterns)
+        problems += _find_annotations(handler, version, allow_patterns, advisories)
         try:
             settings = nested(handler.get("settings", {}))
             to_toml(settings)
@@ -121,13 +127,14 @@ def _table(table: Table, name: str) -> Table:
     return value if isinstance(value, dict) else {}
 
 
-def _find_annotations(handler: dict[str, t.Any], version: str, allow_patterns: bool) -> t.Iterator[str]:
+def _find_annotations(handler: dict[str, t.Any], version: str, allow_patterns: bool, advisories: list[dict[str, t.Any]]) -> t.Iterator[str]:
+    known = [advisory for advisory in affecting(version, "kata", advisories, [handler]) if "annotation" in advisory]
     for pattern in handler.get("pod_annotations", []):
-        if parse(version) < parse("4.0.0") and fnmatch.fnmatchcase(CONFIG_PATH, pattern):
+        passed = next((advisory for advisory in known if fnmatch.fnmatchcase(advisory["annotation"], pattern)), None)
+        if passed:
             yield (
-                f"pod_annotations of handler {handler['name']}: {pattern} passes {CONFIG_PATH}, with which a pod runs programs as root on "
-                f"the host before Kata 4.0.0 (CVE-2026-50540), and kata_version is {version}. "
-                "List the annotations that you need, or use Kata 4."
+                f"pod_annotations of handler {handler['name']}: {pattern} passes {passed['annotation']}, and Kata {version} has "
+                f"{passed['id']}: {passed['summary']}. List the annotations that you need, or use Kata {passed['fixed'][-1]} or newer."
             )
         elif WILDCARDS.search(pattern) and not allow_patterns:
             yield (

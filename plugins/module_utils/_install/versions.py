@@ -24,19 +24,56 @@ def is_affected(version: str, fixed: list[str]) -> bool:
     return ours < (of_line[0] if of_line else max(fixes))
 
 
-def judge(version: str, component: str, advisories: list[dict[str, t.Any]], end_of_life: dict[str, dict[str, t.Any]]) -> list[str]:
-    """Warnings about a version of a component, one sentence each.
+def _concerns(advisory: dict[str, t.Any], handlers: list[dict[str, t.Any]] | None) -> bool:
+    """Whether a handler has the shim and the hypervisor of an advisory. What is unknown of a handler may be either."""
+    if handlers is None:
+        return True
+    for handler in handlers:
+        # A configuration of the user's own may name any hypervisor.
+        known = {part: handler.get(part) for part in ("shim", "hypervisor") if part == "shim" or handler.get("managed", True)}
+        if all(not value or advisory.get(part, value) == value for part, value in known.items()):
+            return True
+    return False
+
+
+def affecting(
+    version: str, component: str, advisories: list[dict[str, t.Any]], handlers: list[dict[str, t.Any]] | None = None
+) -> list[dict[str, t.Any]]:
+    """The advisories that a version of a component is affected by.
 
     Args:
         version: The version, such as ``2.3.4``.
         component: ``kata``, ``containerd`` or ``runc``.
-        advisories: Each with ``id``, ``component``, ``summary`` and ``fixed``, the first fixed release of each line.
+        advisories: Each with ``id``, ``component``, ``summary`` and ``fixed``, the first fixed release of each line; ``shim`` and
+            ``hypervisor`` limit it to handlers of that one.
+        handlers: Those of the node, each with ``shim`` and ``hypervisor``; an empty one is unknown. None if nothing is known of them.
+    """
+    return [
+        advisory
+        for advisory in advisories
+        if advisory["component"] == component and is_affected(version, advisory["fixed"]) and _concerns(advisory, handlers)
+    ]
+
+
+def judge(
+    version: str,
+    component: str,
+    advisories: list[dict[str, t.Any]],
+    end_of_life: dict[str, dict[str, t.Any]],
+    handlers: list[dict[str, t.Any]] | None = None,
+) -> list[str]:
+    """Warnings about a version of a component, one sentence each.
+
+    Args:
+        version: As of ``affecting``, and so are ``component``, ``advisories`` and ``handlers``.
+        component: See there.
+        advisories: See there.
         end_of_life: The end of support by component and line.
+        handlers: See there.
     """
     sentences = [
         f"{component} {version} has {advisory['id']}: {advisory['summary']}. It is fixed in {' and '.join(advisory['fixed'])}."
-        for advisory in advisories
-        if advisory["component"] == component and is_affected(version, advisory["fixed"])
+        for advisory in affecting(version, component, advisories, handlers)
     ]
     line = ".".join(str(part) for part in parse(version)[:2])
     if ended := end_of_life.get(component, {}).get(line):

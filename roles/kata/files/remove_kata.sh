@@ -4,7 +4,8 @@ set -eu
 releases=$1 action=$2
 kept=.screwdriver-kata-backup
 
-drop() { if [ -e "$1" ] || [ -L "$1" ]; then echo "$1"; [ "$action" = check ] || rm -rf "$1"; fi; }
+present() { [ -e "$1" ] || [ -L "$1" ]; }
+drop() { if present "$1"; then echo "$1"; [ "$action" = check ] || rm -rf "$1"; fi; }
 
 # A killed shim leaves its hypervisor.
 processes=$(pgrep -f '^/opt/kata[^ ]*/' || true)
@@ -14,8 +15,13 @@ if [ -n "$processes" ]; then
   [ "$action" = check ] || kill -KILL $processes 2>/dev/null || true
 fi
 for place in /opt/kata /usr/local/bin/containerd-shim-kata-v2; do
-  case $(readlink "$place" || true) in "$releases"/*) drop "$place" ;; esac
-  if [ -e "$place$kept" ] || [ -L "$place$kept" ]; then
+  foreign=false
+  case $(readlink "$place" || true) in
+    "$releases"/*) drop "$place" ;;
+    *) if present "$place"; then foreign=true; fi ;;
+  esac
+  # What somebody has put there since then is newer than what was kept.
+  if present "$place$kept" && [ "$foreign" = false ]; then
     echo "$place"
     [ "$action" = check ] || mv -T "$place$kept" "$place"
   fi

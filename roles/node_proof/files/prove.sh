@@ -99,6 +99,23 @@ find_hypervisors() {
     printf '%s' "$command" | grep -q -F -f "$work/pods" || orphans="$orphans ${process#/proc/}"
   done
 }
+# What containerd gives the handler, and the release that is in use: known faults depend on them.
+shim='' configured='' release=''
+find_release() {
+  template='{{with index .config.containerd.runtimes "'$HANDLER'"}}{{.runtimePath}}|{{with .options}}{{.ConfigPath}}{{end}}{{end}}'
+  row=$(crictl info --output go-template --template "$template" 2>/dev/null) || return 0
+  case $row in
+    /opt/kata/runtime-rs/*) shim=rust ;;
+    /opt/kata/*) shim=go ;;
+    *) return 0 ;;
+  esac
+  release=$(cat /opt/kata/VERSION 2>/dev/null || true)
+  configured=$(sed -n 's/^\[hypervisor\.\([a-z-]*\)\].*/\1/p' "${row#*|}" 2>/dev/null | head -n 1)
+  case $configured in
+    firecracker) configured=fc ;;
+    cloud-hypervisor) configured=clh ;;
+  esac
+}
 inside() { step "Command '$*' in the sandbox" crictl exec "$container" sh -c "$*"; }
 probe_vsyscall() {
   [ "${VSYSCALL:-false}" = true ] || return 0
@@ -124,11 +141,14 @@ inspect() {
   snapshot=$(sed -n 's/.*"SnapshotKey": "\(.*\)".*/\1/p' "$work/info")
   sandbox=$(crictl inspect --output go-template --template '{{.info.sandboxID}}' "$container" 2>/dev/null || true)
   find_hypervisors "${sandbox:-none}"
+  find_release
 
   printf '{"handler": "%s", "host_kernel": "%s", "guest_kernel": "%s", "root_device": "%s", "root_type": "%s", "nofile": "%s", ' \
     "$HANDLER" "$(uname -r)" "$guest" "${root% *}" "${root#* }" "$nofile"
   printf '"hypervisor": "%s", "orphans": "%s", "vsyscall": "%s", "shm_bytes": %s, "shm_available_bytes": %s, ' \
     "$hypervisor" "${orphans# }" "$vsyscall" "$shm_size" "$shm_available"
+  printf '"shim": "%s", "configured_hypervisor": "%s", "kata_version": "%s", "containerd_version": "%s", ' \
+    "$shim" "$configured" "$release" "$(ctr version | sed -n '/^Server/,$ s/^ *Version: *v*//p' | head -n 1)"
   printf '"setup_seconds": %s, "write_bytes_per_second": %s, "snapshotter": "%s", "snapshot": "%s", "data_percent": %s, "metadata_percent": %s}\n' \
     "$setup" "$(awk -v b="$WRITE_BYTES" -v s="$write" 'BEGIN { printf "%.0f", b / (s > 0 ? s : 0.001) }')" \
     "$snapshotter" "$snapshot" "${data:-null}" "${metadata:-null}"

@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import tomllib
 import typing as t
+from pathlib import Path
 
 import pytest
+import yaml
 from ansible_collections.screwdriver.kata.plugins.module_utils._install.kata import describe, drop_in, find_problems
 
+VARS = Path(__file__).parents[4] / "roles/download/vars/main"
+ADVISORIES: list[dict[str, t.Any]] = yaml.safe_load((VARS / "advisories.yml").read_text())["download_advisories"]
 QEMU = """
 [hypervisor.qemu]
 kernel_params = "cgroup_no_v1=all systemd.unified_cgroup_hierarchy=1"
@@ -30,6 +34,10 @@ emptydir_mode = "shared-fs"
 def handler(version: str = "4.2.0", **given: t.Any) -> dict[str, t.Any]:
     [described] = describe([{"name": "kata", **given}], version, snapshotter="devmapper", pod_annotations=[])
     return described
+
+
+def problems(handlers: list[dict[str, t.Any]], version: str, allow_patterns: bool = False) -> list[str]:
+    return find_problems(handlers, version, allow_patterns, ADVISORIES)
 
 
 def written(shipped: str = QEMU, systemd_cgroup: bool = True, **given: t.Any) -> dict[str, t.Any]:
@@ -161,35 +169,54 @@ def test_unknown_settings_are_reported() -> None:
     ],
 )
 def test_refused_handlers(given: dict[str, t.Any], sentence: str) -> None:
-    assert find_problems([handler(**given)], "4.2.0", False) == [sentence]
+    assert problems([handler(**given)], "4.2.0") == [sentence]
 
 
 def test_names_are_unique() -> None:
-    assert find_problems([handler(), handler(name="other"), handler()], "4.2.0", False) == [
+    assert problems([handler(), handler(name="other"), handler()], "4.2.0") == [
         "kata_handlers: kata is there twice. Give each handler a name of its own."
     ]
 
 
-ROOT = (
-    "pod_annotations of handler kata: {} passes io.katacontainers.config_path, with which a pod runs programs as root on the host before "
-    "Kata 4.0.0 (CVE-2026-50540), and kata_version is 3.32.0. List the annotations that you need, or use Kata 4."
-)
+ROOT = "pod_annotations of handler kata: {} passes {}, and Kata {} has {}: {}. List the annotations that you need, or use Kata {} or newer."
 PATTERN = (
     "pod_annotations of handler kata: {} passes annotations that nobody has listed. List the annotations that you need, or set "
     "kata_allow_annotation_patterns."
 )
+CONFIG_PATH = "io.katacontainers.config_path"
+BIND_MOUNTS = "io.katacontainers.config.runtime.sandbox_bind_mounts"
+EXTRA_ARGS = "io.katacontainers.config.hypervisor.virtio_fs_extra_args"
+CONFIG_PATH_GIVES = "a pod with the annotation io.katacontainers.config_path runs programs as root on the host"
 
 
 @pytest.mark.parametrize("pattern", ["io.katacontainers.config_path", "io.katacontainers.*", "*", "io.katacontainers.config_?ath"])
 def test_no_annotation_that_gives_root(pattern: str) -> None:
+    sentence = ROOT.format(pattern, CONFIG_PATH, "3.32.0", "CVE-2026-50540", CONFIG_PATH_GIVES, "4.0.0")
     for allow in (False, True):
-        assert find_problems([handler("3.32.0", pod_annotations=[pattern])], "3.32.0", allow) == [ROOT.format(pattern)]
+        assert problems([handler("3.32.0", pod_annotations=[pattern])], "3.32.0", allow) == [sentence]
+
+
+@pytest.mark.parametrize(
+    ("version", "shim", "annotation", "advisory"),
+    [
+        ("3.32.0", "rust", BIND_MOUNTS, "GHSA-7fhf-v3p3-rp56"),
+        ("3.32.0", "go", BIND_MOUNTS, None),
+        ("4.0.0", "rust", BIND_MOUNTS, None),
+        ("3.30.0", "go", EXTRA_ARGS, "CVE-2026-44210"),
+        ("3.30.0", "rust", EXTRA_ARGS, "CVE-2026-44210"),
+        ("3.31.0", "go", EXTRA_ARGS, None),
+        ("4.2.0", "rust", CONFIG_PATH, None),
+    ],
+)
+def test_annotations_are_refused_by_release_and_shim(version: str, shim: str, annotation: str, advisory: str | None) -> None:
+    found = problems([handler(version, shim=shim, pod_annotations=[annotation])], version, True)
+    assert [sentence.split(" has ")[1].split(":")[0] for sentence in found] == ([advisory] if advisory else [])
 
 
 def test_patterns_of_annotations_only_when_asked_for() -> None:
     memory = "io.katacontainers.config.hypervisor.default_memory"
     for version in ("3.32.0", "4.2.0"):
-        assert find_problems([handler(version, pod_annotations=[memory])], version, False) == []
+        assert problems([handler(version, pod_annotations=[memory])], version) == []
     for pattern in ("io.katacontainers.*", "io.katacontainers.config.hypervisor.*", "io.[k]ata"):
-        assert find_problems([handler(pod_annotations=[pattern])], "4.2.0", False) == [PATTERN.format(pattern)]
-        assert find_problems([handler(pod_annotations=[pattern])], "4.2.0", True) == []
+        assert problems([handler(pod_annotations=[pattern])], "4.2.0") == [PATTERN.format(pattern)]
+        assert problems([handler(pod_annotations=[pattern])], "4.2.0", True) == []

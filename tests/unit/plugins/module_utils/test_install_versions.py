@@ -17,11 +17,21 @@ VARS = Path(__file__).parents[4] / "roles/download/vars/main"
 ADVISORIES: dict[str, t.Any] = yaml.safe_load((VARS / "advisories.yml").read_text())
 CHECKSUMS: dict[str, t.Any] = yaml.safe_load((VARS / "checksums.yml").read_text())
 # What an image or a pod can do to the host; the others stop containerd.
-ESCAPES = {"CVE-2026-50540", "GHSA-7fhf-v3p3-rp56", "CVE-2026-44210", "CVE-2026-47243", "CVE-2026-24834", "CVE-2026-53488"}
+ESCAPES = {
+    "CVE-2026-50540",
+    "GHSA-7fhf-v3p3-rp56",
+    "GHSA-fgm4-mv68-h344",
+    "CVE-2026-44210",
+    "CVE-2026-47243",
+    "CVE-2026-24834",
+    "CVE-2026-24054",
+    "CVE-2026-53488",
+}
+GUIDE = VARS.parents[3] / "docs/docsite/rst/guide_security.rst"
 
 
-def affected(version: str, component: str) -> set[str]:
-    sentences = judge(version, component, ADVISORIES["download_advisories"], {})
+def affected(version: str, component: str, handlers: list[dict[str, t.Any]] | None = None) -> set[str]:
+    sentences = judge(version, component, ADVISORIES["download_advisories"], {}, handlers)
     return {found[0] for sentence in sentences if (found := re.search(r"(CVE|GHSA)-[\w-]+", sentence))}
 
 
@@ -65,7 +75,8 @@ def test_the_defaults_have_no_known_fault_and_a_digest() -> None:
 
 
 def test_sentences() -> None:
-    assert judge("3.31.0", "kata", ADVISORIES["download_advisories"], ADVISORIES["download_end_of_life"]) == [
+    handlers = [{"shim": "rust", "hypervisor": "qemu"}]
+    assert judge("3.31.0", "kata", ADVISORIES["download_advisories"], ADVISORIES["download_end_of_life"], handlers) == [
         "kata 3.31.0 has CVE-2026-50540: a pod with the annotation io.katacontainers.config_path runs programs as root on the host. "
         "It is fixed in 4.0.0.",
         "kata 3.31.0 has GHSA-7fhf-v3p3-rp56: with the Rust shim the annotation sandbox_bind_mounts brings directories of the host into a "
@@ -74,3 +85,57 @@ def test_sentences() -> None:
     assert judge("1.7.36", "containerd", [], ADVISORIES["download_end_of_life"]) == [
         "containerd 1.7 gets no more fixes (end of life 2026-09)."
     ]
+
+
+@pytest.mark.parametrize(
+    ("version", "handlers", "expected"),
+    [
+        # Every advisory of its shim and hypervisor, and those of all.
+        ("3.30.0", [{"shim": "go", "hypervisor": "qemu"}], {"CVE-2026-50540", "CVE-2026-44210"}),
+        (
+            "3.30.0",
+            [{"shim": "rust", "hypervisor": "qemu"}],
+            {"CVE-2026-50540", "CVE-2026-44210", "CVE-2026-47243", "GHSA-7fhf-v3p3-rp56"},
+        ),
+        ("3.25.0", [{"shim": "go", "hypervisor": "fc"}], {"CVE-2026-50540", "CVE-2026-44210", "CVE-2026-24054"}),
+        (
+            "3.25.0",
+            [{"shim": "go", "hypervisor": "clh"}],
+            {"CVE-2026-50540", "CVE-2026-44210", "CVE-2026-24054", "CVE-2026-24834"},
+        ),
+        ("3.32.0", [{"shim": "rust", "hypervisor": "dragonball"}], {"CVE-2026-50540", "GHSA-7fhf-v3p3-rp56", "GHSA-fgm4-mv68-h344"}),
+        # One handler is enough, and the parts of two handlers are not those of one.
+        (
+            "3.32.0",
+            [{"shim": "go", "hypervisor": "qemu"}, {"shim": "rust", "hypervisor": "qemu"}],
+            {"CVE-2026-50540", "GHSA-7fhf-v3p3-rp56"},
+        ),
+        # What is unknown is taken to be affected.
+        ("3.32.0", [{"shim": "rust", "hypervisor": ""}], {"CVE-2026-50540", "GHSA-7fhf-v3p3-rp56", "GHSA-fgm4-mv68-h344"}),
+        (
+            "3.32.0",
+            [{"shim": "rust", "hypervisor": "qemu", "managed": False}],
+            {"CVE-2026-50540", "GHSA-7fhf-v3p3-rp56", "GHSA-fgm4-mv68-h344"},
+        ),
+        ("3.32.0", None, {"CVE-2026-50540", "GHSA-7fhf-v3p3-rp56", "GHSA-fgm4-mv68-h344"}),
+        ("3.32.0", [], set()),
+        ("4.2.0", None, set()),
+    ],
+)
+def test_shim_and_hypervisor(version: str, handlers: list[dict[str, t.Any]] | None, expected: set[str]) -> None:
+    assert affected(version, "kata", handlers) == expected
+
+
+def test_fields_of_an_advisory() -> None:
+    """A mistyped value would match nothing, and hide the advisory."""
+    for advisory in ADVISORIES["download_advisories"]:
+        assert advisory.keys() <= {"id", "component", "shim", "hypervisor", "annotation", "summary", "fixed"}, advisory
+        assert advisory.get("shim", "go") in {"go", "rust"}
+        assert advisory.get("hypervisor", "qemu") in {"qemu", "clh", "fc", "dragonball"}
+        assert advisory.get("annotation", "io.katacontainers.").startswith("io.katacontainers.")
+
+
+def test_guide_has_every_advisory() -> None:
+    rows = re.findall(r"   \* - (\S+)\n     - .*\n(?:       .*\n)*     - (.*)\n", GUIDE.read_text())
+    listed = {advisory: fixed for advisory, fixed in rows if re.match("CVE|GHSA", advisory)}
+    assert listed == {advisory["id"]: ", ".join(advisory["fixed"]) for advisory in ADVISORIES["download_advisories"]}
