@@ -39,7 +39,8 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: C(path), C(content), C(written), C(drop_in), C(registry), C(root), C(problems) and C(old_format); or only C(error).
+  description: C(path), C(content), C(written), C(drop_in), C(registry), C(root), C(problems), C(taken) and C(old_format); or only
+    C(error).
   type: dict
 """
 
@@ -53,9 +54,9 @@ from ansible_collections.screwdriver.kata.plugins.module_utils._install.toml imp
 def containerd_plan(host: dict[str, t.Any], options: dict[str, t.Any], migrate: str) -> dict[str, t.Any]:
     texts = {name: base64.b64decode(host[name]).decode(errors="replace") for name in ("config", "written")}
     try:
-        return plan(texts, options, migrate)
+        return plan({**texts, "others": host.get("others", [])}, options, migrate)
     except TomlError as error:
-        return {"error": str(error), "problems": [], "old_format": False}
+        return {"error": str(error), "problems": [], "taken": [], "old_format": False}
 
 
 class FilterModule:

@@ -122,6 +122,33 @@ def test_handlers_of_others_stay(roles: Roles) -> None:
     assert roles.changes("containerd", containerd_handlers=[HANDLER]) == []
 
 
+# What kata-deploy leaves on a node.
+TAKEN = """
+mkdir -p /etc/containerd/conf.d
+cat >/etc/containerd/conf.d/kata-deploy.toml <<'FILE'
+version = 3
+[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.sandboxed]
+runtime_type = "io.containerd.runc.v2"
+pod_annotations = ["io.katacontainers.*"]
+[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.sandboxed.options]
+SystemdCgroup = true
+FILE
+"""
+
+
+def test_handler_of_others_with_our_name(roles: Roles) -> None:
+    node = roles.node
+    node.run(TAKEN)
+    before = state(node)
+    assert roles.refusal("containerd", containerd_handlers=[HANDLER]) == (
+        "containerd_handlers: node1 has a handler sandboxed in /etc/containerd/conf.d/kata-deploy.toml already, and containerd would mix "
+        "the two, annotations of pods included. Remove that one, or give this one another name."
+    )
+    assert state(node) == before
+    assert roles.changes("containerd", "crictl", containerd_handlers=[{**HANDLER, "name": "other"}])
+    assert handlers(node).keys() == {"runc", "sandboxed", "other"}
+
+
 # Docker's and nerdctl's containers are in namespaces of their own.
 OTHERS = """
 ctr -n {0} images import --no-unpack /srv/proof.tar >/dev/null 2>&1
@@ -174,7 +201,11 @@ def test_links_of_others_come_back(roles: Roles) -> None:
         "/opt/containerd-releases/current/bin/ctr",
     ]
     assert roles.changes(*NODE_ROLES, kata_handlers=STUBS) == []
+    # What somebody puts in a link's place later is not replaced by what was there first.
+    node.run("ln -sfn newer /usr/local/bin/ctr; ln -sfn /srv/newer /usr/local/bin/containerd-shim-kata-v2")
     assert roles.changes("crictl", "kata", "containerd", entry="absent")
+    assert node.run("readlink /usr/local/bin/ctr /usr/local/bin/containerd-shim-kata-v2").split() == ["newer", "/srv/newer"]
+    node.run("cd /usr/local/bin && for name in ctr containerd-shim-kata-v2; do mv -T $name.screwdriver-kata-backup $name; done")
     assert state(node) == before
 
 

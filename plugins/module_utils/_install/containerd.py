@@ -201,17 +201,28 @@ def _foreign_problems(table: Table, options: dict[str, t.Any], migrate: str) -> 
     return problems
 
 
+def _taken(table: Table, others: list[str], options: dict[str, t.Any]) -> list[dict[str, str]]:
+    """The handlers that a foreign file has under a name of ours: containerd would mix the two, annotations and all."""
+    found = {name: CONFIG for plugin in (RUNTIME, CRI) for name in _get(table, "plugins", plugin, "containerd", "runtimes") or {}}
+    for entry in others:
+        file, name = entry.rsplit(" ", 1)
+        found.setdefault(name, file)
+    return [{"name": handler["name"], "file": found[handler["name"]]} for handler in options["handlers"] if handler["name"] in found]
+
+
 def plan(host: dict[str, t.Any], options: dict[str, t.Any], migrate: str) -> dict[str, t.Any]:
     """What to write and where, or what is in the way.
 
     Args:
-        host: What the probe has found: ``config`` and ``written``, the texts of the present file and of the one that the role wrote last.
+        host: What the probe has found: ``config`` and ``written``, the texts of the present file and of the one that the role wrote last,
+            and ``others``, the handlers in drop-ins of others, each with its file.
         options: What the role was asked for.
         migrate: The path of the containerd that converts a foreign file.
 
     Returns:
         ``drop_in``, ``path``, ``content``, ``written`` (what of the content is ours), ``registry`` (the directory for hosts.toml),
-        ``root``, ``problems`` (one sentence each) and ``old_format`` (whether a foreign file has to be converted).
+        ``root``, ``problems`` (one sentence each), ``taken`` (handlers that a foreign file has too) and ``old_format`` (whether a foreign
+        file has to be converted).
     """
     text = host["config"]
     # A file that the distribution's package brought and nobody changed decides nothing.
@@ -219,7 +230,8 @@ def plan(host: dict[str, t.Any], options: dict[str, t.Any], migrate: str) -> dic
     if not drop_in:
         ours = render(options, drop_in=False)
         whole = extend(ours, _additions(text, host["written"], ours["version"]) if is_ours(text, host["written"]) else {})
-        found = {"path": CONFIG, "content": to_toml(whole), "written": to_toml(ours), "root": whole.get("root", ROOT)}
+        found: dict[str, t.Any] = {"path": CONFIG, "content": to_toml(whole), "written": to_toml(ours), "root": whole.get("root", ROOT)}
+        found["taken"] = _taken({}, host.get("others", []), options)
         return {**found, "drop_in": False, "registry": options["registry_config_path"], "problems": [], "old_format": False}
     try:
         table, problems = tomllib.loads(text), []
@@ -241,6 +253,7 @@ def plan(host: dict[str, t.Any], options: dict[str, t.Any], migrate: str) -> dic
         "registry": registry or options["registry_config_path"],
         "root": root,
         "problems": problems,
+        "taken": _taken(table, host.get("others", []), options),
         "old_format": table.get("version", 1) < 3 if table else False,
     }
 

@@ -34,6 +34,13 @@ is_pristine() {
     rpm --query --file "$config/config.toml" && ! rpm --verify --file "$config/config.toml" | grep -q "$config/config.toml"
   fi
 }
+# The handlers in drop-ins of others, each behind its file.
+others() {
+  for file in "$config"/*.d/*.toml; do
+    [ "${file##*/}" = screwdriver-kata.toml ] ||
+      sed -nE "s#^ *\[ *plugins\..*\.containerd\.runtimes\.['\"]?([A-Za-z0-9_.-]*[A-Za-z0-9_-])['\"]? *\].*#$file \1#p" "$file"
+  done
+}
 plugins() { "$bin/ctr" plugins ls 2>/dev/null | awk '$NF == "ok" { print $2 }'; }
 
 printf '{%s, "config": "%s", "written": "%s", "complete": %s, "linked": %s, ' \
@@ -41,7 +48,7 @@ printf '{%s, "config": "%s", "written": "%s", "complete": %s, "linked": %s, ' \
   "$(cat "$release/complete" 2>/dev/null | list)" "$(flag is_linked)"
 printf '"files": %s, ' "$(find "$config" "$units/containerd.service" "$units/containerd.service.d" "$releases/config.toml" -maxdepth 3 \
   -type f ! -name '*.screwdriver-kata-backup' ! -name '*~' 2>/dev/null | { set --; while read -r file; do set -- "$@" "$file"; done; digests "$@"; })"
-printf '"pristine": %s, ' "$(flag is_pristine)"
+printf '"pristine": %s, "others": %s, ' "$(flag is_pristine)" "$(others | list)"
 printf '"spec": %s, "plugins": %s, ' "$("$bin/ctr" oci spec 2>/dev/null || printf null)" "$(plugins | list)"
 printf '"enabled": %s, "active": %s, "stale": %s, "package": "%s"}\n' \
   "$(flag systemctl is-enabled --quiet containerd)" "$(flag active)" "$(flag stale)" \

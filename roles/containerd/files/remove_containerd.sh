@@ -16,7 +16,11 @@ other() {
   return 1
 }
 drop() { if there "$1"; then echo "$1"; [ "$action" = check ] || rm -rf "$1"; fi; }
-bring_back() { if there "$1$kept"; then echo "$1"; [ "$action" = check ] || mv -T "$1$kept" "$1"; fi; }
+# What somebody has put there since then is newer than what was kept. In check mode the role's own is still in the place.
+bring_back() {
+  there "$1$kept" || return 0
+  if [ "$action" = check ]; then echo "$1"; elif ! there "$1"; then echo "$1" && mv -T "$1$kept" "$1"; fi
+}
 
 if [ "$action" = left ]; then
   if other; then echo true; else echo false; fi

@@ -207,6 +207,38 @@ def test_foreign_handlers_stay_across_versions() -> None:
     assert "io.containerd.grpc.v1.cri" not in content["plugins"]
 
 
+WILDCARD = """
+[plugins."{0}".containerd.runtimes.kata]
+runtime_type = "io.containerd.kata.v2"
+pod_annotations = ["io.katacontainers.*"]
+"""
+
+
+@pytest.mark.parametrize(
+    ("config", "others", "taken"),
+    [
+        ("", [], []),
+        ("", ["/etc/containerd/conf.d/nvidia.toml nvidia"], []),
+        ("", ["/etc/containerd/conf.d/a file.toml kata"], [{"name": "kata", "file": "/etc/containerd/conf.d/a file.toml"}]),
+        (f"version = 3\n{IMPORTS}{WILDCARD.format(RUNTIME)}", [], [{"name": "kata", "file": "/etc/containerd/config.toml"}]),
+        (f"version = 3\n{IMPORTS}{WILDCARD.format(RUNTIME).replace('kata]', 'kata-qemu]')}", [], []),
+        (
+            f"version = 2\n{IMPORTS}{WILDCARD.format('io.containerd.grpc.v1.cri')}",
+            [],
+            [{"name": "kata", "file": "/etc/containerd/config.toml"}],
+        ),
+    ],
+)
+def test_handler_that_a_foreign_file_has_too(config: str, others: list[str], taken: list[dict[str, str]]) -> None:
+    """containerd would mix the two: the foreign one's annotations would pass, whatever the role's list says."""
+    assert plan({"config": config, "written": "", "others": others}, OPTIONS, MIGRATE)["taken"] == taken
+
+
+def test_own_handler_is_not_a_foreign_one() -> None:
+    first = planned()
+    assert planned(f"# {MARK}\n{first['content']}", first["written"])["taken"] == []
+
+
 def test_hosts() -> None:
     content = hosts(
         [
