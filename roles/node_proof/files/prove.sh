@@ -112,7 +112,7 @@ find_release() {
   release=$(cat /opt/kata/VERSION 2>/dev/null || true)
   configured=$(sed -n 's/^\[hypervisor\.\([a-z-]*\)\].*/\1/p' "${row#*|}" 2>/dev/null | head -n 1)
   case $configured in
-    firecracker) configured=fc ;;
+    firecracker) configured='fc' ;;
     cloud-hypervisor) configured=clh ;;
   esac
 }
