@@ -53,7 +53,7 @@ units: ## ansible-test units.
 
 .PHONY: integration
 integration: ## Integration tests against the lab's API server and Screwdriver's npm router.
-	$(RUN) python -m pytest -n 2 --dist loadfile --durations 15 tests/integration -m "not faults"
+	$(RUN) python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 15 tests/integration -m "not faults"
 
 .PHONY: faults
 faults: ## Faults in the middle of a rollout, on the lab: what each leaves behind. Takes some twenty minutes.

@@ -5,12 +5,13 @@ from __future__ import annotations
 import fcntl
 import os
 import sys
+import time
 import typing as t
 from contextlib import contextmanager
 from pathlib import Path
 
 if t.TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 TOP = Path(__file__).resolve().parents[1]
 CACHE = Path(os.environ.get("KATA_CACHE") or Path.home() / ".cache" / "screwdriver.kata")
@@ -25,6 +26,26 @@ class LabError(Exception):
 def progress(message: str) -> None:
     """Prints one line on stderr, at once."""
     print(message, file=sys.stderr, flush=True)
+
+
+def wait_until(holds: Callable[[], t.Any], failure: str | Callable[[], str], seconds: float, interval: float = 0.2) -> t.Any:
+    """Calls ``holds`` until it returns something true, and returns that.
+
+    Args:
+        holds: The condition.
+        failure: The sentence of the error; a callable is called for it then.
+        seconds: The time limit.
+        interval: Seconds between two calls.
+
+    Raises:
+        LabError: It was not true in time.
+    """
+    deadline = time.monotonic() + seconds
+    while not (found := holds()):
+        if time.monotonic() > deadline:
+            raise LabError(failure() if callable(failure) else failure)
+        time.sleep(interval)
+    return found
 
 
 @contextmanager

@@ -30,10 +30,10 @@ FAST_ROLLOUT: dict[str, t.Any] = {
     "executor_exclusions": ["rhel6"],
     "rollout_steps": [100],
     "rollout_window": 4,
-    "rollout_interval": 2,
+    "rollout_interval": 4,
     "rollout_timeout": 90,
     "rollout_min_builds": 3,
-    "rollout_start_timeout": 25,
+    "rollout_start_timeout": 15,
     # The speed of the machine is not tested.
     "rollout_max_setup_ratio": 100.0,
     "rollout_max_setup_seconds": 1000.0,

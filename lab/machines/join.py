@@ -17,7 +17,7 @@ from pathlib import Path
 import yaml
 
 from lab.cluster import pki
-from lab.common import LabError, progress
+from lab.common import progress, wait_until
 from lab.programs.go import KUBELET, compile_part
 
 if t.TYPE_CHECKING:
@@ -53,11 +53,8 @@ def wait_ready(lab: Lab, name: str, seconds: float) -> None:
     Raises:
         LabError: It was not within ``seconds``.
     """
-    deadline = time.monotonic() + seconds
-    while not is_ready(lab, name):
-        if time.monotonic() > deadline:
-            raise LabError(f"Node {name} of lab {lab.name} is not Ready after {seconds:.0f} s: read 'journalctl -u kubelet' there.")
-        time.sleep(1)
+    failure = f"Node {name} of lab {lab.name} is not Ready after {seconds:.0f} s: read 'journalctl -u kubelet' there."
+    wait_until(lambda: is_ready(lab, name), failure, seconds, interval=1)
 
 
 def is_ready(lab: Lab, name: str) -> bool:

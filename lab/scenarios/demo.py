@@ -13,7 +13,7 @@ from pathlib import Path
 import yaml
 
 from lab.cluster.lab import Lab
-from lab.common import TOP, LabError, progress
+from lab.common import TOP, LabError, progress, wait_until
 
 NODES = 20
 KATA_NODES = 10
@@ -61,11 +61,11 @@ class Demo:
         progress(
             f"{BUILDS_PER_SECOND:g} builds a second go through the npm router, 15 % of them use rhel6 images, which must never reach Kata"
         )
-        deadline = time.monotonic() + 120
-        while self.lab.stats().get("succeeded", 0) < BUILDS_PER_SECOND:
-            if time.monotonic() > deadline:
-                raise LabError(f"No build has ended after 120 s: {self.lab.process('builds').tail(3)}")
-            time.sleep(0.5)
+        wait_until(
+            lambda: self.lab.stats().get("succeeded", 0) >= BUILDS_PER_SECOND,
+            lambda: f"No build has ended after 120 s: {self.lab.process('builds').tail(3)}",
+            seconds=120,
+        )
 
     def _play(self, name: str) -> int:
         progress(f"ansible-playbook screwdriver.kata.{name}")

@@ -21,7 +21,7 @@ from pathlib import Path
 import yaml
 
 from lab.cluster.lab import Lab
-from lab.common import TOP, LabError, progress
+from lab.common import TOP, LabError, progress, wait_until
 from lab.machines import join, vm
 from lab.machines.ssh import Machine
 from lab.processes import free_ports
@@ -142,12 +142,7 @@ class EndToEnd:
 
     def _until(self, what: str, holds: Callable[[], t.Any], seconds: float) -> t.Any:
         """What ``holds`` returns once it is true."""
-        deadline = time.monotonic() + seconds
-        while not (found := holds()):
-            if time.monotonic() > deadline:
-                raise LabError(f"{what}: not within {seconds:.0f} s.")
-            time.sleep(1)
-        return found
+        return wait_until(holds, f"{what}: not within {seconds:.0f} s.", seconds, interval=1)
 
     def _start(self, name: str, **variables: t.Any) -> subprocess.Popen[bytes]:
         """Starts a playbook of the collection as a user does; its output goes to the log."""

@@ -22,6 +22,14 @@ KATA_NODES = 4
 BUILDS_PER_SECOND = 2.0
 
 
+# Whole rollouts: begun first, so that no worker is left with one while the others have ended.
+LONG = ("test_rollout_role.py", "test_permissions.py", "test_nodes.py", "test_rollout_faults.py", "test_site.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+
+
 @pytest.fixture(scope="session")
 def lab() -> t.Iterator[Lab]:
     """A lab of this checkout's and this test process's own, so that several can be tested side by side.

@@ -186,7 +186,7 @@ def test_a_pass_has_the_figures_of_kubectl(gate: Gate, writes: Writes) -> None:
 
 def test_failed_starts_fail_the_gate_with_their_cause(gate: Gate, failing_sandboxes: None) -> None:
     # Long enough for the others to start in time.
-    parameters = gate.parameters(window=600, interval=300, start_timeout=90, steps=2, earlier=[-0.5], evidence=gate.begin())
+    parameters = gate.parameters(window=600, interval=300, start_timeout=20, steps=2, earlier=[-0.5], evidence=gate.begin())
     process = gate.module.start("build_gate", **parameters)
     wait_for_watch(gate.lab)
     gate.create(*names("vm", 60), kata=False)

@@ -267,11 +267,6 @@ def variables() -> t.Iterator[tuple[str, str]]:
             yield variable, f"{name}.{path}"
 
 
-def is_mapped(variable: str) -> bool:
-    """Whether the worker's executor section depends on a variable."""
-    return variable in (NODE_CONFIG, DEAD_EXCLUSION_VARIABLE, RETRY_QUEUE_VARIABLE) or any(variable == name for name, unused in variables())
-
-
 def node_config(environment: Environment) -> dict[str, t.Any] | Unknown:
     """What NODE_CONFIG holds. One that is not a JSON object is ignored by the worker, with a line in its log."""
     text = environment.get(NODE_CONFIG)

@@ -42,7 +42,7 @@ TOOLS = {
 }
 VOLUME_FIELDS = (
     "lv_name,lv_uuid,segtype,lv_size,lv_metadata_size,chunk_size,pool_lv,lv_tags,lv_profile,seg_monitor,lv_active,data_percent,metadata_percent,"
-    "lv_when_full,lv_health_status,lv_check_needed,zero"
+    "lv_when_full,lv_health_status,lv_check_needed"
 )
 # The first release with a setting per volume for the activation at boot, and with a devices file.
 AUTOACTIVATION = (2, 3, 12)
@@ -150,7 +150,6 @@ def parse_pool(row: dict[str, str], extent: int) -> Pool:
         active=row["lv_active"] == "active",
         monitored=row["seg_monitor"] == "monitored",
         autoactivation=row.get("lv_autoactivation", "enabled") == "enabled",
-        zero=row["zero"] == "zero",
         data_percent=percentage(row["data_percent"]),
         metadata_percent=percentage(row["metadata_percent"]),
         when_full=row["lv_when_full"] or "queue",

@@ -118,7 +118,6 @@ class Pool:
     active: bool = False
     monitored: bool = False
     autoactivation: bool = True
-    zero: bool = False
     data_percent: float | None = None
     metadata_percent: float | None = None
     when_full: str = "queue"

@@ -202,10 +202,6 @@ def test_a_step_is_approved_once_by_a_name_or_an_annotation() -> None:
     assert _record.approve_by_annotation(rolled_back(), NAME, annotations, T3) == rolled_back()
 
 
-def keys_of(value: t.Any) -> t.Any:
-    return sorted(value) if isinstance(value, dict) else value
-
-
 @pytest.mark.parametrize("gate", [{}, {"verdict": "fail"}, {"executors": {"k8s-kata": {"builds": 1}}}])
 def test_a_view_has_all_its_keys_in_every_phase(gate: dict[str, t.Any]) -> None:
     back = _record.roll_back(at_step(2), "builds hang", gate, T3)
