@@ -118,7 +118,7 @@ def test_memory_of_the_guests(proof: Roles) -> None:
 
 # The part of the proof that asks containerd for the programs of a handler; the stub runs none of these.
 FIND_RELEASE = PROVE[PROVE.index("find_release() {") : PROVE.index("inside() {")]
-FIND_RELEASE = f"shim= configured= release=; {FIND_RELEASE}; find_release"
+FIND_RELEASE = f"shim= configured= release=; {FIND_RELEASE}\nfind_release"
 
 
 def test_programs_of_handlers(proof: Roles) -> None:

@@ -148,7 +148,7 @@ inspect() {
   printf '"hypervisor": "%s", "orphans": "%s", "vsyscall": "%s", "shm_bytes": %s, "shm_available_bytes": %s, ' \
     "$hypervisor" "${orphans# }" "$vsyscall" "$shm_size" "$shm_available"
   printf '"shim": "%s", "configured_hypervisor": "%s", "kata_version": "%s", "containerd_version": "%s", ' \
-    "$shim" "$configured" "$release" "$(ctr version | sed -n '/^Server/,$ s/^ *Version: *v*//p' | head -n 1)"
+    "$shim" "$configured" "$release" "$(ctr version 2>/dev/null | sed -n '/^Server/,$ s/^ *Version: *v*//p' | head -n 1)"
   printf '"setup_seconds": %s, "write_bytes_per_second": %s, "snapshotter": "%s", "snapshot": "%s", "data_percent": %s, "metadata_percent": %s}\n' \
     "$setup" "$(awk -v b="$WRITE_BYTES" -v s="$write" 'BEGIN { printf "%.0f", b / (s > 0 ? s : 0.001) }')" \
     "$snapshotter" "$snapshot" "${data:-null}" "${metadata:-null}"
