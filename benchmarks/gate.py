@@ -2,26 +2,28 @@
 
 For each cell it counts how many rollouts were rolled back, paused, or came to their end, how many were stopped before the step of 25 %, how
 often the bad image or node was named, and how many builds Kata failed until then. Nothing is measured in seconds, so that the figures do
-not depend on the machine.
+not depend on the machine. Percentages have their 95 % interval (Clopper and Pearson, Biometrika 26, 1934).
 """
 
 from __future__ import annotations
 
 import argparse
+import bisect
 import heapq
 import itertools
+import json
 import math
-import multiprocessing
 import random
 import statistics
-import sys
 import typing as t
-from collections import Counter
+import zlib
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from ansible_collections.screwdriver.kata.plugins.module_utils._rollout import gate
 from ansible_collections.screwdriver.kata.plugins.module_utils._rollout.observation import Observation
 from ansible_collections.screwdriver.kata.plugins.module_utils._rollout.pods import Build
+from scipy.stats import beta
 
 STEPS = (0.0, 1.0, 5.0, 10.0, 25.0, 50.0, 100.0)
 LIMITS = gate.Limits(
@@ -36,6 +38,8 @@ LIMITS = gate.Limits(
 TIMEOUT = 3600
 START_TIMEOUT = 300
 TICK = 5
+# How often the gate is judged where nothing that decides has happened since: before the end of the window a failure does, then any outcome.
+QUIET = 60
 EPOCH = 1_800_000_000
 # Start times are lognormal, half of the failures show at once and half hang until the time to start has run out.
 MEDIAN_START, SPREAD = 10.0, 0.4
@@ -45,6 +49,7 @@ PINNED, PINS_PER_SECOND = 0.02, 1 / 60
 IMAGES = [f"image-{number}" for number in range(30)]
 # A few images are most of the builds.
 WEIGHTS = list(itertools.accumulate(1 / (number + 1) for number in range(30)))
+WEIGHTS = [weight / WEIGHTS[-1] for weight in WEIGHTS]
 NODES = 20
 
 
@@ -66,6 +71,7 @@ class Cell:
         slower: How many times as long as on the legacy executor a start takes on Kata.
         day: From half of the rollout on, both executors fail and take that many times as much.
         vm: The legacy executor is k8s-vm.
+        weight: How many rollouts it gets for each of the others'.
     """
 
     name: str
@@ -82,7 +88,14 @@ class Cell:
     slower: float = 1.0
     day: float = 1.0
     vm: bool = False
-    rollouts: int = 100
+    weight: int = 1
+
+    @property
+    def bad(self) -> tuple[str, str]:
+        """The kind and the name of the one that is bad, where there is one."""
+        if self.bad_node:
+            return "node", "kata-0"
+        return ("image", "broken" if self.broken else IMAGES[self.bad_image]) if self.broken or self.bad_image >= 0 else ("", "")
 
 
 class Outcome(t.NamedTuple):
@@ -93,14 +106,16 @@ class Outcome(t.NamedTuple):
         step: The number of the step at which it ended, from 0.
         doubt: What stood against passing.
         failed: Builds that failed to start on Kata.
-        named: What was left out as the worst at the end, or in any step.
+        hits: Failed starts of the bad image or node on Kata that the gate observed.
+        named: Whether the gate named it at the end as the worst.
     """
 
     end: str
     step: int
     doubt: str
     failed: int
-    named: frozenset[str]
+    hits: int
+    named: bool
 
 
 class Stream:
@@ -155,8 +170,8 @@ class Stream:
         at = self.now + int(chance() * TICK)
         number = next(self.serial)
         mistyped = chance() < cell.mistyped
-        image = image or (f"typo-{number}" if mistyped else self.random.choices(IMAGES, cum_weights=WEIGHTS)[0])
-        node = f"{'kata' if kata else 'vm'}-{self.random.randrange(NODES)}"
+        image = image or (f"typo-{number}" if mistyped else IMAGES[bisect.bisect(WEIGHTS, chance())])
+        node = f"{'kata' if kata else 'vm'}-{int(chance() * NODES)}"
         day = cell.day if self.now - EPOCH > 7200 else 1.0
         fails = chance() < (cell.kata if kata else cell.legacy) * day
         fails |= image == "broken" or any(start <= at < start + 60 for start in self.outages)
@@ -168,16 +183,13 @@ class Stream:
         # A launcher starts whatever image it is handed.
         fails = (fails or pulls) and not (pulls and cell.vm and not kata)
         if fails:
-            build = build_of(number, at, kata, image, node)
             self.failed += kata
+            self._push(at, "ADDED", build_of(number, at, kata, image, node))
             if pulls or chance() < 0.5:
                 trouble = "ImagePull" if pulls else "CreateContainerError"
-                self._push(at, "ADDED", build)
-                self._push(at + QUICK_FAILURE, "MODIFIED", replace(build, trouble=trouble, final=True))
-            else:
-                self._push(at, "ADDED", build)
+                self._push(at + QUICK_FAILURE, "MODIFIED", build_of(number, at, kata, image, node, trouble=trouble))
             return
-        took = max(1, round(self.random.lognormvariate(math.log(MEDIAN_START), SPREAD) * (cell.slower if kata else 1.0) * day))
+        took = max(1, round(MEDIAN_START * math.exp(SPREAD * self.random.gauss()) * (cell.slower if kata else 1.0) * day))
         if kata:
             self._push(at, "ADDED", build_of(number, at, kata, image, node))
             self._push(at + took, "MODIFIED", build_of(number, at, kata, image, node, at + took))
@@ -189,19 +201,19 @@ class Stream:
         heapq.heappush(self.due, (at, next(self.serial), kind, build))
 
 
-def build_of(number: int, created: int, kata: bool, image: str, node: str, reported: int | None = None) -> Build:
-    """A build that has just been created, or whose start was reported."""
-    return Build(
-        uid=str(number),
-        name=f"build-{number}",
-        created=created,
-        kata=kata,
-        image=image,
-        node=node,
+# A build that has just been created.
+CREATED = vars(
+    Build(
+        uid="",
+        name="",
+        created=0,
+        kata=False,
+        image="",
+        node="",
         pinned=False,
         launcher=False,
-        started=reported is not None,
-        reported=reported,
+        started=False,
+        reported=None,
         trouble="",
         overdue="StartTimeout",
         final=False,
@@ -212,6 +224,28 @@ def build_of(number: int, created: int, kata: bool, image: str, node: str, repor
         stopping=False,
         stopped=None,
     )
+)
+
+
+def build_of(number: int, created: int, kata: bool, image: str, node: str, reported: int | None = None, trouble: str = "") -> Build:
+    """A build that has just been created, whose start was reported, or that has failed."""
+    uid = str(number)
+    build = object.__new__(Build)
+    # A hundred thousand builds a cell: what the class does for a frozen instance takes longer than all of the gate.
+    vars(build).update(
+        CREATED,
+        uid=uid,
+        name=uid,
+        created=created,
+        kata=kata,
+        image=image,
+        node=node,
+        started=reported is not None,
+        reported=reported,
+        trouble=trouble,
+        final=trouble != "",
+    )
+    return build
 
 
 def run(cell: Cell, seed: int) -> Outcome:
@@ -220,106 +254,126 @@ def run(cell: Cell, seed: int) -> Outcome:
     names = gate.Names("k8s-kata", "k8s-vm" if cell.vm else "k8s")
     baseline: dict[str, t.Any] = {}
     earlier: list[float] = []
-    named: set[str] = set()
+    hits = 0
     pins = max(PINNED * cell.rate, PINS_PER_SECOND)
+    kind, bad = cell.bad
     for number, share in enumerate(STEPS):
         limits = replace(LIMITS, share=share, earlier=tuple(earlier))
         seen = Observation({}, START_TIMEOUT, lambda image: False, lambda uid: "", pilot=share == 0)
         seen.begin([], "1", baseline)
         seen.newest = stream.now
         stream.begin_step()
+        kata, last = seen.tallies["kata"], 0
         while True:
             stream.advance(seen, share, pins)
             seen.observed_seconds += TICK
+            over = seen.observed_seconds >= limits.window
+            decisive = kata.outcomes if over else kata.failed
+            if decisive == last and seen.observed_seconds % QUIET and seen.observed_seconds != limits.window:
+                continue
+            last = decisive
             found = gate.judge(seen, limits, names, stream.now)
             if found.verdict != gate.INCONCLUSIVE or found.pause or seen.observed_seconds >= TIMEOUT:
                 break
-        named |= {item["name"] for item in found.worst.values() if item and item["failed"] >= gate.MIN_FAILURES}
+        counts = {"node": seen.nodes, "image": seen.images}.get(kind, {})
+        hits += sum(counts[bad]["kata"][1:]) if bad in counts else 0
+        worst = found.worst.get(kind) or {"name": ""}
         if found.verdict != gate.PASS:
             end = "rolled back" if found.verdict == gate.FAIL else "paused"
-            return Outcome(end, number, found.doubt, stream.failed, frozenset(named))
+            return Outcome(end, number, found.doubt, stream.failed, hits, worst["name"] == bad != "")
         earlier.append(found.log_e)
         baseline = gate.next_baseline(seen, limits, names)
-    return Outcome("finished", len(STEPS), "", stream.failed, frozenset(named))
+    return Outcome("finished", len(STEPS), "", stream.failed, hits, worst["name"] == bad != "")
 
 
+RATES = (1.0, 0.2, 5.0)
+# What is promised is promised at 1 build a second.
+USUAL = {1.0: 3, 0.2: 1, 5.0: 1}
 CELLS = [
-    *(Cell(f"healthy {100 * p:g} %", 1.0, p, p, rollouts=300) for p in (0.0, 0.002, 0.005, 0.01, 0.015, 0.02)),
-    *(Cell(f"healthy {100 * p:g} %", rate, p, p) for rate in (0.2, 5.0) for p in (0.002, 0.01)),
+    *(Cell(f"healthy {100 * p:g} %", rate, p, p, weight=USUAL[rate]) for rate in RATES for p in (0.01, 0.005, 0.002, 0.0, 0.015, 0.02)),
+    *(Cell("Kata +5 points", rate, 0.052, weight=USUAL[rate]) for rate in RATES),
+    *(Cell(f"Kata +{100 * p:g} points", rate, 0.002 + p) for rate in RATES for p in (0.1, 0.2, 0.02, 0.01)),
+    *(Cell("Kata fails all", rate, 1.0) for rate in RATES),
+    *(Cell("both fail 10 %", rate, 0.1, 0.1, weight=USUAL[rate]) for rate in RATES),
+    *(Cell("three failures in a row, 15 % a step", rate, burst=0.15, weight=USUAL[rate]) for rate in RATES),
+    *(Cell("one bad node of 20", rate, bad_node=True, weight=USUAL[rate]) for rate in RATES),
+    *(Cell("one image fails on Kata alone", rate, bad_image=4, weight=USUAL[rate]) for rate in RATES),
+    *(Cell("outages of a minute, 2 in the first hour", rate, outage=2.0, weight=USUAL[rate]) for rate in RATES),
+    *(Cell("night to day: 3 times slower and more failures", rate, 0.003, 0.003, day=3.0) for rate in RATES),
     Cell("Kata 1.5 %, legacy 0.2 %", 1.0, 0.015, 0.002),
-    *(Cell(f"Kata +{100 * p:g} points", 1.0, 0.002 + p, rollouts=200) for p in (0.01, 0.02, 0.05, 0.1, 0.2)),
-    *(Cell("Kata +5 points", rate, 0.052) for rate in (0.2, 5.0)),
-    Cell("Kata fails all", 1.0, 1.0),
-    Cell("both fail 10 %", 1.0, 0.1, 0.1, rollouts=200),
-    Cell("three failures in a row, 15 % a step", 1.0, burst=0.15, rollouts=200),
-    Cell("outages of a minute, 2 in the first hour", 1.0, outage=2.0, rollouts=200),
-    Cell("one bad node of 20", 1.0, bad_node=True, rollouts=200),
-    Cell("one image fails on Kata alone", 1.0, bad_image=4, rollouts=200),
-    Cell("one broken pipeline, once a minute", 1.0, broken=60.0, rollouts=200),
-    Cell("1.5 % mistyped images, legacy k8s-vm", 1.0, mistyped=0.015, vm=True, rollouts=200),
-    Cell("night to day: 3 times slower and more failures", 1.0, 0.003, 0.003, day=3.0),
+    Cell("one broken pipeline, once a minute", 1.0, broken=60.0),
+    Cell("1.5 % mistyped images, legacy k8s-vm", 1.0, mistyped=0.015, vm=True),
     Cell("half of Kata's builds are dropped", 1.0, dropped=0.5),
     Cell("all of Kata's builds are dropped", 1.0, dropped=1.0),
     Cell("Kata 3 times slower", 1.0, slower=3.0),
 ]
 
 
-def _run(task: tuple[int, int]) -> tuple[int, Outcome]:
-    number, seed = task
-    return number, run(CELLS[number], 1_000_003 * number + seed)
+def seed_of(cell: Cell, number: int) -> int:
+    """The seed of a cell's rollout, the same whichever cells are run."""
+    return zlib.crc32(f"{cell.name} {cell.rate} {number}".encode())
+
+
+HEAD = ["cell", "builds/s", "rollouts", "rolled back %", "paused %", "before 25 % %", "named %", "failed builds"]
+# A failure of a bad node or image may be anything's; one that failed as often must be named.
+HITS = 2
 
 
 def row(cell: Cell, found: list[Outcome]) -> list[str]:
     """The line of one cell."""
-    bad = {"kata-0"} if cell.bad_node else {IMAGES[cell.bad_image]} if cell.bad_image >= 0 else {"broken"} if cell.broken else set()
+    hit = [one.named for one in found if one.hits >= HITS]
     return [
         cell.name,
         f"{cell.rate:g}",
         str(len(found)),
-        _percent([one.end == "rolled back" for one in found]),
-        _percent([one.end == "paused" for one in found]),
-        _percent([one.end != "finished" and one.step < STEPS.index(25.0) for one in found]),
-        _percent([bool(bad & one.named) for one in found]) if bad else "-",
+        percent([one.end == "rolled back" for one in found]),
+        percent([one.end == "paused" for one in found]),
+        percent([one.end != "finished" and one.step < STEPS.index(25.0) for one in found]),
+        f"{percent(hit)} of {len(hit)}" if hit else "-",
         f"{statistics.median(one.failed for one in found):g}",
     ]
 
 
-def show(texts: list[str]) -> None:
-    """Prints one line of the table."""
-    print(
-        "  ".join(text.ljust(width) if at == 0 else text.rjust(width) for at, (text, width) in enumerate(zip(texts, WIDTHS, strict=True))),
-        flush=True,
-    )
+def percent(found: list[bool]) -> str:
+    """The part that is true, with its 95 % interval."""
+    hits, count = sum(found), len(found)
+    low = beta.ppf(0.025, hits, count - hits + 1) if hits else 0.0
+    high = beta.ppf(0.975, hits + 1, count - hits) if hits < count else 1.0
+    return f"{100 * hits / count:.1f} ({100 * low:.1f}-{100 * high:.1f})"
 
 
-def _percent(found: list[bool]) -> str:
-    return f"{100 * sum(found) / len(found):.1f}"
-
-
-HEAD = ["cell", "builds/s", "rollouts", "rolled back %", "paused %", "before 25 % %", "named %", "failed builds"]
-WIDTHS = [max(len(cell.name) for cell in CELLS), *(len(text) for text in HEAD[1:])]
+def show(results: dict[Cell, dict[int, Outcome]]) -> None:
+    """Prints the table."""
+    rows = [HEAD, *(row(cell, list(found.values())) for cell, found in results.items() if found)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for name, *texts in rows:
+        print(name.ljust(widths[0]), *(text.rjust(width) for text, width in zip(texts, widths[1:], strict=True)), sep="  ")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cells", default="", help="only cells whose name has this text")
-    parser.add_argument("--scale", type=float, default=1.0, help="how many times the usual number of rollouts")
-    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--rate", type=float, help="only cells with this many builds a second")
+    parser.add_argument("--rollouts", type=int, default=100, help="of each cell; those of more weight get more")
+    parser.add_argument("--results", type=Path, help="a file to which each rollout is appended, and whose rollouts are not run again")
     options = parser.parse_args()
-    chosen = [number for number, cell in enumerate(CELLS) if options.cells in cell.name]
-    tasks = [(number, seed) for number in chosen for seed in range(max(1, round(CELLS[number].rollouts * options.scale)))]
-    outcomes: dict[int, list[Outcome]] = {number: [] for number in chosen}
-    left = Counter(number for number, _seed in tasks)
-    show(HEAD)
-    with multiprocessing.Pool(options.processes) as pool:
-        for done, (number, outcome) in enumerate(pool.imap_unordered(_run, tasks), 1):
-            outcomes[number].append(outcome)
-            left[number] -= 1
-            print(f"\r{done} of {len(tasks)} rollouts", end="", file=sys.stderr, flush=True)
-            if not left[number]:
-                print("\r", end="", file=sys.stderr, flush=True)
-                show(row(CELLS[number], outcomes[number]))
-    print(file=sys.stderr)
+    chosen = [cell for cell in CELLS if options.cells in cell.name and options.rate in (None, cell.rate)]
+    results: dict[Cell, dict[int, Outcome]] = {cell: {} for cell in chosen}
+    by_name = {(cell.name, cell.rate): cell for cell in chosen}
+    if options.results and options.results.exists():
+        for line in options.results.read_text().splitlines():
+            name, rate, number, *outcome = json.loads(line)
+            if cell := by_name.get((name, rate)):
+                results[cell][number] = Outcome(*outcome)
+    # All cells advance together, so that a run that is interrupted has something of each.
+    for part, cell in itertools.product(range(options.rollouts), chosen):
+        for number in range(part * cell.weight, (part + 1) * cell.weight):
+            if number not in results[cell]:
+                results[cell][number] = run(cell, seed_of(cell, number))
+                if options.results:
+                    with options.results.open("a") as file:
+                        file.write(json.dumps([cell.name, cell.rate, number, *results[cell][number]]) + "\n")
+    show(results)
 
 
 if __name__ == "__main__":

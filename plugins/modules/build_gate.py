@@ -91,7 +91,8 @@ options:
     default: 600
   interval:
     description:
-      - How long this call watches at most, in seconds. It ends earlier when the verdict is V(pass) or V(fail).
+      - How long this call watches at most, in seconds. It ends with the event that makes the verdict V(pass) or V(fail) or sets
+        RV(pause).
       - Defaults to the value of O(window).
     type: int
   min_builds:
@@ -386,8 +387,10 @@ from ansible_collections.screwdriver.kata.plugins.module_utils._rollout import e
 from ansible_collections.screwdriver.kata.plugins.module_utils._rollout.observation import Observation
 from ansible_collections.screwdriver.kata.plugins.module_utils._rollout.pods import KATA, LEGACY, Build, read_build
 
-# How often waiting builds are checked and the verdict is formed during the watch.
+# How often waiting builds are checked and the verdict is formed while nothing happens.
 TICK_SECONDS = 5
+# Events that only add to the evidence are judged together, so that a busy cluster does not cost a judgement each.
+EVENTS_SECONDS = 0.5
 # The images of a day; one that is forgotten is matched again.
 MAX_CACHED_IMAGES = 10_000
 
@@ -398,6 +401,7 @@ class BuildGate:
     def __init__(self, params: dict[str, t.Any], cluster: Cluster) -> None:
         self.params = params
         self.cluster = cluster
+        self._before = self._began = 0.0
         self.limits = gate.Limits(**{key: params[key] for key in gate.Limits.__dataclass_fields__})
         self.names = gate.Names(params["kata_executor"], params["legacy_executor"])
         self.pods = {"namespace": params["namespace"], "label_selector": params["build_selector"]}
@@ -417,17 +421,21 @@ class BuildGate:
         if not self.observation.resource_version:
             # The rollout was paused: what came meanwhile is not known.
             self.observation.skip(*self._list())
-        before = self.observation.observed_seconds
-        began = time.monotonic()
+        self._before, self._began = self.observation.observed_seconds, time.monotonic()
         while True:
-            judgement = gate.judge(self.observation, self.limits, self.names, int(time.time()))
-            left = (self.params["interval"] or self.params["window"]) - (time.monotonic() - began)
-            if judgement.verdict != gate.INCONCLUSIVE or judgement.pause or left <= 0:
+            judgement = self._judge()
+            left = (self.params["interval"] or self.params["window"]) - (time.monotonic() - self._began)
+            if _is_final(judgement) or left <= 0:
                 return self._result(judgement)
-            self._watch(min(TICK_SECONDS, max(1, round(left))))
-            self.observation.observed_seconds = before + time.monotonic() - began
+            self._watch(max(1, round(min(TICK_SECONDS, left, self.observation.overdue_in(int(time.time()))))))
+
+    def _judge(self) -> gate.Judgement:
+        self.observation.observed_seconds = self._before + time.monotonic() - self._began
+        return gate.judge(self.observation, self.limits, self.names, int(time.time()))
 
     def _watch(self, seconds: int) -> None:
+        """Takes events for this many seconds, or until one is final."""
+        judged, decisive = time.monotonic(), self._decisive()
         for change in self.cluster.follow("Pod", self.observation.resource_version, seconds, **self.pods):
             builds, now = [self._read(pod) for pod in change.objects], int(time.time())
             if change.kind == LIST:
@@ -435,7 +443,16 @@ class BuildGate:
             elif builds:
                 self.observation.event(change.kind, builds[0], now)
             self.observation.resource_version = change.resource_version
+            if self._decisive() != decisive or time.monotonic() - judged >= EVENTS_SECONDS:
+                if _is_final(self._judge()):
+                    return
+                judged, decisive = time.monotonic(), self._decisive()
         self.observation.tick(int(time.time()))
+
+    def _decisive(self) -> tuple[int, int]:
+        """What each event that may fail the gate changes; missing builds are many events."""
+        seen = self.observation
+        return seen.tallies[KATA].failed, sum(seen.excluded_on_kata.values())
 
     def _list(self) -> tuple[list[Build], str]:
         pods, resource_version = self.cluster.list("Pod", **self.pods)
@@ -481,6 +498,11 @@ class BuildGate:
             "pinned": tally.pinned,
             "setup_seconds": gate.percentiles(tally),
         }
+
+
+def _is_final(judgement: gate.Judgement) -> bool:
+    """Whether more watching changes nothing."""
+    return judgement.verdict != gate.INCONCLUSIVE or judgement.pause
 
 
 def problem_of(params: dict[str, t.Any]) -> str | None:

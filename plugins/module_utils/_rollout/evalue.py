@@ -20,7 +20,7 @@ from functools import lru_cache
 
 try:
     from scipy.optimize import brentq
-    from scipy.special import betaincc
+    from scipy.special import bdtr, betaincc
 
     SCIPY_TRACEBACK = None
 except ImportError:
@@ -34,7 +34,7 @@ FLAT_PRIOR = (1.0,)
 # The results stay finite, since JSON has no infinity. e**-50 is no evidence, e**700 is certainty.
 LEAST, MOST = -50.0, 700.0
 # How often the range is narrowed in which the least product lies, by the golden ratio each time.
-NARROWINGS = 14
+NARROWINGS = 10
 GOLDEN = (math.sqrt(5) - 1) / 2
 
 
@@ -127,6 +127,11 @@ def upper_bound(hits: int, builds: int, alpha: float) -> float:
 
     end = math.nextafter(1, 0)
     return float(brentq(excess, hits / builds or 1e-12, end)) if excess(end) > 0 else 1.0
+
+
+def may_be(hits: int, builds: int, ratio: float, level: float) -> bool:
+    """Whether so few hits, if there are any, are no less likely than the level where the ratio is this great. A test for a single look."""
+    return hits > 0 and float(bdtr(hits, builds, ratio)) > level
 
 
 def log_mean(values: list[float], steps: int) -> float:

@@ -60,6 +60,9 @@ QUANTILE = 0.95
 COMPARABLE_PART = 0.25
 # Where so many fail, a few more builds prove it, also after the window.
 SURE_RATIO = 0.5
+# From this share on the next step moves many builds: where builds have failed, more is asked than that the figures are within the limit.
+CAREFUL_SHARE = 10
+CAREFUL_LEVEL = 0.05
 # A build that waits for more than this many times the median start is late.
 LATE_MEDIANS = 3
 # The entry of the worker's default config for executor-k8s-vm.
@@ -371,6 +374,7 @@ def _judge_failures(case: Case, found: Findings, log_e: float) -> None:
     judged, own = case.judged()
     # Steps of few builds each say more together.
     together = case.together(judged)
+    tolerated = limits.max_failure_ratio + limits.max_failure_increase
     enough = case.has_legacy and legacy.builds >= limits.min_builds
     above = f"above the limit of {limits.max_failure_ratio:.4g}"
     if case.is_above(judged, limits.max_failure_ratio):
@@ -381,8 +385,10 @@ def _judge_failures(case: Case, found: Findings, log_e: float) -> None:
         worse = case.rest.ratio - legacy.ratio > limits.max_failure_increase
         settles = case.comparable and worse and (not case.is_over or case.rest.ratio >= SURE_RATIO)
         found.doubt(FAILURES, f"{saw}, {above} beyond chance, {beside}.{apart}", pause=not settles)
-    elif together.failed > limits.max_failure_ratio * together.builds + 1:
+    elif together.failed > limits.max_failure_ratio * together.builds + 0.5:
         found.doubt(FAILURES, f"{saw}, and {together} at all steps: together {above} but not proven yet.{apart}")
+    elif (limits.share or 0) >= CAREFUL_SHARE and evalue.may_be(together.failed, together.builds, tolerated, CAREFUL_LEVEL):
+        found.doubt(FAILURES, f"{saw}, and {together} at all steps: too few builds to rule out a ratio of {tolerated:.4g}.{apart}")
     elif enough and case.is_above(judged, legacy.ratio + limits.max_failure_increase):
         found.doubt(FAILURES, f"{saw}, {beside}: more than {limits.max_failure_increase:.4g} worse but not proven yet.{apart}")
     else:

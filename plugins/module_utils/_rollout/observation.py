@@ -224,6 +224,12 @@ class Observation:
         """Epoch seconds since when each build of the executor waits for its start."""
         return [state["since"] for state in self.waiting.values() if state["executor"] == executor]
 
+    def overdue_in(self, now: int) -> int:
+        """In how many seconds the next build fails for not having started, as far as it is known yet."""
+        # The first one has waited longest.
+        oldest = next(iter(self.waiting.values()), None)
+        return self._start_timeout - (now - oldest["since"] if oldest else 0)
+
     def event(self, kind: str, build: Build, now: int) -> None:
         """Takes one event of the watch: ADDED, MODIFIED or DELETED."""
         # A pod that is older than the observation may be added to what the selector matches.

@@ -536,6 +536,28 @@ def test_a_bad_node_is_known_from_earlier_steps() -> None:
     assert found.reasons[-1].endswith(" Left out as the worst of the rollout: image node:22 (3 of 93) and node bad (3 of 3).")
 
 
+@pytest.mark.parametrize(
+    "share, failed, builds, verdict",
+    [
+        (5, 1, 60, PASS),
+        (10, 1, 60, INCONCLUSIVE),
+        (10, 0, 60, PASS),
+        (10, 1, 120, PASS),
+        (25, 2, 120, INCONCLUSIVE),
+        (25, 2, 160, PASS),
+        (100, 5, 2000, PASS),
+    ],
+)
+def test_a_failure_must_be_diluted_before_many_builds_move(share: float, failed: int, builds: int, verdict: str) -> None:
+    """failed, builds: of all steps. Five points more than 0.2 % would often look as good."""
+    kata, legacy = tally(builds - failed), tally(round(100 * builds / share) - builds)
+    found = judge(observation(kata, legacy, baseline={"kata": {"failed": failed, "builds": failed}}), share=share, steps=7)
+    assert found.verdict == verdict, found
+    if verdict == INCONCLUSIVE:
+        assert found.doubt == "failures"
+        assert found.reasons[-1].endswith(" at all steps: too few builds to rule out a ratio of 0.04.")
+
+
 @pytest.mark.parametrize("builds", [100, 5000])
 def test_an_image_of_many_builds_is_not_the_worst_for_that(builds: int) -> None:
     images = {"node:22": on_kata(builds, builds // 100), "rare:1": on_kata(1, 4), "golang:1": on_kata(builds, builds // 100)}

@@ -342,6 +342,15 @@ def test_a_build_that_does_not_start_in_time_has_failed() -> None:
     assert (watched.kata.started, watched.kata.failed) == (0, 3)
 
 
+def test_the_next_timeout_is_that_of_the_build_that_has_waited_longest() -> None:
+    watched = Watched()
+    assert watched.observation.overdue_in(EPOCH + 50) == 300
+    watched.see("ADDED", pod("first"), now=10).see("ADDED", pod("second"), now=20)
+    assert watched.observation.overdue_in(EPOCH + 50) == 260
+    watched.see("MODIFIED", pod("first", state=runs(30)), now=30)
+    assert watched.observation.overdue_in(EPOCH + 50) == 270
+
+
 def test_a_failed_sandbox_is_explained_by_its_event() -> None:
     watched = Watched()
     watched.events = {"uid-a": "no runtime for kata is configured", "uid-b": "x" * 500}

@@ -10,6 +10,7 @@ import typing as t
 
 import pytest
 from ansible_collections.screwdriver.kata.plugins.module_utils import _javascript
+from ansible_collections.screwdriver.kata.plugins.module_utils._k8s import Change
 from ansible_collections.screwdriver.kata.plugins.modules import build_gate
 
 GOOD: dict[str, t.Any] = {
@@ -85,3 +86,80 @@ def test_thousands_of_builds_of_few_images_ask_the_engine_rarely(monkeypatch: py
     found = [_javascript.matches_any(["rhel6", "centos:6"], f"image-{number % 7}") for number in range(20000)]
     assert len(asked) == 2 * 7
     assert not any(found)
+
+
+class StubCluster:
+    """An API server whose watch has these events and then would have no more for a long time."""
+
+    def __init__(self, events: list[tuple[str, dict[str, t.Any]]]) -> None:
+        self.events = events
+        self.watches: list[int] = []
+
+    def list(self, kind: str, **params: t.Any) -> tuple[list[dict[str, t.Any]], str]:
+        return [], "1"
+
+    def get(self, kind: str, name: str) -> dict[str, t.Any]:
+        return {}
+
+    def follow(self, kind: str, resource_version: str, seconds: int, **params: t.Any) -> t.Iterator[Change]:
+        self.watches.append(seconds)
+        for number, (event, pod) in enumerate(self.events, 2):
+            yield Change(event, [pod], str(number))
+        raise AssertionError("the watch was not left with the event that decides")
+
+
+def pod(name: str, kata: bool, state: dict[str, t.Any], image: str = "node:22") -> dict[str, t.Any]:
+    return {
+        "metadata": {"uid": name, "name": name, "creationTimestamp": "2026-11-23T21:00:00Z", "labels": {"sdbuild": "1"}},
+        "spec": {"nodeName": name, "containers": [{"name": "1", "image": image}], **({"runtimeClassName": "kata"} if kata else {})},
+        "status": {"phase": "Pending", "containerStatuses": [{"name": "1", "state": state}]},
+    }
+
+
+RUNS = {"running": {"startedAt": "2026-11-23T21:00:05Z"}}
+FAILS = {"waiting": {"reason": "CreateContainerError"}}
+KATA_FAILS = [(event, pod(f"k{number}", True, FAILS)) for number in range(9) for event in ("ADDED", "DELETED")]
+STREAMS: dict[str, tuple[list[tuple[str, dict[str, t.Any]]], dict[str, t.Any], tuple[str, str, bool]]] = {
+    "starts fail": (
+        [("ADDED", pod(f"vm-{number}", False, RUNS)) for number in range(60)]
+        + [
+            event
+            for number in range(9)
+            for event in (("ADDED", pod(f"k{number}", True, FAILS)), ("DELETED", pod(f"k{number}", True, FAILS)))
+        ],
+        {},
+        ("fail", "failures", False),
+    ),
+    "an excluded image": ([("ADDED", pod("k", True, RUNS, "rhel6:1"))], {}, ("fail", "excluded", False)),
+    "nothing to compare with": (
+        [
+            event
+            for number in range(9)
+            for event in (("ADDED", pod(f"k{number}", True, FAILS)), ("DELETED", pod(f"k{number}", True, FAILS)))
+        ],
+        {"share": 100.0},
+        ("inconclusive", "failures", True),
+    ),
+    "missing builds": ([("ADDED", pod(f"vm-{number}", False, RUNS)) for number in range(60)], {"share": 50.0}, ("fail", "share", False)),
+}
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_the_event_that_decides_ends_the_watch(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    events, change, expected = STREAMS[name]
+    monkeypatch.setattr(build_gate, "EVENTS_SECONDS", 0)
+    params = {
+        **GOOD,
+        **change,
+        "namespace": "sd-builds",
+        "build_selector": "tier=builds",
+        "kata_runtime_class": "kata",
+        "pilot": False,
+        "earlier": [],
+        "evidence": None,
+        "baseline": None,
+    }
+    cluster = StubCluster(events)
+    result = build_gate.BuildGate(params, t.cast("t.Any", cluster)).run()
+    assert (result["verdict"], result["doubt"], result["pause"]) == expected
+    assert cluster.watches == [build_gate.TICK_SECONDS]
