@@ -308,7 +308,7 @@ def _most_in_excess(found: dict[str, Starts], whole: Starts) -> tuple[str, float
         if starts.failed and starts.builds < whole.builds
     }
     name = min(excess, key=lambda one: (-excess[one], found[one].builds, one), default="")
-    return (name, excess[name]) if name and excess[name] > 0 else ("", 0.0)
+    return (name, excess[name]) if name and excess[name] >= 0 else ("", -1.0)
 
 
 def _shared(pairs: dict[str, int], name: str, other: str) -> dict[str, int]:
