@@ -301,6 +301,11 @@ lock:
   sample:
     holder: ada@ops-1
     expires: '2026-11-23T20:17:31Z'
+freeze:
+  description: The value of the annotation C(kata.screwdriver.cd/freeze) of the ConfigMap, with which people hold all steps. Empty without it.
+  returned: success
+  type: str
+  sample: Release day
 evidence:
   description: The evidence stored for the current step.
   returned: success
@@ -323,6 +328,7 @@ if t.TYPE_CHECKING:
     from collections.abc import Callable
 
 LEASES = "coordination.k8s.io/v1"
+FREEZE = "kata.screwdriver.cd/freeze"
 WITH_LOCK = ("begin", "observe", "advance", "resume", "finish", "renew", "release")
 WITH_HOLDER = (*WITH_LOCK, "approve", "note")
 WITH_REASON = ("pause", "roll_back", "note")
@@ -334,6 +340,7 @@ class State(t.NamedTuple):
 
     record: records.Record | None
     lock: records.Lock | None
+    freeze: str = ""
 
     @property
     def holder(self) -> str | None:
@@ -368,6 +375,7 @@ class Rollout:
             "changed": (before.record, before.holder) != (after.record, after.holder),
             "rollout": records.view(after.record),
             "lock": {"holder": lock.holder, "expires": records.stamp(lock.expires)} if lock else None,
+            "freeze": after.freeze,
             "evidence": record.get("evidence", {}),
             "baseline": record.get("baseline", {}),
             "diff": {"before": before.diff_view(), "after": after.diff_view()},
@@ -380,9 +388,10 @@ class Rollout:
         stored = self.cluster.get("ConfigMap", self.name, self.namespace)
         lease = self.cluster.get("Lease", self.name, self.namespace, LEASES)
         record = records.from_data(stored.get("data") or {}, self.title) if stored else None
-        before = State(record, records.lock_of(lease))
+        annotations = (stored or {}).get("metadata", {}).get("annotations") or {}
+        before = State(record, records.lock_of(lease), annotations.get(FREEZE, ""))
         # Decided before the lock is taken, so that a refused begin leaves no lock behind.
-        wanted = self._decide(record, (stored or {}).get("metadata", {}).get("annotations") or {})
+        wanted = self._decide(record, annotations)
         if self.action == "read":
             state = before._replace(record=wanted)
             return state, state
@@ -391,7 +400,7 @@ class Rollout:
             lease = self._lock(lease, before)
         if data:
             self._write(stored, data)
-        return before, State(wanted, records.lock_of(lease))
+        return before, State(wanted, records.lock_of(lease), before.freeze)
 
     def _decide(self, record: records.Record | None, annotations: dict[str, str]) -> records.Record | None:
         """The record as it should be."""

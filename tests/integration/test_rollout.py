@@ -218,6 +218,13 @@ def test_a_step_is_approved_by_a_call_or_by_an_annotation(rollout: Rollout) -> N
     assert [(item["by"], item["text"]) for item in rollout.record()["notes"]] == [("eve", "The registry is slow.")]
 
 
+def test_the_annotation_that_holds_all_steps_is_returned(rollout: Rollout) -> None:
+    assert rollout("begin", steps=STEPS)["freeze"] == ""
+    rollout.lab.kubectl("annotate", "configmap", rollout.name, "-n", "sd", "kata.screwdriver.cd/freeze=Release day")
+    assert rollout("observe", step=1)["freeze"] == "Release day"
+    assert rollout("advance", step=1)["freeze"] == "Release day"
+
+
 def test_reading_what_does_not_exist_writes_nothing(rollout: Rollout, writes: Writes) -> None:
     read = rollout("read", holder=None)
     assert (read["changed"], read["rollout"]["phase"], read["rollout"]["history"], read["lock"]) == (False, "none", [], None)

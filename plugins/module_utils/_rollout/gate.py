@@ -15,7 +15,6 @@ passes when the window is over, there are enough builds, and no figure, taken as
 from __future__ import annotations
 
 import bisect
-import contextlib
 import itertools
 import math
 import typing as t
@@ -34,10 +33,6 @@ from ansible_collections.screwdriver.kata.plugins.module_utils._rollout.observat
 )
 from ansible_collections.screwdriver.kata.plugins.module_utils._rollout.pods import IMAGE_PULL, KATA, LEGACY
 from ansible_collections.screwdriver.kata.plugins.module_utils._values import join_names
-
-# evalue reports a missing library.
-with contextlib.suppress(ImportError):
-    from scipy.stats import fisher_exact
 
 PASS, FAIL, INCONCLUSIVE = "pass", "fail", "inconclusive"
 # What may stand against passing, the gravest first.
@@ -596,6 +591,9 @@ def _images(observation: Observation) -> Counts:
 
 def _more_often(kata: Starts, other: Starts) -> bool:
     """Whether Kata's part of failures is proven to be the greater one."""
+    # Costs a quarter of a second at each start of the module, and is rarely needed.
+    from scipy.stats import fisher_exact
+
     table = [(starts.failed, starts.builds - starts.failed) for starts in (kata, other)]
     return bool(fisher_exact(table, alternative="greater").pvalue <= SUSPECT_LEVEL)
 
