@@ -302,7 +302,7 @@ lock:
     holder: ada@ops-1
     expires: '2026-11-23T20:17:31Z'
 freeze:
-  description: The value of the annotation C(kata.screwdriver.cd/freeze) of the ConfigMap, with which people hold all steps. Empty without it.
+  description: The annotation C(kata.screwdriver.cd/freeze) of the ConfigMap, with which people hold all steps. Empty without it.
   returned: success
   type: str
   sample: Release day
