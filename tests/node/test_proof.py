@@ -127,18 +127,21 @@ def test_programs_of_handlers(proof: Roles) -> None:
         {"name": "plain"},
         {"name": "small", "hypervisor": "dragonball"},
         {"name": "classic", "shim": "go", "hypervisor": "clh"},
-        {"name": "tiny", "shim": "go", "hypervisor": "fc"},
     ]
     proof.changes(*NODE_ROLES, **{**ALONE, "kata_handlers": handlers})
     found = {
         name: proof.node.run(f"HANDLER={name}; {FIND_RELEASE}; echo $shim/$configured $release")
-        for name in ("plain", "small", "classic", "tiny", "runc", "missing")
+        for name in ("plain", "small", "classic", "runc", "missing")
     }
     assert found == {
         "plain": f"rust/qemu {KATA}",
         "small": f"rust/dragonball {KATA}",
         "classic": f"go/clh {KATA}",
-        "tiny": f"go/fc {KATA}",
         "runc": "/",
         "missing": "/",
     }
+    # The stub ships no configuration of Firecracker.
+    assert proof.refusal("kata", **{**ALONE, "kata_handlers": [*handlers, {"name": "tiny", "shim": "go", "hypervisor": "fc"}]}) == (
+        f"kata_handlers: Kata {KATA} has no configuration-fc.toml, which handler tiny needs. Choose another hypervisor or shim, or give the "
+        "handler a config_path of your own."
+    )
