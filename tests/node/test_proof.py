@@ -142,6 +142,6 @@ def test_programs_of_handlers(proof: Roles) -> None:
     }
     # The stub ships no configuration of Firecracker.
     assert proof.refusal("kata", **{**ALONE, "kata_handlers": [*handlers, {"name": "tiny", "shim": "go", "hypervisor": "fc"}]}) == (
-        f"kata_handlers: Kata {KATA} has no configuration-fc.toml, which handler tiny needs. Choose another hypervisor or shim, or give the "
-        "handler a config_path of your own."
+        f"kata_handlers: Kata {KATA} has no configuration-fc.toml, which handler tiny needs. Choose another hypervisor or shim, or give "
+        "the handler a config_path of your own."
     )
