@@ -39,7 +39,7 @@ lint: ## Style, types and words: antsibull-nox, mypy, ansible-lint (production),
 	$(NOX) formatters codeqa yamllint license-check extra-checks
 	# antsibull-docs takes its own temporary directory for a link where the random name ends in "_", so a failure counts the second time.
 	$(NOX) docs-check || $(NOX) docs-check
-	$(STAGED) ansible-lint --offline --profile production
+	$(STAGED) ansible-lint --strict --offline --profile production
 	$(STAGED) antsibull-changelog lint
 	$(RUN) zizmor --offline --quiet .github
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import typing as t
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from ..helpers import Writes, granted, wait_until
 if t.TYPE_CHECKING:
     from ..helpers import ModuleRunner
 
-MANY = 300
+MANY = 150
 POOL: dict[str, t.Any] = {
     "labels": {"dedicated": "screwdriver-kata"},
     "taints": [{"key": "dedicated", "value": "screwdriver-kata", "effect": "NoSchedule"}],
@@ -50,15 +51,26 @@ def node(name: str, handlers: list[str]) -> dict[str, t.Any]:
     }
 
 
-@pytest.fixture
-def nodes(lab: Lab) -> t.Iterator[None]:
-    """pool-1 .. pool-N, of which pool-1 has no handler kata and pool-2 reports none at all."""
-    items = [
-        node(f"pool-{number}", ["", "runc", *(["kata"] if number > 1 else [])] if number != 2 else []) for number in range(1, MANY + 1)
-    ]
+@contextmanager
+def registered(lab: Lab, count: int) -> t.Iterator[None]:
+    """pool-1 .. pool-COUNT, of which pool-1 has no handler kata and pool-2 reports none at all."""
+    reported = {1: ["", "runc"], 2: []}
+    items = [node(f"pool-{number}", reported.get(number, ["", "runc", "kata"])) for number in range(1, count + 1)]
     lab.kubectl("create", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
     yield
     lab.kubectl("delete", "nodes", "-l", "test=node-pool", "--wait=false")
+
+
+@pytest.fixture
+def nodes(lab: Lab) -> t.Iterator[None]:
+    with registered(lab, MANY):
+        yield
+
+
+@pytest.fixture
+def one_node(lab: Lab) -> t.Iterator[None]:
+    with registered(lab, 1):
+        yield
 
 
 def seen(lab: Lab) -> dict[str, dict[str, t.Any]]:
@@ -263,7 +275,7 @@ def test_refused(lab: Lab, module: ModuleRunner, module_as: t.Any, writes: Write
     assert own(writes) == 0
 
 
-@pytest.mark.usefixtures("nodes")
+@pytest.mark.usefixtures("one_node")
 @pytest.mark.parametrize(("value", "text"), [(True, "true"), (False, "false"), (0, "0"), ("", "")])
 def test_a_value_is_as_in_a_manifest(lab: Lab, module: ModuleRunner, writes: Writes, value: t.Any, text: str) -> None:
     asked: dict[str, t.Any] = {
@@ -300,7 +312,7 @@ def test_a_node_that_vanishes_during_the_call(lab: Lab, module: ModuleRunner, wr
     assert seen(lab).get(last) == (OUT if replaced else None)
 
 
-@pytest.mark.usefixtures("nodes")
+@pytest.mark.usefixtures("one_node")
 def test_annotations(lab: Lab, module: ModuleRunner, writes: Writes) -> None:
     def noted() -> dict[str, str]:
         return json.loads(lab.kubectl("get", "node", "pool-1", "-o", "jsonpath={.metadata.annotations}") or "{}")
@@ -326,7 +338,7 @@ def test_annotations(lab: Lab, module: ModuleRunner, writes: Writes) -> None:
 PERMISSIONS = [("list", "nodes", ""), ("patch", "nodes", "")]
 
 
-@pytest.mark.usefixtures("nodes")
+@pytest.mark.usefixtures("one_node")
 def test_permissions(lab: Lab) -> None:
     asked = {"nodes": ["pool-1"], **POOL}
     for one in PERMISSIONS:
