@@ -129,9 +129,9 @@ def upper_bound(hits: int, builds: int, alpha: float) -> float:
     return float(brentq(excess, hits / builds or 1e-12, end)) if excess(end) > 0 else 1.0
 
 
-def may_be(hits: int, builds: int, ratio: float, level: float) -> bool:
-    """Whether so few hits, if there are any, are no less likely than the level where the ratio is this great. A test for a single look."""
-    return hits > 0 and float(bdtr(hits, builds, ratio)) > level
+def is_below(hits: int, builds: int, ratio: float, level: float) -> bool:
+    """Whether so few hits are no more likely than the level where the ratio is this great. A test for a single look, for pauses alone."""
+    return float(bdtr(hits, builds, ratio)) <= level
 
 
 def log_mean(values: list[float], steps: int) -> float:

@@ -382,7 +382,7 @@ def _judge_failures(case: Case, found: Findings, log_e: float) -> None:
         found.doubt(FAILURES, f"{saw}, {above} beyond chance, {beside}.{apart}", pause=not settles)
     elif together.failed > limits.max_failure_ratio * together.builds + 0.5:
         found.doubt(FAILURES, f"{saw}, and {together} at all steps: together {above} but not proven yet.{apart}")
-    elif (limits.share or 0) >= CAREFUL_SHARE and evalue.may_be(together.failed, together.builds, tolerated, CAREFUL_LEVEL):
+    elif (limits.share or 0) >= CAREFUL_SHARE and together.failed and not evalue.is_below(*together, tolerated, CAREFUL_LEVEL):
         found.doubt(FAILURES, f"{saw}, and {together} at all steps: too few builds to rule out a ratio of {tolerated:.4g}.{apart}")
     elif enough and case.is_above(judged, legacy.ratio + limits.max_failure_increase):
         found.doubt(FAILURES, f"{saw}, {beside}: more than {limits.max_failure_increase:.4g} worse but not proven yet.{apart}")
@@ -461,6 +461,8 @@ def _judge_share(case: Case, found: Findings) -> None:
                 " whether the worker has read its config, and whether its environment overrides it.",
             )
         )
+    elif evalue.is_below(kata, builds, least, CAREFUL_LEVEL):
+        found.doubt(SHARE, f"{saw}: builds may be missing, not proven yet.")
     elif most < 1 and evalue.log_above(kata, builds, most, evalue.FLAT_PRIOR) >= limits.log_threshold:
         found.doubt(
             SHARE,

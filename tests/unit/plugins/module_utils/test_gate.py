@@ -379,6 +379,13 @@ def test_builds_that_do_not_arrive(share: float, kata: int, legacy: int, verdict
         assert found.reasons == [f"{percent} % of {kata + legacy} builds came to k8s-kata, {share:g} % were asked for:{MISSING}"]
 
 
+@pytest.mark.parametrize("share, kata, legacy", [(25, 92, 440), (50, 21, 43), (10, 36, 540)])
+def test_builds_that_may_be_missing_hold_the_gate_back(share: float, kata: int, legacy: int) -> None:
+    found = judge(observation(tally(kata), tally(legacy)), share=share, steps=7)
+    assert (found.verdict, found.doubt, found.pause) == (INCONCLUSIVE, "share", False), found
+    assert found.reasons[-1].endswith(f"came to k8s-kata, {share} % were asked for: builds may be missing, not proven yet.")
+
+
 def test_too_many_builds_pause_unless_the_pilot_has_counted_them() -> None:
     seen = observation(tally(60), tally(940))
     found = judge(seen, share=1)
