@@ -12,7 +12,7 @@ import pytest
 
 from lab.cluster.lab import Lab
 
-from ..helpers import Playbook, Writes
+from ..helpers import Playbook, Writes, default
 
 NODE = "build-3"
 pytestmark = pytest.mark.usefixtures("namespace")
@@ -235,7 +235,7 @@ def proofs(version: str, **programs: tuple[str, str]) -> list[dict[str, str]]:
             "configured_hypervisor": hypervisor,
             "hypervisor": "",
             "kata_version": version,
-            "containerd_version": "2.3.6",
+            "containerd_version": default("containerd", "containerd_version"),
         }
         for handler, (shim, hypervisor) in programs.items()
     ]

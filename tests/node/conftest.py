@@ -22,12 +22,11 @@ from lab.machines.nspawn import Nodes
 from lab.machines.ssh import Machine
 from lab.programs import mirror as lab_mirror
 
-from ..helpers import wait_until
+from ..helpers import TOP, wait_until
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
 
-TOP = Path(__file__).resolve().parents[2]
 HOST = "node1"
 BOOT_TIMEOUT = 300
 # Of every run of Ansible.

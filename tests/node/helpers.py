@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 import typing as t
-from pathlib import Path
-
-import yaml
 
 from lab.programs.go import NODE_PARTS
+
+from ..helpers import default
 
 if t.TYPE_CHECKING:
     from .conftest import Node, Roles
 
-TOP = Path(__file__).resolve().parents[2]
 # The versions that the roles install: Kata's is the role's default, containerd's the mirror's.
-KATA: str = yaml.safe_load((TOP / "roles/kata/defaults/main.yml").read_text())["kata_version"]
+KATA: str = default("kata", "kata_version")
 CONTAINERD, CONTAINERD_OLD = (
     next(part for part in NODE_PARTS if part.name == name).version.removeprefix("v") for name in ("containerd-2", "containerd-1.7")
 )

@@ -14,13 +14,14 @@ from ansible_collections.screwdriver.kata.plugins.module_utils._install.containe
 
 from lab.programs.go import NODE_PARTS, compile_part
 
-TOP = Path(__file__).resolve().parents[2]
+from ..helpers import TOP, default
+
 ROLE = TOP / "roles" / "containerd"
 IMPORTS = 'imports = ["/etc/containerd/conf.d/*.toml"]'
 OPTIONS: dict[str, t.Any] = {
     "source": "archive",
     "replace_packaged": False,
-    "version": "2.3.6",
+    "version": default("containerd", "containerd_version"),
     "snapshotter": "overlayfs",
     "pool_name": "kata-pool",
     "base_image_size": "20GB",
@@ -146,7 +147,7 @@ def test_a_broken_configuration_is_refused(containerd: dict[str, Path], tmp_path
     assert done.stderr.startswith(f"{containerd[line]} refuses the new configuration, and the old one stays: ")
 
 
-def default(containerd: Path) -> str:
+def shipped_configuration(containerd: Path) -> str:
     return subprocess.run([containerd, "config", "default"], capture_output=True, text=True, check=True).stdout
 
 
@@ -163,7 +164,7 @@ def default(containerd: Path) -> str:
 def test_the_advice_works(containerd: dict[str, Path], tmp_path: Path, text: str) -> None:
     """The role's advice for an old foreign file works with the containerd that it names."""
     file = tmp_path / "config.toml"
-    file.write_text(text or default(containerd["1.7"]))
+    file.write_text(text or shipped_configuration(containerd["1.7"]))
     options = {**OPTIONS, "version": PARTS["2"].version.removeprefix("v"), "handlers": [KATA]}
 
     def planned() -> dict[str, t.Any]:

@@ -201,7 +201,7 @@ def test_links_of_others_come_back(roles: Roles) -> None:
         "/opt/containerd-releases/current/bin/ctr",
     ]
     assert roles.changes(*NODE_ROLES, kata_handlers=STUBS) == []
-    # What somebody puts in a link's place later is not replaced by what was there first.
+    # A foreign file that replaced a link later stays.
     node.run("ln -sfn newer /usr/local/bin/ctr; ln -sfn /srv/newer /usr/local/bin/containerd-shim-kata-v2")
     assert roles.changes("crictl", "kata", "containerd", entry="absent")
     assert node.run("readlink /usr/local/bin/ctr /usr/local/bin/containerd-shim-kata-v2").split() == ["newer", "/srv/newer"]

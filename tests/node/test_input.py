@@ -9,12 +9,12 @@ from pathlib import Path
 
 import yaml
 
+from ..helpers import TOP
 from .helpers import refusals, state_with_times
 
 if t.TYPE_CHECKING:
     from .conftest import Roles
 
-TOP = Path(__file__).resolve().parents[2]
 FILES = Path(__file__).parent / "files"
 CHOICES = "value of {} must be one of: {}, got: {}"
 DIGEST = (

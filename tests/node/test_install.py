@@ -81,9 +81,9 @@ def test_versions(roles: Roles) -> None:
     assert roles.changes("kata", **{**new, "kata_state": "rolled_back"}) == []
     assert roles.changes(*NODE_ROLES, **new)
     assert versions(node) == (CONTAINERD, "3.32.0")
-    # 4.2.0 on the machine itself, with the Rust shim alone; nothing older than the release before stays.
+    # The default release, downloaded by the machine itself, with the Rust shim alone; nothing older than the release before stays.
     settings = {"hypervisor.qemu": {"disable_block_device_use": False, "no_such_setting": 1}}
-    rust = {**new, "kata_version": "4.2.0", "kata_handlers": [{"name": "kata", "settings": settings}, STUBS[1]]}
+    rust = {**new, "kata_version": KATA, "kata_handlers": [{"name": "kata", "settings": settings}, STUBS[1]]}
     with node.tunnel(roles.mirror.port):
         results = roles.run("kata", **rust, kata_download_on="node")
     assert not results[-1]["failed"], results[-1]
@@ -91,9 +91,10 @@ def test_versions(roles: Roles) -> None:
         one["msg"] for result in results if "Warn of settings" in result["task"] for one in result.get("results", []) if "msg" in one
     ]
     assert (
-        "handler kata sets hypervisor.qemu.no_such_setting, which configuration-qemu-runtime-rs.toml of Kata 4.2.0 does not have" in warned
+        f"handler kata sets hypervisor.qemu.no_such_setting, which configuration-qemu-runtime-rs.toml of Kata {KATA} does not have"
+        in warned
     )
-    assert node.run("ls /opt/kata-releases | grep -v downloads").split() == ["3.32.0", "4.2.0", "previous"]
+    assert node.run("ls /opt/kata-releases | grep -v downloads").split() == ["3.32.0", KATA, "previous"]
     assert drop_in(node, "kata")[0] == {"hypervisor": {"qemu": settings["hypervisor.qemu"]}}
     # Since 4.1 each shim has an archive of its own: a handler of the other shim brings the second one to the release that is there.
     shims = "ls /opt/kata/bin /opt/kata/runtime-rs/bin 2>/dev/null | grep -c containerd-shim-kata-v2"

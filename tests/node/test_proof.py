@@ -6,8 +6,9 @@ import typing as t
 
 import pytest
 
+from ..helpers import TOP
 from .conftest import Roles
-from .helpers import CONTAINERD, KATA, NODE_ROLES, PROOF, TOP, image, prove
+from .helpers import CONTAINERD, KATA, NODE_ROLES, PROOF, image, prove
 
 if t.TYPE_CHECKING:
     from .conftest import Mirror, Node

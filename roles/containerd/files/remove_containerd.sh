@@ -16,7 +16,7 @@ other() {
   return 1
 }
 drop() { if there "$1"; then echo "$1"; [ "$action" = check ] || rm -rf "$1"; fi; }
-# What somebody has put there since then is newer than what was kept. In check mode the role's own is still in the place.
+# A foreign file there is newer than the one that was kept. In check mode the role's own is still there.
 bring_back() {
   there "$1$kept" || return 0
   if [ "$action" = check ]; then echo "$1"; elif ! there "$1"; then echo "$1" && mv -T "$1$kept" "$1"; fi

@@ -20,7 +20,7 @@ for place in /opt/kata /usr/local/bin/containerd-shim-kata-v2; do
     "$releases"/*) drop "$place" ;;
     *) if present "$place"; then foreign=true; fi ;;
   esac
-  # What somebody has put there since then is newer than what was kept.
+  # A foreign file there is newer than the one that was kept.
   if present "$place$kept" && [ "$foreign" = false ]; then
     echo "$place"
     [ "$action" = check ] || mv -T "$place$kept" "$place"

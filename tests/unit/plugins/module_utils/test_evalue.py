@@ -116,7 +116,7 @@ def test_a_ratio_at_the_limit_is_rejected_as_seldom_as_promised(ratio: float) ->
 @pytest.mark.parametrize("legacy", [0.0, 0.05, 0.3])
 @pytest.mark.parametrize("part", [0.5, 5.0])
 def test_what_is_allowed_beside_the_other_is_rejected_as_seldom_as_promised(legacy: float, part: float) -> None:
-    """300 pairs of streams at the edge of what is allowed, looked at after each hit. part: builds of the other for each of one."""
+    """300 pairs of streams at the edge of what is allowed, evaluated after each hit. part: builds of the other for each of one."""
     random = numpy.random.default_rng(11)
     alpha, rejected, allowed = 0.05, 0, max(0.02, legacy + 0.02)
     for _pair in range(300):
