@@ -83,4 +83,5 @@ def test_nothing_is_hidden_by_lvms_own_defaults(disk: str, tmp_path: Path) -> No
     (tmp_path / "lvm.conf").write_text("")
     lvm = Lvm(t.cast(t.Any, Runner(tmp_path)))
     groups = lvm.groups()
-    assert (groups[disk], lvm.hidden(groups, GROUP)) == (GROUP, frozenset())
+    assert groups[disk] == GROUP
+    assert lvm.hidden(groups, GROUP) == frozenset()

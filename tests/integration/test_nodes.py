@@ -103,12 +103,17 @@ def test_a_node_is_drained_and_returned_to_service(nodes: Nodes) -> None:
     nodes.own_writes()
     tried = nodes.done(role("drain"), role("return_to_service"), check=True)
     assert re.search(r"changed=[1-9]", tried)
-    assert (nodes.own_writes(), nodes.cordoned()) == ([], False)
+    assert nodes.own_writes() == []
+    assert nodes.cordoned() is False
     nodes.done(role("drain"))
-    assert (nodes.cordoned(), nodes.reason(), nodes.mark(READY)) == (True, "Kata is being installed.", None)
+    assert nodes.cordoned() is True
+    assert nodes.reason() == "Kata is being installed."
+    assert nodes.mark(READY) is None
     nodes.done(role("return_to_service"))
     node = nodes.node()
-    assert (nodes.cordoned(), nodes.mark(CORDONED), nodes.mark(READY)) == (False, None, "true")
+    assert nodes.cordoned() is False
+    assert nodes.mark(CORDONED) is None
+    assert nodes.mark(READY) == "true"
     assert node["metadata"]["labels"]["dedicated"] == "screwdriver-kata"
     assert {"key": "dedicated", "value": "screwdriver-kata", "effect": "NoSchedule"} in node["spec"]["taints"]
     assert re.fullmatch("[0-9a-f]{64}", nodes.mark(PROVEN) or "")
@@ -122,11 +127,13 @@ def test_a_node_verified_as_asked_is_left_alone(nodes: Nodes) -> None:
     nodes.own_writes()
     again = nodes.done(*both, kata_version="4.1.0", kata_cache="/elsewhere")
     assert "changed=0" in again
-    assert (nodes.own_writes(), nodes.mark(PROVEN)) == ([], digest)
+    assert nodes.own_writes() == []
+    assert nodes.mark(PROVEN) == digest
     nodes.lab.kubectl("delete", "pod", "runs", "-n", NAMESPACE, "--wait", "--timeout=60s")
     nodes.own_writes()
     assert "changed=0" not in nodes.done(*both, kata_version="3.32.0")
-    assert (nodes.own_writes()[0], nodes.mark(PROVEN) != digest) == (f"nodes/{NODE}", True)
+    assert nodes.own_writes()[0] == f"nodes/{NODE}"
+    assert nodes.mark(PROVEN) != digest
     # Whoever removes the label wants it verified again.
     nodes.lab.kubectl("label", "node", NODE, f"{READY}-")
     nodes.done(role("drain"), kata_version="3.32.0")
@@ -152,7 +159,9 @@ def test_a_failed_node_is_quarantined_with_its_reason(nodes: Nodes) -> None:
     failed = nodes(role("quarantine", node_reason="The proof failed."))
     assert failed.returncode != 0
     assert f"{NODE} stays out of service, cordoned and annotated with the reason: fix what failed and run again." in failed.stdout
-    assert (nodes.cordoned(), nodes.reason(), nodes.mark(READY)) == (True, "The proof failed.", None)
+    assert nodes.cordoned() is True
+    assert nodes.reason() == "The proof failed."
+    assert nodes.mark(READY) is None
     assert nodes.lab.kubectl("get", "pod", "runs", "-n", NAMESPACE, "-o", "jsonpath={.status.phase}") == "Running"
 
 
@@ -160,7 +169,8 @@ def test_a_foreign_cordon_stays(nodes: Nodes) -> None:
     nodes.lab.kubectl("cordon", NODE)
     out = nodes.done(role("drain"), role("return_to_service"))
     assert f"Node {NODE} is verified and stays cordoned. It has a foreign cordon, which this module does not remove." in out
-    assert (nodes.cordoned(), nodes.mark(READY)) == (True, "true")
+    assert nodes.cordoned() is True
+    assert nodes.mark(READY) == "true"
 
 
 def test_a_node_that_cannot_take_builds_is_not_returned_to_service(nodes: Nodes) -> None:
@@ -171,9 +181,12 @@ def test_a_node_that_cannot_take_builds_is_not_returned_to_service(nodes: Nodes)
         f"The kubelet of {NODE} does not report handler kata, only runc, other: this needs Kubernetes 1.30 and containerd 2.0. Set"
         " cluster_require_handler to false where they are older. Waited for 5 s."
     ) in refused.stdout
-    assert (refused.returncode != 0, nodes.cordoned(), nodes.mark(READY)) == (True, True, None)
+    assert refused.returncode != 0
+    assert nodes.cordoned() is True
+    assert nodes.mark(READY) is None
     nodes.done(role("return_to_service"), cluster_require_handler=False)
-    assert (nodes.cordoned(), nodes.mark(READY)) == (False, "true")
+    assert nodes.cordoned() is False
+    assert nodes.mark(READY) == "true"
     nodes.own_writes()
     nodes.done(role("drain"), host="elsewhere")
     missing = nodes(role("return_to_service"), host="elsewhere")
@@ -220,7 +233,9 @@ def test_a_proof_sets_and_removes_the_ready_label(nodes: Nodes) -> None:
     nodes.done(role("label"), check=True, node_failure="No pod ran.")
     assert nodes.mark(READY) == "true"
     failed = nodes(role("label", node_failure="No pod ran."), role("report"), node_hosts=[NODE])
-    assert (failed.returncode != 0, nodes.mark(READY), nodes.cordoned()) == (True, None, False)
+    assert failed.returncode != 0
+    assert nodes.mark(READY) is None
+    assert nodes.cordoned() is False
     assert re.search(rf"{NODE} +FAILED .*Ready, not in the pool", failed.stdout), failed.stdout
     assert "    No pod ran." in failed.stdout
     assert f"{NODE} failed: see the table." in failed.stdout
@@ -282,11 +297,13 @@ def test_a_removed_node_is_released(nodes: Nodes) -> None:
             r" screwdriver.kata.rollback first, or leave a node out of kata_hosts. Nothing was changed.",
             refused.stdout,
         )
-        assert (nodes.cordoned(), nodes.mark(READY)) == (False, "true")
+        assert nodes.cordoned() is False
+        assert nodes.mark(READY) == "true"
         # Nor is it drained for another release, unless another verified node serves.
         refused = nodes(role("drain"), kata_version="9.9.9")
         assert "or verify another node first, with fewer nodes in a batch. Nothing was changed." in refused.stdout
-        assert (nodes.cordoned(), nodes.mark(READY)) == (False, "true")
+        assert nodes.cordoned() is False
+        assert nodes.mark(READY) == "true"
         nodes.lab.kubectl("label", "node", "build-4", f"{READY}=true")
         nodes.lab.kubectl("cordon", "build-4")
         assert nodes(role("drain"), kata_version="9.9.9").returncode != 0
@@ -295,10 +312,14 @@ def test_a_removed_node_is_released(nodes: Nodes) -> None:
         nodes.lab.kubectl("label", "node", "build-4", f"{READY}-")
         nodes.done(share, executor_share="0")
         nodes.done(role("drain"), **remove)
-        assert (nodes.cordoned(), nodes.reason(), nodes.mark(READY)) == (True, "Kata is being removed.", None)
+        assert nodes.cordoned() is True
+        assert nodes.reason() == "Kata is being removed."
+        assert nodes.mark(READY) is None
         nodes.done(role("release"), node_usable=False)
-        assert (nodes.cordoned(), nodes.reason()) == (True, "Kata was removed, and no other containerd is left on the node.")
-        assert (nodes.mark("dedicated"), nodes.mark(PROVEN)) == (None, None)
+        assert nodes.cordoned() is True
+        assert nodes.reason() == "Kata was removed, and no other containerd is left on the node."
+        assert nodes.mark("dedicated") is None
+        assert nodes.mark(PROVEN) is None
         assert "screwdriver-kata" not in json.dumps(nodes.node()["spec"])
         nodes.own_writes()
         nodes.done(role("drain"), role("release"), node_usable=False, **remove)
@@ -306,6 +327,9 @@ def test_a_removed_node_is_released(nodes: Nodes) -> None:
         # One that has a containerd of its own runs other pods.
         nodes.done(role("drain"), role("return_to_service"))
         nodes.done(role("drain"), role("release"), **remove)
-        assert (nodes.cordoned(), nodes.mark(CORDONED), nodes.mark(READY), nodes.mark("dedicated")) == (False, None, None, None)
+        assert nodes.cordoned() is False
+        assert nodes.mark(CORDONED) is None
+        assert nodes.mark(READY) is None
+        assert nodes.mark("dedicated") is None
     finally:
         nodes.lab.set_worker_config(config)

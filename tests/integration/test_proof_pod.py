@@ -60,16 +60,21 @@ def test_life_before_the_runtime_class_exists(lab: Lab, module: ModuleRunner) ->
     first = module("proof_pod", **ASKED)
     assert not first.get("failed"), first
     [pod] = pods(lab)
-    assert (first["pod"], first["in_cluster"], first["runtime_class"]) == (pod["metadata"]["name"], True, f"kata-proof-kata-{NODE}")
-    assert (pod["spec"]["nodeName"], pod["spec"]["runtimeClassName"]) == (NODE, f"kata-proof-kata-{NODE}")
+    assert first["pod"] == pod["metadata"]["name"]
+    assert first["in_cluster"] is True
+    assert first["runtime_class"] == f"kata-proof-kata-{NODE}"
+    assert pod["spec"]["nodeName"] == NODE
+    assert pod["spec"]["runtimeClassName"] == f"kata-proof-kata-{NODE}"
     assert first["container_id"] and first["setup_seconds"] > 0
     # What an interrupted run left is deleted by the next.
     second = module("proof_pod", **ASKED)
     assert second["deleted"] == [first["pod"]]
     assert [item["metadata"]["name"] for item in pods(lab)] == [second["pod"]]
     gone = module("proof_pod", node=NODE, namespace=NAMESPACE, state="absent")
-    assert (gone["changed"], gone["deleted"]) == (True, [second["pod"]])
-    assert (pods(lab), classes(lab)) == ([], [])
+    assert gone["changed"] is True
+    assert gone["deleted"] == [second["pod"]]
+    assert pods(lab) == []
+    assert classes(lab) == []
     assert module("proof_pod", node=NODE, namespace=NAMESPACE, state="absent")["changed"] is False
 
 
@@ -94,7 +99,9 @@ def test_runtime_class_of_the_builds(lab: Lab, module: ModuleRunner) -> None:
 def test_check_mode_writes_nothing(lab: Lab, module: ModuleRunner) -> None:
     create_class(lab, {"kubernetes.io/hostname": NODE})
     result = module("proof_pod", check=True, **ASKED)
-    assert (result["changed"], result["pod"], pods(lab)) == (True, "", [])
+    assert result["changed"] is True
+    assert result["pod"] == ""
+    assert pods(lab) == []
 
 
 def test_node_that_is_not_in_the_cluster(module: ModuleRunner) -> None:
@@ -102,7 +109,9 @@ def test_node_that_is_not_in_the_cluster(module: ModuleRunner) -> None:
         "Node nowhere is not in the cluster; start its kubelet, or give its name in the cluster."
     )
     result = module("proof_pod", **{**ASKED, "node": "nowhere", "require_node": False})
-    assert (result["changed"], result["in_cluster"], result["container_id"]) == (False, False, "")
+    assert result["changed"] is False
+    assert result["in_cluster"] is False
+    assert result["container_id"] == ""
 
 
 def silent_node(lab: Lab) -> None:

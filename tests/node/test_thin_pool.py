@@ -72,22 +72,31 @@ def test_life(node: Node, disks: list[str]) -> None:
     one, two = disks[:2]
     before = untouched(node, disks)
     predicted = node.module("thin_pool", check=True, devices=[one])
-    assert (predicted["changed"], predicted["diff"]["before"], untouched(node, disks)) == (True, {}, before)
+    assert predicted["changed"] is True
+    assert predicted["diff"]["before"] == {}
+    assert untouched(node, disks) == before
 
     made, again = node.modules("thin_pool", {"devices": [one]}, {"devices": [one]})
-    assert (made["changed"], again["changed"], again["diff"]["before"]) == (True, False, made["diff"]["after"])
+    assert made["changed"] is True
+    assert again["changed"] is False
+    assert again["diff"]["before"] == made["diff"]["after"]
     assert made["diff"] == predicted["diff"]
-    assert (made["steps"], again["steps"]) == (predicted["steps"], [])
+    assert made["steps"] == predicted["steps"]
+    assert again["steps"] == []
     percents = {"data_percent": 0.0, "metadata_percent": 0.0}
     assert made["pool"] | percents == predicted["pool"] | percents
     look = reported(node)
-    assert (look["zero"], look["seg_monitor"], look["lv_active"], look["lv_when_full"]) == ("", "monitored", "active", "queue")
+    assert look["zero"] == ""
+    assert look["seg_monitor"] == "monitored"
+    assert look["lv_active"] == "active"
+    assert look["lv_when_full"] == "queue"
     assert (
         int(float(look["lv_size"]) * MIB)
         == made["pool"]["size_bytes"]
         == made["pool"]["volume_group_size_bytes"] * 8 // 10 // (4 * MIB) * (4 * MIB)
     )
-    assert (float(look["lv_metadata_size"]), float(look["chunk_size"])) == (64, 0.5)
+    assert float(look["lv_metadata_size"]) == 64
+    assert float(look["chunk_size"]) == 0.5
     assert "thin-pool" in node.run(f"dmsetup status {made['pool']['device']}")
     assert "thin_pool_autoextend_threshold=75\n\tthin_pool_autoextend_percent=20" in node.run(
         f"cat /etc/lvm/profile/{look['lv_profile']}.profile"
@@ -101,7 +110,9 @@ def test_life(node: Node, disks: list[str]) -> None:
     grown, again, shrunk, metadata, chunk, too_large = node.modules(
         "thin_pool", more, more, {"size": "1GiB"}, {"metadata_size": "64MiB"}, {"chunk_size": "128"}, {"size": "100GiB"}
     )
-    assert (grown["changed"], grown["diff"], again["changed"]) == (True, predicted["diff"], False)
+    assert grown["changed"] is True
+    assert grown["diff"] == predicted["diff"]
+    assert again["changed"] is False
     assert grown["pool"]["size_bytes"] > 1.9 * made["pool"]["size_bytes"]
     assert float(reported(node)["lv_metadata_size"]) == 96
     assert shrunk["msg"].startswith("size: thin pool kata/pool has ")
@@ -117,13 +128,17 @@ def test_life(node: Node, disks: list[str]) -> None:
     # A pool on a loop file beside it, and then a reboot.
     looped = {"volume_group": "test-other", "loop_file": "/var/tmp/test-pool.img", "loop_size": "1GiB"}
     first, second = node.modules("thin_pool", looped, looped)
-    assert (first["changed"], second["changed"], first["pool"]["device"]) == (True, False, "test--other-pool")
+    assert first["changed"] is True
+    assert second["changed"] is False
+    assert first["pool"]["device"] == "test--other-pool"
     look = reported(node)
     node.reboot()
     assert reported(node) == look
     assert reported(node, group="test-other")["seg_monitor"] == "monitored"
     kept, looped_again, gone = node.modules("thin_pool", more, looped, {**looped, "state": "absent"})
-    assert (kept["changed"], looped_again["changed"], gone["changed"]) == (False, False, True)
+    assert kept["changed"] is False
+    assert looped_again["changed"] is False
+    assert gone["changed"] is True
     assert node.run("ls /var/tmp/test-pool.img /etc/systemd/system/screwdriver-kata-loop-*", check=False) == ""
 
     # A thin device that only the pool's metadata know, one that is mapped, one that is open.
@@ -141,9 +156,13 @@ def test_life(node: Node, disks: list[str]) -> None:
     assert opened["msg"] == "Thin pool kata/pool has thin devices that are in use (test-thin) and is not removed; end what uses them first."
     node.run("umount /mnt/test-thin")
     tried = node.module("thin_pool", check=True, state="absent", discard=True)
-    assert (tried["changed"], tried["diff"]["after"], reported(node)["lv_active"]) == (True, {}, "active")
+    assert tried["changed"] is True
+    assert tried["diff"]["after"] == {}
+    assert reported(node)["lv_active"] == "active"
     removed, again = node.modules("thin_pool", {"state": "absent", "discard": True}, {"state": "absent"})
-    assert (removed["changed"], removed["diff"], again["changed"]) == (True, tried["diff"], False)
+    assert removed["changed"] is True
+    assert removed["diff"] == tried["diff"]
+    assert again["changed"] is False
     assert untouched(node, []) == "\n".join(line for line in before.splitlines() if not line.endswith(" -"))
     assert node.run(f"wipefs --no-act {one} {two}") == ""
 
@@ -199,7 +218,9 @@ def test_device_with_content_is_refused(node: Node, disks: list[str]) -> None:
     # Free: with wipe all three are accepted, and what is lost is in the diff.
     tried = node.module("thin_pool", check=True, devices=disks, wipe=True)
     made, again = node.modules("thin_pool", {"devices": disks, "wipe": True}, {"devices": disks, "wipe": True})
-    assert (made["changed"], again["changed"], made["diff"]) == (True, False, tried["diff"])
+    assert made["changed"] is True
+    assert again["changed"] is False
+    assert made["diff"] == tried["diff"]
     assert made["diff"]["before"]["content"][one] == "a signature of ext4 labelled precious"
     assert node.run("vgs --noheadings -o vg_name,pv_count").split() == ["kata", "3"]
 
@@ -223,7 +244,8 @@ def test_pool_that_fills_up(node: Node, disks: list[str]) -> None:
     )
     wait_until(lambda: float(reported(node)["lv_size"]) > 256, "dmeventd extends the pool", interval=2)
     after = node.module("thin_pool", **small)
-    assert (after["changed"], after["pool"]["size_bytes"] > 256 * MIB) == (False, True)
+    assert after["changed"] is False
+    assert after["pool"]["size_bytes"] > 256 * MIB
 
     # A snapshot, then all of the data is taken: what more is written waits.
     node.run("dmsetup suspend test-thin; dmsetup message kata-pool 0 'create_snap 2 1'; dmsetup resume test-thin")
@@ -236,7 +258,9 @@ def test_pool_that_fills_up(node: Node, disks: list[str]) -> None:
     )
     wait_until(lambda: "out_of_data_space" in node.run("dmsetup status kata-pool"), "the pool is full", seconds=240, interval=1)
     grown = node.module("thin_pool", devices=[one, two], size="100%FREE", autoextend_threshold=100)
-    assert (grown["changed"], grown["pool"]["health"], grown["pool"]["size_bytes"] // MIB > 1.8 * size) == (True, "ok", True)
+    assert grown["changed"] is True
+    assert grown["pool"]["health"] == "ok"
+    assert grown["pool"]["size_bytes"] // MIB > 1.8 * size
     assert " rw " in node.run("dmsetup status kata-pool")
     node.run("dmsetup create test-snap --table '0 8388608 thin /dev/mapper/kata-pool 2'; echo 1 >/proc/sys/vm/drop_caches")
     node.run(
@@ -264,7 +288,9 @@ def test_metadata_that_fill_up(node: Node, disks: list[str]) -> None:
     )
     node.run(DEVICES)
     near = node.module("thin_pool", **small)
-    assert (near["changed"], 90 < near["pool"]["metadata_percent"] < 100, near["pool"]["data_percent"] < 90) == (False, True, True)
+    assert near["changed"] is False
+    assert 90 < near["pool"]["metadata_percent"] < 100
+    assert near["pool"]["data_percent"] < 90
     variables = {f"thin_pool_{name}": value for name, value in small.items()}
     refused = node.results(node.start([{"ansible.builtin.include_role": {"name": "screwdriver.kata.thin_pool"}, "vars": variables}]))[-1]
     assert refused["msg"] == (
@@ -287,13 +313,15 @@ def killed(node: Node, tool: str, command: str, delay: float, **parameters: t.An
         [result] = node.modules("thin_pool", parameters)
     finally:
         node.run(f"rm /usr/local/sbin/{tool}")
-    assert (result["failed"], "kata" in result.get("msg", "")) == (True, False), result
+    assert result["failed"] is True, result
+    assert "kata" not in result.get("msg", ""), result
 
 
 def converges(node: Node, **parameters: t.Any) -> list[dict[str, t.Any]]:
     first, second = node.modules("thin_pool", parameters, parameters)
     assert not first["failed"], first["msg"]
-    assert (second["failed"], second["changed"]) == (False, False)
+    assert second["failed"] is False
+    assert second["changed"] is False
     # Only the identities of the disks stay, where they have any.
     assert node.run("ls -A /var/lib/screwdriver.kata | grep -v -- '-disks.json$'", check=False) == ""
     assert "Suspended" not in node.run("dmsetup info -c --noheadings -o suspended")
@@ -410,7 +438,8 @@ def test_names_that_another_disk_has_now(node: Node, disks: list[str]) -> None:
     try:
         node.run(f"ln -sfn {one} /dev/test-alias")
         [first, second] = node.modules("thin_pool", {"devices": ["/dev/test-alias"]}, {"devices": ["/dev/test-alias"]})
-        assert (first["steps"], second["steps"]) == (["identify"], [])
+        assert first["steps"] == ["identify"]
+        assert second["steps"] == []
         assert first["pool"]["stable_devices"] == ["/dev/disk/by-id/wwn-test-1"]
         node.run(f"ln -sfn {two} /dev/test-alias; vgchange -q -an kata; vgremove -q -q --force --force --yes kata; wipefs -q --all {one}")
         for state in ("present", "absent"):

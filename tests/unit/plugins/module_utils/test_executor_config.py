@@ -175,8 +175,12 @@ LEGACY = {
 def test_a_new_entry_is_the_legacy_one_without_what_is_unsafe() -> None:
     made = entry.complete("k8s-kata", {"options": {"kubernetes": {"runtimeClass": "kata"}}}, LEGACY)
     kubernetes = made["options"]["kubernetes"]
-    assert (made["weightage"], made["options"]["prefix"], made["options"]["sdHabEnabled"]) == (0, "x-", "false")
-    assert (kubernetes["privileged"], kubernetes["podLabels"], kubernetes["annotations"]) == (False, {"a": "b"}, {"keep": "it"})
+    assert made["weightage"] == 0
+    assert made["options"]["prefix"] == "x-"
+    assert made["options"]["sdHabEnabled"] == "false"
+    assert kubernetes["privileged"] is False
+    assert kubernetes["podLabels"] == {"a": "b"}
+    assert kubernetes["annotations"] == {"keep": "it"}
     assert kubernetes["volumeMounts"] == [{"name": "ca", "path": "/etc/ssl/corp"}]
     assert kubernetes["resources"]["disk"] == {"speed": "screwdriver.cd/diskSpeed"}
     assert "nodeSelectors" not in kubernetes

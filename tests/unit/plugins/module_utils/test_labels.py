@@ -38,7 +38,9 @@ def test_values_are_as_in_a_manifest(value: t.Any, text: str) -> None:
 
 
 def test_nothing_is_nothing() -> None:
-    assert (parse_labels("labels", None), parse_annotations("annotations", None), parse_taints("taints", None)) == ({}, {}, [])
+    assert parse_labels("labels", None) == {}
+    assert parse_annotations("annotations", None) == {}
+    assert parse_taints("taints", None) == []
     assert parse_tolerations("tolerations", None) is None
     assert parse_tolerations("tolerations", []) == []
 

@@ -121,7 +121,9 @@ def test_group() -> None:
         {**empty, "lv_name": "[pool_tdata]", "lv_uuid": "3", "segtype": "linear", "lv_size": "3430940672"},
     ]
     group = host.parse_group(row, members, volumes, "pool")
-    assert (group.tags, group.spare, group.members[0].used) == ({"screwdriver.kata", "mine"}, 16, 4194304)
+    assert group.tags == {"screwdriver.kata", "mine"}
+    assert group.spare == 16
+    assert group.members[0].used == 4194304
     assert [volume.name for volume in group.volumes] == ["lvol0_pmspare", "pool", "pool_tdata"]
     assert group.volumes[0] == Volume("lvol0_pmspare", "2", "linear", 67108864)
     assert group.pool == Pool(

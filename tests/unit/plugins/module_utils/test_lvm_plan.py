@@ -225,21 +225,28 @@ def test_member_that_an_interrupted_run_did_not_tag() -> None:
     there = replace(made(), group=replace(made().group or group(), members=(Member("/dev/vdb"),)))
     assert make_plan(wanted(), there).changed is False
     plan = make_plan(wanted(), replace(there, journal=Journal(devices=("/dev/vdb",), boot=BOOT)))
-    assert (plan.own, plan.changed) == (("/dev/vdb",), True)
+    assert plan.own == ("/dev/vdb",)
+    assert plan.changed is True
 
 
 def test_new_pool() -> None:
     plan = make_plan(wanted(), found(devices=(EMPTY,), profile=None))
-    assert (plan.add, plan.create, plan.write_profile, plan.changed) == (("/dev/vdb",), True, True, True)
+    assert plan.add == ("/dev/vdb",)
+    assert plan.create is True
+    assert plan.write_profile is True
+    assert plan.changed is True
     assert plan.after and plan.after.pool
     # 1023 extents of a 4 GiB disk, 64 MiB of metadata and as much for their spare.
-    assert (plan.after.pool.extents, plan.after.pool.metadata_extents, plan.after.free) == (818, 16, 1023 - 818 - 32)
+    assert plan.after.pool.extents == 818
+    assert plan.after.pool.metadata_extents == 16
+    assert plan.after.free == 1023 - 818 - 32
     assert plan.after.pool.tags == {TAG, f"{TAG}.size=80VG"}
 
 
 def test_second_run() -> None:
     plan = make_plan(wanted(), made())
-    assert (plan.changed, plan.after) == (False, made().group)
+    assert plan.changed is False
+    assert plan.after == made().group
 
 
 @pytest.mark.parametrize(
@@ -272,7 +279,9 @@ def test_size_that_does_not_fit() -> None:
 def test_added_device_grows_a_percentage() -> None:
     second = Device("/dev/vdc", "/dev/vdc", size=4 * GIB)
     plan = make_plan(wanted(), replace(made(), devices=(EMPTY, second, replace(second, path="/dev/alias"))))
-    assert (plan.add, plan.extend, plan.create) == (("/dev/vdc",), True, False)
+    assert plan.add == ("/dev/vdc",)
+    assert plan.extend is True
+    assert plan.create is False
     assert plan.after and plan.after.pool and plan.after.pool.extents == 2046 * 80 // 100
     assert [member.device for member in plan.after.members] == ["/dev/vdb", "/dev/vdc"]
 
@@ -293,7 +302,9 @@ def test_pool_that_extended_itself_stays() -> None:
     assert make_plan(wanted(size="1GiB", metadata_size="64MiB"), there).changed is False
     assert "never shrunk" in refusal(wanted(size="1100MiB", metadata_size="64MiB"), there)
     plan = make_plan(wanted(size="2GiB", metadata_size="64MiB"), there)
-    assert (plan.extend, plan.extend_metadata, plan.record) == (True, False, True)
+    assert plan.extend is True
+    assert plan.extend_metadata is False
+    assert plan.record is True
     assert plan.after and plan.after.pool and plan.after.pool.tags == OURS | {f"{TAG}.size={2 * GIB}", f"{TAG}.metadata={64 * MIB}"}
 
 
@@ -359,10 +370,13 @@ def test_leftover_that_has_the_name_of_the_pool() -> None:
     """LVM makes the pool's metadata from a linear volume that has the pool's name."""
     half = found(group=replace(group(volumes=(volume("pool", tags=OURS),)), free=1023 - 16), journal=Journal(volumes=()))
     plan = make_plan(wanted(), half)
-    assert (plan.leftovers, plan.create) == (("pool",), True)
+    assert plan.leftovers == ("pool",)
+    assert plan.create is True
     assert plan.after and plan.after.free == 1023 - 818 - 32
     removal = make_removal(wanted(), half)
-    assert (removal.leftovers, removal.pool, removal.group) == (("pool",), False, True)
+    assert removal.leftovers == ("pool",)
+    assert removal.pool is False
+    assert removal.group is True
     for foreign in (replace(half, group=group(volumes=(volume("pool"),))), replace(half, journal=Journal(volumes=("uuid-pool",)))):
         assert refusal(wanted(), foreign) == "Logical volume kata/pool is not a thin pool but linear; choose another name."
         with pytest.raises(UserError) as caught:
@@ -372,18 +386,27 @@ def test_leftover_that_has_the_name_of_the_pool() -> None:
 
 def test_removal_of_what_was_created() -> None:
     removal = make_removal(wanted(), made())
-    assert (removal.pool, removal.group, removal.forget, removal.profile) == (True, True, ("/dev/vdb",), True)
+    assert removal.pool is True
+    assert removal.group is True
+    assert removal.forget == ("/dev/vdb",)
+    assert removal.profile is True
     assert make_removal(wanted(), HostState()).changed is False
 
 
 def test_removal_keeps_what_is_foreign() -> None:
     other = replace(made(), group=group(pool(), volumes=(volume("data"),)))
     kept = make_removal(wanted(), other)
-    assert (kept.pool, kept.group, kept.reduce, kept.forget) == (True, False, (), ())
+    assert kept.pool is True
+    assert kept.group is False
+    assert kept.reduce == ()
+    assert kept.forget == ()
     members = (Member("/dev/vda", used=1), Member("/dev/vdb", OURS))
     foreign = replace(made(), group=group(tags=frozenset(), members=members))
     reduced = make_removal(wanted(), foreign)
-    assert (reduced.pool, reduced.group, reduced.reduce, reduced.forget) == (False, False, ("/dev/vdb",), ("/dev/vdb",))
+    assert reduced.pool is False
+    assert reduced.group is False
+    assert reduced.reduce == ("/dev/vdb",)
+    assert reduced.forget == ("/dev/vdb",)
     with pytest.raises(UserError) as caught:
         make_removal(wanted(), replace(made(), group=group(pool(tags=frozenset()))))
     assert str(caught.value) == (
@@ -396,7 +419,8 @@ def test_interrupted_removal_is_finished() -> None:
     others = [replace(EMPTY, real="/dev/vdc", group="data"), replace(EMPTY, real="/dev/vdd", group="[unknown]")]
     there = HostState(devices=(orphan, *others), journal=Journal(devices=("/dev/vdb", "/dev/vdc", "/dev/vdd"), boot=BOOT), boot=BOOT)
     removal = make_removal(wanted(), there)
-    assert (removal.forget, removal.erase) == (("/dev/vdb",), ("/dev/vdd",))
+    assert removal.forget == ("/dev/vdb",)
+    assert removal.erase == ("/dev/vdd",)
     assert make_removal(wanted(), replace(there, journal=Journal())).changed is False
 
 
@@ -458,7 +482,8 @@ def test_kernel_name_while_a_disk_of_the_pool_is_not_named(wipe: bool) -> None:
 def test_disk_that_is_added_by_its_stable_path() -> None:
     device = replace(nvme(1, links=(OTHER,)), path=OTHER)
     plan = make_plan(wanted(), found(devices=(device,), group=on_other_name(), identities={"/dev/nvme1n1": WWN}))
-    assert (plan.add, plan.identify) == (("/dev/nvme1n1",), False)
+    assert plan.add == ("/dev/nvme1n1",)
+    assert plan.identify is False
 
 
 def test_identities_are_recorded_for_paths_that_may_change() -> None:

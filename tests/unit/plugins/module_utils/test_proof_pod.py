@@ -38,7 +38,9 @@ def test_the_builds_runtime_class_is_used_where_the_kubelet_accepts_it(
 
 def test_own_runtime_class_has_the_overhead_and_no_selector() -> None:
     body = _proof_pod.own_runtime_class("build-1", "kata", CLASS)
-    assert (body["metadata"]["name"], body["handler"], body["overhead"]) == ("kata-proof-kata-build-1", "kata", CLASS["overhead"])
+    assert body["metadata"]["name"] == "kata-proof-kata-build-1"
+    assert body["handler"] == "kata"
+    assert body["overhead"] == CLASS["overhead"]
     assert "scheduling" not in body
     assert "overhead" not in _proof_pod.own_runtime_class("build-1", "kata", None)
     assert len(_proof_pod.own_runtime_class("n" * 253, "kata", None)["metadata"]["name"]) <= 253
@@ -47,8 +49,11 @@ def test_own_runtime_class_has_the_overhead_and_no_selector() -> None:
 def test_the_pod_is_bound_to_the_node_and_tolerates_its_taints() -> None:
     body = _proof_pod.pod_body(PARAMS, "kata")
     spec = body["spec"]
-    assert (spec["nodeName"], spec["runtimeClassName"], spec["tolerations"]) == ("build-1", "kata", [{"operator": "Exists"}])
-    assert (spec["restartPolicy"], spec["automountServiceAccountToken"]) == ("Never", False)
+    assert spec["nodeName"] == "build-1"
+    assert spec["runtimeClassName"] == "kata"
+    assert spec["tolerations"] == [{"operator": "Exists"}]
+    assert spec["restartPolicy"] == "Never"
+    assert spec["automountServiceAccountToken"] is False
     # No build of anybody: neither the gate nor a drain counts it.
     assert "tier" not in body["metadata"]["labels"]
 
@@ -91,4 +96,5 @@ def test_events() -> None:
     ]
     assert _proof_pod.sandbox_failures(events) == 3
     assert _proof_pod.last_warning(events) == "FailedCreatePodSandBox: last"
-    assert (_proof_pod.sandbox_failures([]), _proof_pod.last_warning([])) == (0, "")
+    assert _proof_pod.sandbox_failures([]) == 0
+    assert _proof_pod.last_warning([]) == ""

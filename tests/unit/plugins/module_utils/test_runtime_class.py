@@ -65,8 +65,10 @@ def test_new_body() -> None:
 
 def test_recreated_body_keeps_what_is_not_asked_for() -> None:
     body = _runtime_class.recreated_body(CURRENT, wanted(handler="kata-clh", overhead={"cpu": "1"}))
-    assert (body["handler"], body["metadata"]) == ("kata-clh", {"name": "kata", "labels": {"owner": "ada"}})
-    assert (body["overhead"], body["scheduling"]) == ({"podFixed": {"cpu": "1"}}, CURRENT["scheduling"])
+    assert body["handler"] == "kata-clh"
+    assert body["metadata"] == {"name": "kata", "labels": {"owner": "ada"}}
+    assert body["overhead"] == {"podFixed": {"cpu": "1"}}
+    assert body["scheduling"] == CURRENT["scheduling"]
 
 
 @pytest.mark.parametrize(
