@@ -1,7 +1,7 @@
 /*
  * What node-config makes of a worker's sources, and where the router sends builds then. Reads {shipped, variables, cases: [{file, name,
- * environment, image, builds, seed}]} from stdin; prints for each case the executor section and how many builds every executor got, or
- * the error that keeps the worker from starting.
+ * environment, image, builds}]} from stdin; prints for each case the executor section and how many builds every executor got, or the error
+ * that keeps the worker from starting.
  */
 'use strict';
 
@@ -23,21 +23,17 @@ console.warn = () => {};
 const config = require('config');
 const Router = require('screwdriver-executor-router');
 
-/** A generator of numbers in [0, 1) that gives the same ones for the same seed (mulberry32). */
-function generator(seed) {
-    let state = seed;
+/**
+ * One number in the middle of each of this many equal parts of [0, 1): what the router draws with them is its own distribution and not a
+ * sample of it, to one build for each place where the draw changes.
+ */
+function grid(builds) {
+    let build = 0;
 
-    return () => {
-        state = (state + 0x6d2b79f5) | 0;
-        let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-
-        mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-
-        return ((mixed ^ (mixed >>> 14)) >>> 0) / 4294967296;
-    };
+    return () => (build++ + 0.5) / builds;
 }
 
-const answers = cases.map(({ file, name, environment, image, builds, seed }) => {
+const answers = cases.map(({ file, name, environment, image, builds }) => {
     const local = path.join(directory, name);
 
     process.env = { ...clean, ...environment };
@@ -49,7 +45,7 @@ const answers = cases.map(({ file, name, environment, image, builds, seed }) => 
         const router = new Router({ defaultPlugin: executor.plugin, executor: plugins, ecosystem: {} });
         const counts = {};
 
-        Math.random = generator(seed);
+        Math.random = grid(builds);
         for (let build = 0; build < builds; build += 1) {
             const chosen = router.getExecutor({ container: image });
             const picked = plugins.map(plugin => plugin.name).find(plugin => chosen && router[plugin] === chosen) || 'none';
