@@ -9,10 +9,10 @@ import subprocess
 import typing as t
 from pathlib import Path
 
-from ansible_collections.screwdriver.kata.plugins.module_utils._executor import pod as _pod
+import pytest
+from ansible_collections.screwdriver.kata.plugins.module_utils._executor.pod import build_pod, build_vm_pod
 
-from lab.cluster.lab import Lab
-from lab.programs.npm import nodejs
+from lab.programs.npm import install_worker, nodejs
 
 FILES = Path(__file__).parent / "files"
 KATA = {"runtimeClass": "kata", "nodeSelectors": {"dedicated": "screwdriver-kata"}, "jobsNamespace": "sd-builds"}
@@ -53,22 +53,43 @@ def comparable(pod: dict[str, t.Any]) -> dict[str, t.Any]:
     pod = copy.deepcopy(pod)
     pod["metadata"]["name"] = pod["metadata"]["name"].rsplit("-", 1)[0]
     for container in [*pod["spec"]["containers"], *pod["spec"]["initContainers"]]:
-        container.pop("command")
+        container.pop("command", None)
         container.pop("args", None)
     for volume in pod["spec"]["volumes"]:
         volume.pop("type", None)
     return pod
 
 
-def test_the_pod_is_the_one_that_the_executor_posts(lab: Lab) -> None:
-    environment = {**os.environ, "NODE_PATH": str(Path(lab.settings["programs"]["worker"]) / "node_modules"), "LOG_LEVEL": "silent"}
-    done = subprocess.run(
-        [nodejs(), FILES / "pod.js"], input=json.dumps(OPTIONS), capture_output=True, text=True, env=environment, check=False
-    )
+VM_OPTIONS: list[dict[str, t.Any]] = [
+    {"kubernetes": {"baseImage": "hyperctl"}},
+    {
+        "prefix": "beta-",
+        "launchImage": "registry.example/launcher",
+        "launchVersion": "v6.0.200",
+        "kubernetes": {
+            **KATA,
+            "baseImage": "registry.example/hyperctl:v1",
+            "resources": {"cpu": {"low": 4}, "memory": {"low": "3"}, "disk": {"space": "screwdriver.cd/disk"}},
+            "terminationGracePeriodSeconds": 90,
+            "preferredNodeSelectors": {"disk": "ssd", "zone": "a"},
+            # It reads none of these.
+            "annotations": {"example.com/egress": "on"},
+            "podLabels": {"team": "x"},
+            "privileged": False,
+            "dockerFeatureEnabled": True,
+        },
+    },
+    {"kubernetes": {"baseImage": "hyperctl", "resources": {"cpu": {"low": 0.5}, "memory": {"low": 1.5}}, "nodeSelectors": {"ready": True}}},
+]
+
+
+@pytest.mark.parametrize(("executor", "given"), [("k8s", OPTIONS), ("k8s-vm", VM_OPTIONS)])
+def test_the_pod_is_the_one_that_the_executor_posts(executor: str, given: list[dict[str, t.Any]]) -> None:
+    environment = {**os.environ, "NODE_PATH": str(install_worker() / "node_modules"), "LOG_LEVEL": "silent"}
+    asked = json.dumps([{"executor": executor, "options": options} for options in given])
+    done = subprocess.run([nodejs(), FILES / "pod.js"], input=asked, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
     posted = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("ANSWERS ")).removeprefix("ANSWERS "))
-    for options, pod in zip(OPTIONS, posted, strict=True):
-        ours = _pod.build_pod(options)
-        for container in ours["spec"]["initContainers"]:
-            container.setdefault("command", [])
+    for options, pod in zip(given, posted, strict=True):
+        ours = build_vm_pod(options) if executor == "k8s-vm" else build_pod(options)
         assert comparable(ours) == comparable(pod)

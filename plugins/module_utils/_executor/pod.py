@@ -179,7 +179,7 @@ def _select_nodes(spec: dict[str, t.Any], kubernetes: t.Mapping[str, t.Any]) -> 
             {"weight": 100, "preference": {"matchExpressions": _expressions(preferred)}}
         ]
     if affinity:
-        spec["affinity"] = {"nodeAffinity": affinity}
+        spec["affinity"] = {**spec.get("affinity", {}), "nodeAffinity": affinity}
 
 
 def _expressions(selectors: dict[str, t.Any]) -> list[dict[str, t.Any]]:
@@ -218,10 +218,13 @@ def build_vm_pod(options: t.Mapping[str, t.Any], image: str = IMAGE) -> Pod:
     name = f"{options.get('prefix') or ''}{BUILD_ID}"
     grace = kubernetes.get("terminationGracePeriodSeconds") or 30
     limits = {"cpu": str(_size(resources.get("cpu"), 2)), "memory": f"{_times(_size(resources.get('memory'), 2), 1024)}Mi"}
+    term = {"labelSelector": {"matchExpressions": [{"key": "app", "operator": "In", "values": ["screwdriver-vm"]}]}}
+    apart = {"weight": 100, "podAffinityTerm": {"topologyKey": "kubernetes.io/hostname", **term}}
     launcher = {
         "name": "vm-launcher",
         "image": kubernetes.get("baseImage"),
         "imagePullPolicy": "Always",
+        "lifecycle": {"preStop": {"exec": {"command": ["/bin/sh", "-c", "sleep 30"]}}},
         "securityContext": {"privileged": True},
         "resources": {"limits": limits},
         "env": [
@@ -229,12 +232,23 @@ def build_vm_pod(options: t.Mapping[str, t.Any], image: str = IMAGE) -> Pod:
             {"name": "SD_TERMINATION_GRACE_PERIOD_SECONDS", "value": str(grace)},
             {"name": "NODE_ID", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
         ],
+        "volumeMounts": [
+            {"mountPath": "/var/run", "name": "hyper-socket"},
+            {"mountPath": "/var/sd-workspaces", "name": "sd-workspaces"},
+            {"mountPath": "/opt/sd", "name": "sdlauncher"},
+        ],
+    }
+    image_launcher = {
+        "name": "launcher",
+        "image": f"{options.get('launchImage') or 'screwdrivercd/launcher'}:{version}",
+        "volumeMounts": [{"mountPath": "/opt/launcher", "name": "sdlauncher"}],
     }
     spec: dict[str, t.Any] = {
+        "affinity": {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [apart]}},
         "restartPolicy": "Never",
         "terminationGracePeriodSeconds": grace,
         "containers": [launcher],
-        "initContainers": [{"name": "launcher", "image": f"{options.get('launchImage') or 'screwdrivercd/launcher'}:{version}"}],
+        "initContainers": [image_launcher],
         "volumes": [
             {"name": "hyper-socket", "hostPath": {"path": "/var/run"}},
             {"name": "sd-workspaces", "hostPath": {"path": "/opt/screwdriver"}},
