@@ -13,6 +13,8 @@ import re
 import typing as t
 from decimal import Decimal, InvalidOperation
 
+from ansible_collections.screwdriver.kata.plugins.module_utils._javascript import text_of
+
 Pod = dict[str, t.Any]
 
 # What stands for the values that each build has of its own.
@@ -48,7 +50,7 @@ def build_pod(options: t.Mapping[str, t.Any], image: str = IMAGE) -> Pod:
         "name": name,
         "image": image,
         "imagePullPolicy": kubernetes.get("imagePullPolicy") or "Always",
-        "securityContext": {"privileged": str(kubernetes.get("privileged") or False).lower() == "true"},
+        "securityContext": {"privileged": text_of(kubernetes.get("privileged")).lower() == "true"},
         "resources": {"limits": {"cpu": f"{cpu}m", "memory": f"{memory}Gi"}},
         "env": _environment(options, kubernetes, name, image, grace),
         "command": ["/opt/sd/launcher_entrypoint.sh"],
@@ -128,10 +130,10 @@ def _environment(
         return {"resourceFieldRef": {"containerName": name, "resource": f"limits.{resource}"}}
 
     return [
-        {"name": "SD_HAB_ENABLED", "value": str(options.get("sdHabEnabled") or "true")},
+        {"name": "SD_HAB_ENABLED", "value": text_of(options.get("sdHabEnabled") or "true")},
         {"name": "SD_RUNTIME_CLASS", "value": kubernetes.get("runtimeClass") or None},
         {"name": "SD_PUSHGATEWAY_URL", "value": None},
-        {"name": "SD_TERMINATION_GRACE_PERIOD_SECONDS", "value": str(grace)},
+        {"name": "SD_TERMINATION_GRACE_PERIOD_SECONDS", "value": text_of(grace)},
         {"name": "CONTAINER_IMAGE", "value": image},
         {"name": "SD_PIPELINE_ID", "value": ""},
         {"name": "SD_BUILD_PREFIX", "value": options.get("prefix") or ""},
@@ -198,7 +200,7 @@ def _labels(kubernetes: t.Mapping[str, t.Any], name: str, cpu: str, memory: str)
 
 def _label(value: t.Any) -> str:
     """A label value as the executor makes it from anything."""
-    text = "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    text = "" if value is None else text_of(value)
     return _ENDS.sub("", _FORBIDDEN.sub(".", text).strip("-_.")[:63])
 
 
@@ -229,7 +231,7 @@ def build_vm_pod(options: t.Mapping[str, t.Any], image: str = IMAGE) -> Pod:
         "resources": {"limits": limits},
         "env": [
             {"name": "SD_PUSHGATEWAY_URL", "value": ""},
-            {"name": "SD_TERMINATION_GRACE_PERIOD_SECONDS", "value": str(grace)},
+            {"name": "SD_TERMINATION_GRACE_PERIOD_SECONDS", "value": text_of(grace)},
             {"name": "NODE_ID", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
         ],
         "volumeMounts": [
