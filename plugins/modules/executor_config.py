@@ -174,15 +174,18 @@ backup_file:
 
 import difflib
 import typing as t
+from decimal import Decimal
 
 from ansible_collections.screwdriver.kata.plugins.module_utils import _javascript
 from ansible_collections.screwdriver.kata.plugins.module_utils._errors import UserError
 from ansible_collections.screwdriver.kata.plugins.module_utils._executor import entry, findings, report, routing, secrets, worker
 from ansible_collections.screwdriver.kata.plugins.module_utils._executor.document import Document
-from ansible_collections.screwdriver.kata.plugins.module_utils._executor.source import SOURCE_OPTIONS, source_of
+from ansible_collections.screwdriver.kata.plugins.module_utils._executor.source import SOURCE_OPTIONS, Source, source_of
 from ansible_collections.screwdriver.kata.plugins.module_utils._javascript import PatternError
 from ansible_collections.screwdriver.kata.plugins.module_utils._k8s import create_module
 from ansible_collections.screwdriver.kata.plugins.module_utils._values import join_names, parse_share
+
+REMOVE = "Remove the variables from the worker, or set override_environment to remove. Nothing was changed."
 
 
 class ExecutorConfig:
@@ -195,26 +198,34 @@ class ExecutorConfig:
         report.hide(module, module.params["executors"])
         self._check_exclusions()
         self.source = source_of(module)
-        self.environment = self.source.environment
-        self.removed: list[str] = []
+        # Each worker that reads the config, with the variables that it is to have. The first one is the one that is named.
+        self.environments: dict[Source, worker.Environment] = {each: each.environment for each in (self.source, *self.source.peers)}
+        self.removed: dict[Source, list[str]] = {each: [] for each in self.environments}
+
+    @property
+    def environment(self) -> worker.Environment:
+        return self.environments[self.source]
 
     def run(self) -> dict[str, t.Any]:
-        report.hide(self.module, self.environment.values)
+        for environment in self.environments.values():
+            report.hide(self.module, environment.values)
         if self.module.params["print_patch"]:
             before = self.source.read()
             after, rolled = self._edit(before), False
         else:
             before, after, rolled = self._update()
+            if rolled:
+                self.source.notices = [notice for notice in self.source.notices if notice.code != "pods_outdated"]
         document = Document(after, self.source.where, self.source.is_json).plain()
         effective = self.source.effective(document, self.environment)
         result: dict[str, t.Any] = {
             "changed": not self.module.params["print_patch"] and (after != before or rolled),
             "rolled": rolled,
-            "removed_variables": self.removed,
+            "removed_variables": sorted({name for names in self.removed.values() for name in names}),
             **report.sections(document, effective),
             "weightages": report.weightages(document, effective),
             "shares": report.percentages(document, effective),
-            "findings": report.findings(self.source, document, self.environment, self.kata, self.legacy),
+            "findings": report.findings(self.source, document, self.environments, self.kata, self.legacy),
             "diff": report.diff(self.source, before, after),
         }
         if self.module.params["print_patch"]:
@@ -227,7 +238,12 @@ class ExecutorConfig:
         # What is removed depends on what overrides the share, so the content is read first.
         if self.share is not None and self.module.params["override_environment"] == "remove":
             self._edit(self.source.read())
-        return self.source.update(self._edit, write=not self.module.check_mode, remove=self.removed)
+        write = not self.module.check_mode
+        before, after, rolled = self.source.update(self._edit, write, self.removed[self.source])
+        if (self.module.params["config_map"] or {}).get("deployment"):
+            for peer in self.source.peers:
+                rolled |= peer.update(self._edit, write, self.removed[peer])[2]
+        return before, after, rolled
 
     def _check_exclusions(self) -> None:
         try:
@@ -243,12 +259,11 @@ class ExecutorConfig:
             raise UserError(f"executor in {self.source.where} is not a map. Nothing was changed.")
         changes = self._entries(section)
         self._check_names(worker.merged(section, changes))
-        wanted = self.source.effective({"executor": worker.merged(section, changes)}, self.environment, as_if_read=True)
         if self.module.params["exclusions"] is not None:
             changes[self.kata] = {**changes.get(self.kata, {}), "exclusions": self.module.params["exclusions"]}
         if self.share is not None:
             self._require_environment()
-            for name, weight in routing.weights_for(wanted, self.kata, self.legacy, self.share).items():
+            for name, weight in self._weights(worker.merged(section, changes), self.share).items():
                 changes[name] = {**changes.get(name, {}), "weightage": weight}
         changes["plugin"] = self.legacy
         document.merge({"executor": changes})
@@ -257,16 +272,31 @@ class ExecutorConfig:
         return document.text()
 
     def _require_environment(self) -> None:
-        if self.environment.unread:
-            raise UserError(
-                f"kata_share cannot be kept: the worker takes variables from {join_names(self.environment.unread)}, which may not be "
-                "read, and each can override the file. Grant get on it. Nothing was changed."
-            )
-        if isinstance(over := worker.node_config(self.environment), worker.Unknown):
-            raise UserError(
-                f"kata_share cannot be kept: NODE_CONFIG comes from {over.source} and cannot be read, and it overrides the file. "
-                "Remove its executor section. Nothing was changed."
-            )
+        for source, environment in self.environments.items():
+            if environment.unread:
+                raise UserError(
+                    f"kata_share cannot be kept: {source.worker} takes variables from {join_names(environment.unread)}, which may not be "
+                    "read, and each can override the file. Grant get on it. Nothing was changed."
+                )
+            if isinstance(over := worker.node_config(environment), worker.Unknown):
+                raise UserError(
+                    f"kata_share cannot be kept: NODE_CONFIG of {source.worker} comes from {over.source} and cannot be read, and it "
+                    "overrides the file. Remove its executor section. Nothing was changed."
+                )
+
+    def _weights(self, section: dict[str, t.Any], share: Decimal) -> dict[str, int]:
+        """The weightages for the share, beside those that variables set."""
+        document = {"executor": section}
+        try:
+            return routing.weights_for(self.source.effective(document, self.environment, as_if_read=True), self.kata, self.legacy, share)
+        except UserError as exc:
+            overriding = self._overriding(self.source, document)
+            if not overriding:
+                raise
+            if self.module.params["override_environment"] == "remove":
+                self._remove(self.source, sorted({variable for variable, unused in overriding}))
+                return self._weights(section, share)
+            raise UserError(f"kata_share {share} cannot be set beside variables of the worker: {_named(overriding)}. {REMOVE}") from exc
 
     def _entries(self, section: dict[str, t.Any]) -> dict[str, t.Any]:
         """What O(executors) lays over the section; an entry that is new is completed."""
@@ -295,61 +325,78 @@ class ExecutorConfig:
             raise UserError(f"kata_executor and legacy_executor are both {self.kata}: name two executors.")
 
     def _check_share(self, document: dict[str, t.Any]) -> None:
-        """Whether the worker will draw the share, with all that overrides the file."""
-        effective = self.source.effective(document, self.environment)
-        entries = routing.entries(effective)
-        if routing.plugin_name(self.kata, entries.get(self.kata, {})) not in routing.PLUGINS and (self.source.read_by_worker or self.share):
+        for source in self.environments:
+            self._check_share_of(source, document)
+
+    def _check_share_of(self, source: Source, document: dict[str, t.Any]) -> None:
+        """Whether a worker will draw the share, with all that overrides the file."""
+        effective = source.effective(document, self.environments[source])
+        loaded = routing.loaded(effective)
+        if self.kata not in loaded and source.read_by_worker:
             raise UserError(
                 f"kata_executor {self.kata} has no pluginName that the worker knows: write one of {', '.join(routing.PLUGINS)}."
             )
         try:
             routed = routing.shares(effective).get(self.kata, 0) * 100
-            wrong = "" if routed == self.share else f"the worker would send {float(routed):g} % of the builds to {self.kata}"
+            wrong = "" if routed == self.share else f"{source.worker} would send {float(routed):g} % of the builds to {self.kata}"
             if effective["plugin"] != self.legacy:
-                wrong = wrong or f"the worker would send builds that no weightage routes to {effective['plugin']}"
+                wrong = wrong or f"{source.worker} would send builds that no weightage routes to {effective['plugin']}"
         except UserError:
-            wrong = "what the worker would do is not known"
+            wrong = f"what {source.worker} would do is not known"
         if not wrong:
             return
-        overriding = self._overriding(document)
+        overriding = self._overriding(source, document)
         if overriding and self.module.params["override_environment"] == "remove":
-            self._remove(sorted({variable for variable, unused in overriding}))
-            self._check_share(document)
+            self._remove(source, sorted({variable for variable, unused in overriding}))
+            self._check_share_of(source, document)
             return
         if overriding:
-            listed = ", ".join(f"{variable} overrides executor.{key}" for variable, key in overriding)
-            raise UserError(
-                f"kata_share {self.share} has no effect: {wrong}, because {listed}. Remove the variables from the worker, or set "
-                "override_environment to remove. Nothing was changed."
-            )
-        if not self.source.read_by_worker and not (self.module.params["config_map"] or {}).get("mount"):
+            raise UserError(f"kata_share {self.share} has no effect: {wrong}, because {_named(overriding)}. {REMOVE}")
+        if not source.read_by_worker and not (self.module.params["config_map"] or {}).get("mount"):
             if routed == 0 and self.share == 0:
                 return
             raise UserError(
-                f"kata_share {self.share} has no effect: {wrong}, because it does not read {self.source.where}. Nothing was changed."
+                f"kata_share {self.share} has no effect: {wrong}, because it does not read {source.where}. Nothing was changed."
             )
-        if self.source.read_by_worker:
-            raise UserError(f"The router would send {float(routed):g} % to {self.kata} and not {self.share} %. Nothing was changed.")
+        if source.read_by_worker:
+            raise UserError(f"kata_share {self.share} has no effect: {wrong}{_invalid_pattern(loaded)}. Nothing was changed.")
 
-    def _overriding(self, document: dict[str, t.Any]) -> list[tuple[str, str]]:
+    def _overriding(self, source: Source, document: dict[str, t.Any]) -> list[tuple[str, str]]:
         """The variables that keep the file's routing from taking effect."""
         section = document["executor"]
         found = []
-        for variable, key in findings.overriding(section, self.environment):
+        for variable, key in findings.overriding(section, self.environments[source]):
             name = key.split(".", 1)[0]
             if findings.routes(key) and (key == "plugin" or name in routing.SHIPPED or name in section):
                 found.append((variable, key))
         return found
 
-    def _remove(self, names: list[str]) -> None:
+    def _remove(self, source: Source, names: list[str]) -> None:
         if not (self.module.params["config_map"] or {}).get("deployment"):
             raise UserError("override_environment: remove needs config_map.deployment.")
-        self.removed = sorted({*self.removed, *names})
-        values = {name: value for name, value in self.environment.values.items() if name not in names}
-        over = worker.node_config(self.environment)
+        if self.module.params["print_patch"]:
+            raise UserError(f"print_patch writes nothing, and {join_names(names)} would override the patch: remove them at their source.")
+        self.removed[source] = sorted({*self.removed[source], *names})
+        known = self.environments[source]
+        values = {name: value for name, value in known.values.items() if name not in names}
+        over = worker.node_config(known)
         if worker.NODE_CONFIG in names and isinstance(over, dict):
             values[worker.NODE_CONFIG] = worker.without_routing(over)
-        self.environment = worker.Environment(values, self.environment.sources, self.environment.unread)
+        self.environments[source] = worker.Environment(values, known.sources, known.unread)
+
+
+def _named(overriding: list[tuple[str, str]]) -> str:
+    return ", ".join(f"{variable} overrides executor.{key}" for variable, key in overriding)
+
+
+def _invalid_pattern(loaded: routing.Entries) -> str:
+    """Why the router's rule throws, as the end of a sentence."""
+    for name, own in loaded.items():
+        try:
+            routing.is_excluded(own, None)
+        except PatternError as exc:
+            return f", because it cannot use the exclusions of {name}: {exc}"
+    return ""
 
 
 def _patch(before: str, after: str, where: str) -> str:

@@ -314,6 +314,11 @@ REFUSED: dict[str, tuple[dict[str, t.Any], str]] = {
         "exclusions: '*rhel6' is not a JavaScript regular expression (Invalid regular expression: /*rhel6/gi: Nothing to repeat). "
         "Nothing was changed.",
     ),
+    "a pattern of before that Node 22 has not": (
+        {"executors": {"k8s-kata": {**ENTRY, "exclusions": ["(?i:rhel6)"]}}, "kata_share": "10"},
+        "kata_share 10 has no effect: the worker would send 0 % of the builds to k8s-kata, because it cannot use the exclusions of "
+        "k8s-kata: Invalid regular expression: /(?i:rhel6)/gi: Invalid group. Nothing was changed.",
+    ),
     "weights that cannot express it": (
         {"kata_share": "33.33", "executors": {"k8s-kata": ENTRY, "k8s": {"weightage": 10}}},
         "kata_share 33.33 cannot be expressed: of weightages that sum to 110, k8s has 10. "

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 import typing as t
 
 import pytest
 import yaml
 
 from lab.cluster.lab import Lab
+from tests.helpers import wait_until
 
 if t.TYPE_CHECKING:
-    from tests.helpers import ModuleRunner, Playbook
+    from tests.helpers import ModuleRunner
 
 NAMESPACE = "field"
 IMAGE = "screwdrivercd/buildcluster-queue-worker:stable"
@@ -111,7 +113,10 @@ ENVIRONMENTS: dict[str, tuple[dict[str, t.Any], str | None]] = {
     ),
     "NODE_CONFIG": ({"env": [{"name": "NODE_CONFIG", "value": NODE_CONFIG}]}, "NODE_CONFIG overrides executor.k8s.weightage"),
     "NODE_CONFIG that is not JSON": ({"env": [{"name": "NODE_CONFIG", "value": "{executor: 1}"}]}, None),
-    "NODE_CONFIG of a Secret": ({"env": [{"name": "NODE_CONFIG", "valueFrom": FROM_SECRET}]}, "NODE_CONFIG comes from Secret field/env"),
+    "NODE_CONFIG of a Secret": (
+        {"env": [{"name": "NODE_CONFIG", "valueFrom": FROM_SECRET}]},
+        "NODE_CONFIG of the worker comes from Secret field/env",
+    ),
 }
 
 
@@ -137,6 +142,22 @@ def test_a_share_of_0_is_0_or_fails(lab: Lab, module: ModuleRunner, apply: t.Any
     assert result["shares"]["k8s"] == 0
     assert result["changed"] is False
     assert (("file_not_mounted", f"Deployment {NAMESPACE}/w") in codes(result)) is not mounted
+
+
+def test_a_share_beside_a_weightage_that_a_variable_sets(lab: Lab, module: ModuleRunner, apply: t.Any) -> None:
+    more = [{"name": "WEIGHT_K8S", "value": "0"}, {"name": "WEIGHT_K8S_VM", "value": "100"}, {"name": "EXECUTOR_PLUGIN", "value": "k8s-vm"}]
+    apply(config_map("w", "executor: {plugin: k8s, k8s: {weightage: 100}}\n"), worker("w", "w", env=more))
+    asked = {"config_map": source(), "legacy_executor": "k8s", "executors": KATA, "kata_share": "10"}
+    assert module("executor_config", **asked)["msg"] == (
+        "kata_share 10 cannot be set beside variables of the worker: EXECUTOR_PLUGIN overrides executor.plugin, WEIGHT_K8S overrides "
+        "executor.k8s.weightage, WEIGHT_K8S_VM overrides executor.k8s-vm.weightage. Remove the variables from the worker, or set "
+        "override_environment to remove. Nothing was changed."
+    )
+    done = module("executor_config", override_environment="remove", **asked)
+    assert (done["shares"], done["removed_variables"]) == (
+        {"k8s": 90.0, "k8s-kata": 10.0},
+        ["EXECUTOR_PLUGIN", "WEIGHT_K8S", "WEIGHT_K8S_VM"],
+    )
 
 
 @pytest.mark.parametrize("name", ["a variable", "all of a ConfigMap", "all of a Secret", "NODE_CONFIG", "a variable of a Secret"])
@@ -223,12 +244,108 @@ def test_a_worker_that_does_not_read_the_config(lab: Lab, module: ModuleRunner, 
         assert refused["msg"].endswith(f"because it does not read key local.yaml of ConfigMap {NAMESPACE}/{name}. Nothing was changed.")
 
 
-def test_a_config_that_two_workers_mount_is_named(module: ModuleRunner, apply: t.Any) -> None:
-    apply(config_map("w"), worker("w", "w"), worker("second", "w", kind="StatefulSet"))
-    (notice,) = [
-        finding for finding in module("executor_config_info", config_map=source())["findings"] if finding["code"] == "config_shared"
-    ]
-    assert f"StatefulSet {NAMESPACE}/second" in notice["message"]
+def test_a_worker_that_reads_another_config_is_told_which(module: ModuleRunner, apply: t.Any) -> None:
+    apply(config_map("w"), config_map("w-9g2k5d8f7t"), worker("w", "w-9g2k5d8f7t"))
+    (notice,) = [found for found in module("executor_config_info", config_map=source())["findings"] if found["code"] == "file_not_mounted"]
+    assert f"nowhere, so the worker acts on ConfigMap {NAMESPACE}/w-9g2k5d8f7t: name the config that it mounts" in notice["message"]
+
+
+# Several workers of one config
+
+WEIGHT = [{"name": "WEIGHT_K8S", "value": "50"}]
+SECOND: dict[str, dict[str, t.Any]] = {
+    "a StatefulSet": {"kind": "StatefulSet"},
+    "a Deployment": {},
+    "the same image from a mirror": {"image": "mirror.example/worker:2"},
+}
+
+
+@pytest.mark.parametrize("name", SECOND)
+def test_each_worker_of_a_config_gets_the_share(lab: Lab, module: ModuleRunner, apply: t.Any, name: str) -> None:
+    more = SECOND[name]
+    image = {"image": more["image"].replace(":2", ":1")} if "image" in more else {}
+    apply(config_map("w"), worker("w", "w", **image), worker("second", "w", **more))
+    kind = more.get("kind", "Deployment")
+    asked = {"config_map": source(), "kata_share": "10", **SHARE}
+    assert module("executor_config", check=True, **asked)["rolled"] is True
+    done = module("executor_config", **asked)
+    assert (done["changed"], done["rolled"], done["shares"]["k8s"]) == (True, True, 10)
+    (notice,) = [finding for finding in done["findings"] if finding["code"] == "config_shared"]
+    assert notice["message"] == (
+        f"ConfigMap {NAMESPACE}/w is also read by {kind} {NAMESPACE}/second: its share changes there too, and its pods are replaced as "
+        "well."
+    )
+    assert [read(lab, *each)["metadata"]["generation"] for each in (("deployment", "w"), (kind, "second"))] == [2, 2]
+    assert module("executor_config", **asked)["changed"] is False
+
+
+@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize("share", ["0", "10"])
+def test_a_share_that_another_worker_overrides_fails(lab: Lab, module: ModuleRunner, apply: t.Any, share: str, named: bool) -> None:
+    apply(config_map("w"), worker("w", "w"), worker("second", "w", kind="StatefulSet", env=WEIGHT))
+    where = source() if named else {"namespace": NAMESPACE, "name": "w"}
+    found = module("executor_config_info", config_map=where)
+    assert ("workers_apart", f"StatefulSet {NAMESPACE}/second") in codes(found)
+    refused = module("executor_config", config_map=where, kata_share=share, **SHARE)
+    assert f"kata_share {share} has no effect: StatefulSet {NAMESPACE}/second would send " in refused["msg"]
+    assert "because WEIGHT_K8S overrides executor.k8s.weightage" in refused["msg"]
+    assert read(lab, "configmap", "w")["data"]["local.yaml"] == TEXT
+
+
+def test_variables_of_each_worker_are_removed_when_asked(lab: Lab, module: ModuleRunner, apply: t.Any) -> None:
+    apply(config_map("w"), worker("w", "w"), worker("second", "w", env=WEIGHT))
+    asked = {"config_map": source(), "kata_share": "10", "override_environment": "remove", **SHARE}
+    done = module("executor_config", **asked)
+    assert (done["removed_variables"], [code for code, unused in codes(done)]) == (["WEIGHT_K8S"], ["config_shared"])
+    assert "env" not in read(lab, "deployment", "second")["spec"]["template"]["spec"]["containers"][0]
+    assert module("executor_config", **asked)["changed"] is False
+
+
+def test_an_immutable_config_is_replaced_for_each_worker(lab: Lab, module: ModuleRunner, apply: t.Any) -> None:
+    apply(config_map("frozen", immutable=True), worker("w", "frozen"), worker("second", "frozen"))
+    asked = {"config_map": source("frozen", deployment="w"), "kata_share": "10", **SHARE}
+    assert module("executor_config", **asked)["rolled"] is True
+    names = {read(lab, "deployment", name)["spec"]["template"]["spec"]["volumes"][0]["configMap"]["name"] for name in ("w", "second")}
+    assert len(names) == 1
+    assert "frozen" not in names
+    assert module("executor_config", **asked)["changed"] is False
+    lab.kubectl("delete", "configmap", *names, "-n", NAMESPACE)
+
+
+def test_another_program_that_mounts_the_config_is_left_alone(lab: Lab, module: ModuleRunner, apply: t.Any) -> None:
+    apply(config_map("w"), worker("w", "w"), worker("other", "w", image="screwdrivercd/screwdriver:stable", env=WEIGHT))
+    done = module("executor_config", config_map=source(), kata_share="10", **SHARE)
+    assert (done["rolled"], codes(done)) == (True, [("config_shared", f"ConfigMap {NAMESPACE}/w, other workloads")])
+    assert read(lab, "deployment", "other")["metadata"]["generation"] == 1
+
+
+def test_pods_that_keep_an_old_file_are_replaced(lab: Lab, module: ModuleRunner, apply: t.Any) -> None:
+    body = worker("w", "w")
+    body["spec"]["replicas"] = 1
+    simulated = {"nodeSelector": {"screwdriver.cd/lab": "simulated"}, "tolerations": [{"operator": "Exists"}]}
+    body["spec"]["template"]["spec"].update(simulated)
+    apply(config_map("w"), body)
+
+    def settled() -> bool:
+        found = read(lab, "deployment", "w")
+        status = found.get("status", {})
+        counts = [status.get(key) for key in ("replicas", "updatedReplicas", "availableReplicas")]
+        return status.get("observedGeneration") == found["metadata"]["generation"] and counts == [1, 1, 1]
+
+    asked = {"config_map": source(), "kata_share": "0", **SHARE}
+    wait_until(settled)
+    for weight in ("50", "0"):
+        # Times in the cluster are whole seconds.
+        time.sleep(1.1)
+        patch = {"data": {"local.yaml": TEXT.replace("weightage: 0", f"weightage: {weight}")}}
+        lab.kubectl("patch", "configmap", "w", "-n", NAMESPACE, "--type=merge", "-p", json.dumps(patch))
+    # The file says 0, and the pod still has the text that it started with.
+    assert codes(module("executor_config_info", config_map=source())) == [("pods_outdated", f"Deployment {NAMESPACE}/w")]
+    done = module("executor_config", **asked)
+    assert (done["changed"], done["rolled"], done["findings"]) == (True, True, [])
+    wait_until(settled)
+    assert module("executor_config_info", config_map=source())["findings"] == []
+    assert module("executor_config", **asked)["changed"] is False
 
 
 def test_a_stateful_set_is_rolled(lab: Lab, module: ModuleRunner, apply: t.Any) -> None:
@@ -317,38 +434,3 @@ def test_a_config_that_is_not_text(module: ModuleRunner, apply: t.Any) -> None:
         refused["msg"]
         == f"ConfigMap {NAMESPACE}/w has local.yaml under binaryData, which is not text: move it to data. Nothing was changed."
     )
-
-
-# Secrets
-
-CANARIES = ["Canary-File", "Canary-Variable", "Canary-Token", "Canary-Amqp", "Canary-Node", "Canary-Given", "eyJhbGciOi.eyJDYW5hcnki.sig"]
-
-
-def test_no_output_has_a_secret(lab: Lab, playbook: Playbook, apply: t.Any) -> None:
-    text = f"""executor:
-  plugin: k8s-vm
-  k8s-vm:
-    weightage: 100
-    options: {{kubernetes: {{token: Canary-Token, baseImage: hyperctl, annotations: {{a: {CANARIES[6]}}}}}}}
-  jenkins: {{options: {{jenkins: {{password: Canary-File, host: 'amqp://user:Canary-Amqp@mq'}}}}}}
-rabbitmq: {{username: u, password: Canary-File, uri: 'amqp://user:Canary-Amqp@mq'}}
-"""
-    environment = {
-        "RABBITMQ_PASSWORD": "Canary-Variable",
-        "NODE_CONFIG": '{"rabbitmq": {"password": "Canary-Node"}}',
-        "EXECUTOR_JENKINS_PASSWORD": "Canary-Variable",
-    }
-    apply(config_map("w", text), worker("w", "w", env=[{"name": name, "value": value} for name, value in environment.items()]))
-    given = {"k8s-kata": {"pluginName": "k8s", "options": {"kubernetes": {"runtimeClass": "kata", "token": "Canary-Given"}}}}
-    where = {"config_map": source(), "legacy_executor": "k8s-vm"}
-    tasks = [
-        {"screwdriver.kata.executor_config_info": {**where, "images": ["node"]}},
-        {"screwdriver.kata.executor_config": {**where, "executors": given, "print_patch": True}},
-        {"screwdriver.kata.executor_config": {**where, "executors": given, "kata_share": "10"}},
-        {"screwdriver.kata.executor_config": {**where, "kata_share": "101"}, "ignore_errors": True},
-    ]
-    for options in (["-vvv", "--diff"], ["-vvv", "--diff", "--check"]):
-        done = playbook(tasks, *options)
-        assert done.returncode == 0, done.stdout[-3000:]
-        for canary in CANARIES:
-            assert canary not in done.stdout + done.stderr, canary

@@ -84,14 +84,30 @@ def percentages(document: t.Mapping[str, t.Any], effective: t.Mapping[str, t.Any
 
 
 def findings(
-    source: Source, document: t.Mapping[str, t.Any], environment: Environment, kata: str | None, legacy: str | None
+    source: Source, document: t.Mapping[str, t.Any], environments: t.Mapping[Source, Environment], kata: str | None, legacy: str | None
 ) -> list[dict[str, t.Any]]:
-    """What is wrong with the place and with the config."""
-    found = [t.cast("dict[str, t.Any]", dict(finding)) for finding in rules.find(document, environment, source.shipped, kata, legacy)]
+    """What is wrong with the place and with the config. environments: the variables of each worker that reads it."""
+    judged = rules.find(document, environments[source], source.shipped, kata, legacy)
+    found = [t.cast("dict[str, t.Any]", dict(finding)) for finding in judged]
     return [
         {**finding, "message": secrets.mask_text(finding["message"])}
-        for finding in [*(notice._asdict() for notice in source.notices), *found]
+        for finding in [*(notice._asdict() for notice in source.notices), *_apart(source, document, environments), *found]
     ]
+
+
+def _apart(source: Source, document: t.Mapping[str, t.Any], environments: t.Mapping[Source, Environment]) -> t.Iterator[dict[str, t.Any]]:
+    """Other workers that read the same config and route builds in another way."""
+    for peer in source.peers:
+        finding = {"code": "workers_apart", "severity": "error", "path": peer.worker}
+        try:
+            theirs, ours = (routing.shares(each.effective(document, environments[each])) for each in (peer, source))
+        except UserError as exc:
+            yield {**finding, "message": f"{peer.worker} reads the same config. {exc}"}
+            continue
+        if theirs != ours:
+            listed = ", ".join(f"{name} {float(part * 100):g} %" for name, part in theirs.items() if part)
+            message = f"{peer.worker} reads the same config, and its variables make other shares of it ({listed}): remove them there."
+            yield {**finding, "message": message}
 
 
 def pod_diff(effective: t.Mapping[str, t.Any], kata: str, legacy: str) -> list[dict[str, t.Any]]:

@@ -22,6 +22,7 @@ from ansible_collections.screwdriver.kata.plugins.module_utils._executor import 
 from ansible_collections.screwdriver.kata.plugins.module_utils._executor.worker import Environment
 from ansible_collections.screwdriver.kata.plugins.module_utils._executor.workload import Config, Object
 from ansible_collections.screwdriver.kata.plugins.module_utils._k8s import Cluster, ClusterError
+from ansible_collections.screwdriver.kata.plugins.module_utils._values import join_names
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -70,6 +71,8 @@ class Source:
         environment: The variables of the worker's container.
         shipped: Whether the worker has its own default.yaml below the file.
         read_by_worker: False where the worker does not read the config at all.
+        worker: The worker's name in messages.
+        peers: Other workers that read the same config, each as a source of its own.
         notices: Notices about the place.
         backup_file: The copy that was kept.
     """
@@ -78,6 +81,8 @@ class Source:
     is_json = False
     shipped = True
     read_by_worker = True
+    worker = "the worker"
+    peers: t.Sequence[Source] = ()
     backup_file: str | None = None
 
     def __init__(self) -> None:
@@ -156,12 +161,14 @@ class FileSource(Source):
 class ConfigMapSource(Source):
     """A config in a key of a ConfigMap or Secret; with a workload, its pods are replaced when the content changed."""
 
-    def __init__(self, module: AnsibleK8SModule, options: t.Mapping[str, t.Any]) -> None:
+    def __init__(self, module: AnsibleK8SModule, options: t.Mapping[str, t.Any], peer: bool = False) -> None:
+        """peer: the workload is not the one that the user names, and reads the same config."""
         super().__init__()
         self._cluster = Cluster(module)
         self._named = Config(options["kind"], options["namespace"], options["name"], options["key"])
         self._workload_name, self._workload_kind = options["deployment"], options["workload_kind"]
         self._container_name, self._mount = options["container"], options["mount"]
+        self._is_stale = False
         self.is_json = self._named.key.endswith(JSON_ENDINGS)
         if self._mount and not self._workload_name:
             raise UserError("config_map.mount needs config_map.deployment: name the workload that is to mount it.")
@@ -172,7 +179,10 @@ class ConfigMapSource(Source):
         self.where = f"key {self._config.key} of {self._config}"
         if body:
             self._inspect(body)
-        self._inspect_others(body)
+        if peer:
+            self.worker = f"{self._workload_kind} {self._named.namespace}/{self._workload_name}"
+        else:
+            self.peers = self._find_peers(module, options, body)
 
     def _worker(self) -> Object:
         found = self._cluster.get(self._workload_kind, self._workload_name, self._named.namespace, "apps/v1")
@@ -220,21 +230,82 @@ class ConfigMapSource(Source):
             self.environment.values.pop(worker.NODE_CONFIG, None)
         else:
             mounts = workload.mounts_of(body, container, self._config)
-            self.read_by_worker = any(workload.is_read(mount, self.environment) for mount in mounts)
-            if not self.read_by_worker and not self._mount:
+            read = [mount for mount in mounts if workload.is_read(mount, self.environment)]
+            self.read_by_worker = bool(read)
+            if not read and not self._mount:
                 where = f"at {mounts[0].path}, where the worker does not read it" if mounts else "nowhere"
+                instead = join_names(workload.read_instead(body, container, self._config, self.environment))
                 self._say(
                     "file_not_mounted",
                     "error",
                     name,
-                    f"{name} mounts key {self._config.key} of {self._config} {where}, so the worker acts on its variables and shipped "
-                    "values alone: name the config that it mounts, or set config_map.mount.",
+                    f"{name} mounts key {self._config.key} of {self._config} {where}, so the worker acts on "
+                    f"{instead or 'its variables and shipped values alone'}: name the config that it mounts, or set config_map.mount.",
                 )
+            if read and all(mount.sub_path for mount in read):
+                self._inspect_pods(body, container)
         self._say_owners(body)
 
-    def _inspect_others(self, named: Object | None) -> None:
-        """Other workloads that read the same config: they follow it too, and are not checked."""
+    def _inspect_pods(self, body: Object, container: Object) -> None:
+        """Whether pods still have the file that they started with: a mount by subPath does not follow its object."""
+        found = self._cluster.get(self._config.kind, self._config.name, self._config.namespace)
+        labels = (body["spec"].get("selector") or {}).get("matchLabels") or {}
+        if not found or not labels or not workload.is_settled(body):
+            return
+        try:
+            selector = ",".join(f"{key}={value}" for key, value in labels.items())
+            pods, unused = self._cluster.list("Pod", namespace=self._config.namespace, label_selector=selector)
+        except ClusterError as exc:
+            if exc.status != 403:
+                raise
+            return
+        if names := workload.stale_pods(pods, container, found):
+            self._is_stale = True
+            name = workload.title(body)
+            self._say(
+                "pods_outdated",
+                "error",
+                name,
+                f"{join_names(names)} of {name} started before {self._config} was changed, and a mount by subPath keeps the old file: "
+                "replace the pods, which a run that sets kata_share does.",
+            )
+
+    def _find_peers(self, module: AnsibleK8SModule, options: t.Mapping[str, t.Any], named: Object | None) -> list[Source]:
+        """Other workers that read the config, which follow it too; a workload that may be another program is only named."""
+        peers: list[Source] = []
         others = []
+        for item, container in self._mounting(named):
+            more = {"deployment": item["metadata"]["name"], "workload_kind": item["kind"], "container": container["name"], "mount": False}
+            if not workload.is_worker(container, named and workload.container_of(named, self._config, self._container_name)):
+                others.append(workload.title(item))
+                continue
+            peer = ConfigMapSource(module, {**options, **more}, peer=True)
+            if peer.read_by_worker:
+                peers.append(peer)
+        names = join_names([peer.worker for peer in peers])
+        if peers and named:
+            message = f"{self._config} is also read by {names}: its share changes there too, and its pods are replaced as well."
+            self._say("config_shared", "warning", str(self._config), message)
+        elif peers:
+            message = (
+                f"{self._config} is read by {names}, which config_map.deployment does not name: its pods are not replaced, and where the "
+                "mount is by subPath they keep the old file. Name it."
+            )
+            self._say("config_shared", "warning", str(self._config), message)
+        if others:
+            self._say(
+                "config_shared",
+                "warning",
+                f"{self._config}, other workloads",
+                f"{self._config} is also mounted by {join_names(others)}, which do not run the worker's image: their variables are not "
+                "read and their pods are not replaced.",
+            )
+        for each in peers:
+            self.notices += [notice for notice in each.notices if notice not in self.notices]
+        return peers
+
+    def _mounting(self, named: Object | None) -> Iterator[tuple[Object, Object]]:
+        """(workload, container) of each other one in the namespace that has the config."""
         for kind in ("Deployment", "StatefulSet"):
             try:
                 items, unused = self._cluster.list(kind, "apps/v1", namespace=self._named.namespace)
@@ -244,19 +315,12 @@ class ConfigMapSource(Source):
                 continue
             for item in items:
                 item["kind"] = kind
-                containers = workload.pod_spec(item).get("containers") or []
                 if named and (kind, item["metadata"]["name"]) == (self._workload_kind, self._workload_name):
                     continue
-                if any(workload.mounts_of(item, container, self._config) for container in containers):
-                    others.append(workload.title(item))
-        if others:
-            self._say(
-                "config_shared",
-                "warning",
-                str(self._config),
-                f"{self._config} is also mounted by {', '.join(others)}: its share changes too, its variables are not read and its pods "
-                "are not replaced. Give each worker a config of its own, or run this module for each.",
-            )
+                for container in workload.pod_spec(item).get("containers") or []:
+                    if workload.mounts_of(item, container, self._config) or workload.is_node_config(container, self._config):
+                        yield item, container
+                        break
 
     def _say(self, code: str, severity: str, path: str, message: str) -> None:
         if code not in [notice.code for notice in self.notices if notice.path == path]:
@@ -359,7 +423,7 @@ class ConfigMapSource(Source):
 
     def _roll(self, content: str, config: Object, name: str, write: bool, remove: t.Sequence[str]) -> bool:
         """Brings a workload to the config: variables, mount and name of the object, and the content's digest, which replaces the pods."""
-        if not self._workload_name:
+        if not self._workload_name or not (self.read_by_worker or self._mount or remove):
             return False
         lost_race = False
 
@@ -382,11 +446,18 @@ class ConfigMapSource(Source):
             workload.repointed(wanted, self._config, name)
         if self._mount and not self.read_by_worker:
             workload.mounted(wanted, container, self._config)
-        digest = _digest(content)
         template = wanted["spec"]["template"]
-        if (config["metadata"].get("annotations") or {}).get(DIGEST_ANNOTATION) == digest:
-            template.setdefault("metadata", {}).setdefault("annotations", {})
-            template["metadata"]["annotations"] = {**(template["metadata"]["annotations"] or {}), DIGEST_ANNOTATION: digest}
+        annotations = (template.get("metadata") or {}).get("annotations") or {}
+        digest = _digest(content)
+        is_ours = (config["metadata"].get("annotations") or {}).get(DIGEST_ANNOTATION) == digest
+        if self._is_stale and name == self._config.name:
+            # The template may have this digest already, of an earlier time.
+            digest = f"{digest}.{config['metadata']['resourceVersion']}"
+            self._is_stale = False
+        elif annotations.get(DIGEST_ANNOTATION, "").partition(".")[0] == digest or not is_ours or not (self.read_by_worker or self._mount):
+            digest = ""
+        if digest:
+            template.setdefault("metadata", {})["annotations"] = {**annotations, DIGEST_ANNOTATION: digest}
         before = body["spec"]["template"]
         patch: Object = {}
         if (before["metadata"].get("annotations") or {}) != (template["metadata"].get("annotations") or {}):

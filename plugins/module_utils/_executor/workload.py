@@ -13,7 +13,7 @@ import posixpath
 import re
 import typing as t
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ansible_collections.screwdriver.kata.plugins.module_utils._errors import UserError
 from ansible_collections.screwdriver.kata.plugins.module_utils._executor import worker
@@ -137,6 +137,53 @@ def is_read(mount: Mount, environment: Environment) -> bool:
     if not directories:
         return posixpath.basename(directory) == "config"
     return any(directory == path or (not path.startswith("/") and directory.endswith(f"/{path}")) for path in directories)
+
+
+def read_instead(workload: Object, container: Object, config: Config, environment: Environment) -> list[str]:
+    """What the worker reads in place of a config that it does not mount: other objects with the same key."""
+    kind = "configMap" if config.kind == "ConfigMap" else "secret"
+    found = []
+    for volume in pod_spec(workload).get("volumes") or []:
+        for candidate in [volume, *((volume.get("projected") or {}).get("sources") or [])]:
+            source = candidate.get(kind) or {}
+            other = replace(config, name=source.get("name") or source.get("secretName") or "")
+            if any(is_read(mount, environment) for mount in mounts_of(workload, container, other)) and str(other) not in found:
+                found.append(str(other))
+    return found
+
+
+def is_worker(container: Object, named: Object | None) -> bool:
+    """Whether a container runs the queue worker: its image, or the one of the container that is known to."""
+    image = container.get("image", "")
+    return IMAGE in image or (named is not None and _repository(image) == _repository(named.get("image", "")))
+
+
+def _repository(image: str) -> str:
+    """An image without its tag and digest."""
+    name = image.partition("@")[0]
+    return name if ":" not in name.rpartition("/")[2] else name.rpartition(":")[0]
+
+
+def is_settled(workload: Object) -> bool:
+    """Whether no pod of a workload is about to be replaced already."""
+    status = workload.get("status") or {}
+    replicas = status.get("replicas", 0)
+    return status.get("observedGeneration") == workload["metadata"].get("generation") and status.get("updatedReplicas", 0) == replicas
+
+
+def stale_pods(pods: t.Iterable[Object], container: Object, config: Object) -> list[str]:
+    """The pods whose container started before the content of a config was written last."""
+    times = [entry.get("time", "") for entry in config["metadata"].get("managedFields") or [] if "f:data" in (entry.get("fieldsV1") or {})]
+    changed = max(times, default="")
+    found = []
+    for pod in pods:
+        if pod["metadata"].get("deletionTimestamp"):
+            continue
+        for status in (pod.get("status") or {}).get("containerStatuses") or []:
+            started = ((status.get("state") or {}).get("running") or {}).get("startedAt", "")
+            if status["name"] == container["name"] and "" < started < changed:
+                found.append(f"Pod {pod['metadata']['namespace']}/{pod['metadata']['name']}")
+    return found
 
 
 def hides_shipped(container: Object, environment: Environment) -> bool:
