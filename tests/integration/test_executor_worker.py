@@ -147,7 +147,7 @@ def test_a_share_of_0_is_0_or_fails(lab: Lab, module: ModuleRunner, apply: t.Any
 def test_a_share_beside_a_weightage_that_a_variable_sets(lab: Lab, module: ModuleRunner, apply: t.Any) -> None:
     more = [{"name": "WEIGHT_K8S", "value": "0"}, {"name": "WEIGHT_K8S_VM", "value": "100"}, {"name": "EXECUTOR_PLUGIN", "value": "k8s-vm"}]
     apply(config_map("w", "executor: {plugin: k8s, k8s: {weightage: 100}}\n"), worker("w", "w", env=more))
-    asked = {"config_map": source(), "legacy_executor": "k8s", "executors": KATA, "kata_share": "10"}
+    asked: dict[str, t.Any] = {"config_map": source(), "legacy_executor": "k8s", "executors": KATA, "kata_share": "10"}
     assert module("executor_config", **asked)["msg"] == (
         "kata_share 10 cannot be set beside variables of the worker: EXECUTOR_PLUGIN overrides executor.plugin, WEIGHT_K8S overrides "
         "executor.k8s.weightage, WEIGHT_K8S_VM overrides executor.k8s-vm.weightage. Remove the variables from the worker, or set "
