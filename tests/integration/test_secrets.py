@@ -13,7 +13,7 @@ import yaml
 
 from lab.cluster.lab import Lab
 
-from ..helpers import FAST_ROLLOUT, TOP, playbook_environment
+from ..helpers import FAST_ROLLOUT, TOP, fork_server, playbook_environment
 
 pytestmark = pytest.mark.usefixtures("no_rollout")
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJDYW5hcnkiOiJqd3QifQ.c2lnbmF0dXJl"
@@ -101,6 +101,7 @@ def run(planted: dict[str, t.Any], what: str | list[dict[str, t.Any]], *options:
         "RESULTS_JSON": str(results),
         "ANSIBLE_LOG_PATH": str(results.with_name("ansible.log")),
     }
+    variables = {"ansible_python_interpreter": str(fork_server() / "python"), **variables}
     command = ["ansible-playbook", "-i", str(planted["inventory"]), "-vvv", "--diff", "-e", json.dumps(variables), *options, what]
     done = subprocess.run(command, cwd=TOP, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stdout[-3000:]
