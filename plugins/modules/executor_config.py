@@ -217,9 +217,10 @@ class ExecutorConfig:
             if rolled:
                 self.source.notices = [notice for notice in self.source.notices if notice.code != "pods_outdated"]
         document = Document(after, self.source.where, self.source.is_json).plain()
-        effective = self.source.effective(document, self.environment)
+        written = not self.module.params["print_patch"]
+        effective = self.source.effective(document, self.environment, as_if_read=written and self.source.read_after)
         result: dict[str, t.Any] = {
-            "changed": not self.module.params["print_patch"] and (after != before or rolled),
+            "changed": written and (after != before or rolled),
             "rolled": rolled,
             "removed_variables": sorted({name for names in self.removed.values() for name in names}),
             **report.sections(document, effective),
@@ -330,9 +331,9 @@ class ExecutorConfig:
 
     def _check_share_of(self, source: Source, document: dict[str, t.Any]) -> None:
         """Whether a worker will draw the share, with all that overrides the file."""
-        effective = source.effective(document, self.environments[source])
+        effective = source.effective(document, self.environments[source], as_if_read=source.read_after)
         loaded = routing.loaded(effective)
-        if self.kata not in loaded and source.read_by_worker:
+        if self.kata not in loaded and source.read_after:
             raise UserError(
                 f"kata_executor {self.kata} has no pluginName that the worker knows: write one of {', '.join(routing.PLUGINS)}."
             )
@@ -352,14 +353,13 @@ class ExecutorConfig:
             return
         if overriding:
             raise UserError(f"kata_share {self.share} has no effect: {wrong}, because {_named(overriding)}. {REMOVE}")
-        if not source.read_by_worker and not (self.module.params["config_map"] or {}).get("mount"):
+        if not source.read_after:
             if routed == 0 and self.share == 0:
                 return
             raise UserError(
                 f"kata_share {self.share} has no effect: {wrong}, because it does not read {source.where}. Nothing was changed."
             )
-        if source.read_by_worker:
-            raise UserError(f"kata_share {self.share} has no effect: {wrong}{_invalid_pattern(loaded)}. Nothing was changed.")
+        raise UserError(f"kata_share {self.share} has no effect: {wrong}{_invalid_pattern(loaded)}. Nothing was changed.")
 
     def _overriding(self, source: Source, document: dict[str, t.Any]) -> list[tuple[str, str]]:
         """The variables that keep the file's routing from taking effect."""

@@ -111,7 +111,37 @@ ENVIRONMENTS: dict[str, tuple[dict[str, t.Any], str | None]] = {
         {"env": [{"name": "W", "value": "40"}, {"name": "WEIGHT_K8S", "value": "$(W)"}]},
         "WEIGHT_K8S overrides executor.k8s.weightage",
     ),
+    "a reference to a variable that comes later": (
+        {"env": [{"name": "WEIGHT_K8S", "value": "$(W)"}, {"name": "W", "value": "40"}]},
+        None,
+    ),
+    "a variable twice, the last one empty": ({"env": [{"name": "WEIGHT_K8S", "value": "50"}, {"name": "WEIGHT_K8S", "value": ""}]}, None),
+    "a variable twice, the last one a weightage": (
+        {"env": [{"name": "WEIGHT_K8S", "value": ""}, {"name": "WEIGHT_K8S", "value": "50"}]},
+        "WEIGHT_K8S overrides executor.k8s.weightage",
+    ),
+    "a prefix that makes the name": (
+        {
+            "envFrom": [
+                {"configMapRef": {"name": "env"}, "prefix": "WEIGHT_K8S_VM_X"},
+                {"configMapRef": {"name": "short"}, "prefix": "WEIGHT_"},
+            ]
+        },
+        "WEIGHT_K8S overrides executor.k8s.weightage",
+    ),
+    "a key that does not exist, optional": (
+        {"env": [{"name": "WEIGHT_K8S", "valueFrom": {"configMapKeyRef": {"name": "env", "key": "no", "optional": True}}}]},
+        None,
+    ),
+    "a key that does not exist": (
+        {"env": [{"name": "WEIGHT_K8S", "valueFrom": {"configMapKeyRef": {"name": "env", "key": "no"}}}]},
+        "what the worker would do is not known, because WEIGHT_K8S overrides executor.k8s.weightage",
+    ),
     "NODE_CONFIG": ({"env": [{"name": "NODE_CONFIG", "value": NODE_CONFIG}]}, "NODE_CONFIG overrides executor.k8s.weightage"),
+    "NODE_CONFIG of a ConfigMap": (
+        {"env": [{"name": "NODE_CONFIG", "valueFrom": {"configMapKeyRef": {"name": "env", "key": "NODE_CONFIG"}}}]},
+        "NODE_CONFIG overrides executor.k8s.weightage",
+    ),
     "NODE_CONFIG that is not JSON": ({"env": [{"name": "NODE_CONFIG", "value": "{executor: 1}"}]}, None),
     "NODE_CONFIG of a Secret": (
         {"env": [{"name": "NODE_CONFIG", "valueFrom": FROM_SECRET}]},
@@ -127,7 +157,8 @@ def test_a_share_of_0_is_0_or_fails(lab: Lab, module: ModuleRunner, apply: t.Any
     secret = {"apiVersion": "v1", "kind": "Secret", "type": "Opaque"}
     apply(
         config_map("w"),
-        {**config_map("env"), "data": {"WEIGHT": "50"}},
+        {**config_map("env"), "data": {"WEIGHT": "50", "NODE_CONFIG": NODE_CONFIG}},
+        {**config_map("short"), "data": {"K8S": "50"}},
         {**config_map("all"), "data": {"WEIGHT_K8S": "50"}},
         {**secret, "metadata": {"name": "env", "namespace": NAMESPACE}, "stringData": {"WEIGHT": "50"}},
         {**secret, "metadata": {"name": "all", "namespace": NAMESPACE}, "stringData": {"WEIGHT_K8S": "50"}},
@@ -242,6 +273,72 @@ def test_a_worker_that_does_not_read_the_config(lab: Lab, module: ModuleRunner, 
         assert ("file_not_mounted", f"Deployment {NAMESPACE}/{name}") in codes(module("executor_config_info", config_map=source(name)))
         refused = module("executor_config", config_map=source(name), kata_share="10", **SHARE)
         assert refused["msg"].endswith(f"because it does not read key local.yaml of ConfigMap {NAMESPACE}/{name}. Nothing was changed.")
+
+
+def test_a_host_that_a_service_names_is_unknown(module: ModuleRunner, apply: t.Any) -> None:
+    text = "executor:\n  plugin: k8s\n  k8s: {weightage: 100}\n"
+    apply(config_map("w", text), worker("w", "w", env=[{"name": "K8S_HOST", "value": "$(KUBERNETES_SERVICE_HOST):6443"}]))
+    assert module("executor_config", config_map=source(), legacy_executor="k8s", executors=KATA)["msg"] == (
+        "executors: k8s-kata cannot be completed from the legacy executor, because these of its options cannot be read: "
+        "options.kubernetes.host (the pod's variable KUBERNETES_SERVICE_HOST of a Service). Write them into executors. Nothing was changed."
+    )
+
+
+PLACES: dict[str, dict[str, t.Any]] = {
+    "a projected volume": {"volume": {"projected": {"sources": [{"configMap": {"name": "w"}}]}}},
+    "another file name in a projected volume": {
+        "volume": {"projected": {"sources": [{"configMap": {"name": "w", "items": [{"key": "conf", "path": "local.yaml"}]}}]}},
+        "key": "conf",
+    },
+    "a directory of its own": {"directory": "/etc/sd", "env": {"NODE_CONFIG_DIR": f"{DIRECTORY}:/etc/sd"}},
+    "the file of an environment": {
+        "directory": "/etc/sd",
+        "env": {"NODE_CONFIG_DIR": f"{DIRECTORY}:/etc/sd", "NODE_ENV": "production"},
+        "key": "production.yaml",
+    },
+    "JSON under another name": {
+        "volume": {"configMap": {"name": "w", "items": [{"key": "conf", "path": "local.json"}]}},
+        "directory": "/etc/sd",
+        "env": {"NODE_CONFIG_DIR": f"{DIRECTORY}:/etc/sd"},
+        "key": "conf",
+        "text": json.dumps(yaml.safe_load(TEXT)),
+    },
+    "NODE_CONFIG": {"key": "NODE_CONFIG", "text": json.dumps(yaml.safe_load(TEXT)), "variable": True},
+}
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_a_config_is_written_where_the_worker_reads_it(lab: Lab, module: ModuleRunner, apply: t.Any, name: str) -> None:
+    place = PLACES[name]
+    key, text = place.get("key", "local.yaml"), place.get("text", TEXT)
+    body = worker("w", "w")
+    spec = body["spec"]["template"]["spec"]
+    own = spec["containers"][0]
+    own["env"] = [{"name": variable, "value": value} for variable, value in place.get("env", {}).items()]
+    spec["volumes"] = [{"name": "config", **place.get("volume", {"configMap": {"name": "w"}})}]
+    if "directory" in place:
+        own["volumeMounts"] = [{"name": "config", "mountPath": place["directory"]}]
+    if "variable" in place:
+        own["volumeMounts"] = []
+        own["env"] = [{"name": "NODE_CONFIG", "valueFrom": {"configMapKeyRef": {"name": "w", "key": "NODE_CONFIG"}}}]
+    apply({**config_map("w"), "data": {key: text}}, body)
+    asked: dict[str, t.Any] = {"config_map": source(key=key), "legacy_executor": "k8s-vm", "kata_share": "10", "executors": KATA}
+    done = module("executor_config", **asked)
+    assert (done["rolled"], done["shares"]["k8s-kata"]) == (True, 10)
+    written = read(lab, "configmap", "w")["data"][key]
+    section = (json.loads if text.startswith("{") else yaml.safe_load)(written)["executor"]
+    assert section["k8s-kata"]["weightage"] == 10
+    assert module("executor_config", **asked)["changed"] is False
+
+
+def test_yaml_that_is_mounted_as_json_is_refused(module: ModuleRunner, apply: t.Any) -> None:
+    body = worker("w", "w")
+    spec = body["spec"]["template"]["spec"]
+    spec["volumes"][0]["configMap"]["items"] = [{"key": "local.yaml", "path": "local.json"}]
+    spec["containers"][0]["volumeMounts"][0].update(mountPath=f"{DIRECTORY}/local.json", subPath="local.json")
+    apply(config_map("w"), body)
+    refused = module("executor_config", config_map=source(), kata_share="10", **SHARE)
+    assert refused["msg"].startswith(f"key local.yaml of ConfigMap {NAMESPACE}/w is not valid JSON: unexpected ")
 
 
 def test_a_worker_that_reads_another_config_is_told_which(module: ModuleRunner, apply: t.Any) -> None:
@@ -396,17 +493,40 @@ def test_a_config_in_a_secret(lab: Lab, module: ModuleRunner, apply: t.Any) -> N
     assert text.startswith("# kept\n")
 
 
-def test_a_worker_with_variables_alone_gets_a_config(lab: Lab, module: ModuleRunner, apply: t.Any) -> None:
-    apply(worker("w", env=[{"name": "EXECUTOR_PLUGIN", "value": "k8s-vm"}, {"name": "K8S_BASE_IMAGE", "value": "hyperctl"}]))
-    asked: dict[str, t.Any] = {"config_map": source(mount=True), "legacy_executor": "k8s-vm", "executors": KATA}
-    assert "does not exist" in module("executor_config", config_map=source(), legacy_executor="k8s-vm", executors=KATA)["msg"]
-    done = module("executor_config", **asked)
-    assert (done["changed"], done["rolled"]) == (True, True)
-    assert module("executor_config", **asked)["changed"] is False
-    found = module("executor_config_info", config_map=source())
-    assert "file_not_mounted" not in [code for code, unused in codes(found)]
-    assert module("executor_config", config_map=source(), legacy_executor="k8s-vm", kata_share="10")["shares"]["k8s-kata"] == 10
-    lab.kubectl("delete", "configmap", "w", "-n", NAMESPACE)
+MOUNTED: dict[str, dict[str, t.Any]] = {
+    "a ConfigMap": {},
+    "a Secret": {"kind": "Secret"},
+    "a ConfigMap with JSON": {"key": "local.json"},
+    "a StatefulSet's ConfigMap": {"workload_kind": "StatefulSet"},
+}
+
+
+@pytest.mark.parametrize("name", MOUNTED)
+def test_a_worker_with_variables_alone_gets_a_config(lab: Lab, module: ModuleRunner, apply: t.Any, name: str) -> None:
+    more = MOUNTED[name]
+    variables = [{"name": "EXECUTOR_PLUGIN", "value": "k8s-vm"}, {"name": "K8S_BASE_IMAGE", "value": "hyperctl"}]
+    apply(worker("w", kind=more.get("workload_kind", "Deployment"), env=variables))
+    asked: dict[str, t.Any] = {"legacy_executor": "k8s-vm", "executors": KATA, "kata_share": "10"}
+    assert "does not exist" in module("executor_config", config_map=source(**more), **asked)["msg"]
+    where = source(mount=True, **more)
+    tried = module("executor_config", check=True, config_map=where, **asked)
+    done = module("executor_config", config_map=where, **asked)
+    assert (done["changed"], done["rolled"], done["shares"]) == (True, True, {"k8s-vm": 90.0, "k8s-kata": 10.0})
+    assert [tried[key] for key in ("changed", "rolled", "shares")] == [done[key] for key in ("changed", "rolled", "shares")]
+    assert module("executor_config", config_map=where, **asked)["changed"] is False
+    found = module("executor_config_info", config_map=source(**more))
+    assert [finding["severity"] for finding in found["findings"]] == ["warning"]
+    assert module("executor_config", config_map=source(**more), legacy_executor="k8s-vm", kata_share="5")["shares"]["k8s-kata"] == 5
+    lab.kubectl("delete", more.get("kind", "configmap"), "w", "-n", NAMESPACE)
+
+
+def test_a_second_config_is_not_mounted_over_the_first(module: ModuleRunner, apply: t.Any) -> None:
+    apply(config_map("first"), worker("w", "first"))
+    refused = module("executor_config", config_map=source(mount=True), legacy_executor="k8s-vm", executors=KATA)
+    assert refused["msg"] == (
+        f"config_map.mount: Deployment {NAMESPACE}/w reads ConfigMap {NAMESPACE}/first already: name that one, or remove its mount. "
+        "Nothing was changed."
+    )
 
 
 OWNED: dict[str, dict[str, t.Any]] = {

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import re
@@ -109,8 +110,15 @@ class Document:
 @lru_cache(maxsize=4)
 def _parsed(text: str, is_json: bool) -> tuple[Node | None, t.Any]:
     """The tree and the values of a text. A module reads the same one several times, and a large one takes a second; neither is changed."""
-    root = tree.parse_json(text) if is_json else tree.parse_yaml(text)
-    return root, tree.construct(root) if root else {}
+    # Nothing of a tree is garbage yet, and looking for some takes as long as building it.
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        root = tree.parse_json(text) if is_json else tree.parse_yaml(text)
+        return root, tree.construct(root) if root else {}
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def same(one: t.Any, other: t.Any) -> bool:

@@ -379,6 +379,11 @@ def _environment(section: t.Mapping[str, t.Any], environment: Environment) -> t.
             if (variable, key) in named:
                 continue
             named.add((variable, key))
+            if variable == worker.NODE_CONFIG:
+                value = worker.lookup(worker.node_config(environment), f"executor.{key}")
+            if key == "plugin" and value == worker.lookup(section, key):
+                # It agrees with the file, and a share does not change it.
+                report = _warning
             yield report("environment_wins", variable, f"{variable} of the worker beats executor.{key} in the file: remove the variable.")
         elif key == "plugin":
             yield report("environment_wins", variable, f"{variable} of the worker sets executor.{key} over the file: remove the variable.")

@@ -71,6 +71,7 @@ class Source:
         environment: The variables of the worker's container.
         shipped: Whether the worker has its own default.yaml below the file.
         read_by_worker: False where the worker does not read the config at all.
+        read_after: Whether the worker reads the config once it is written.
         worker: The worker's name in messages.
         peers: Other workers that read the same config, each as a source of its own.
         notices: Notices about the place.
@@ -88,6 +89,10 @@ class Source:
     def __init__(self) -> None:
         self.environment = Environment()
         self.notices: list[Notice] = []
+
+    @property
+    def read_after(self) -> bool:
+        return self.read_by_worker
 
     def effective(
         self, document: t.Mapping[str, t.Any], environment: Environment | None = None, as_if_read: bool = False
@@ -184,6 +189,10 @@ class ConfigMapSource(Source):
         else:
             self.peers = self._find_peers(module, options, body)
 
+    @property
+    def read_after(self) -> bool:
+        return self.read_by_worker or self._mount
+
     def _worker(self) -> Object:
         found = self._cluster.get(self._workload_kind, self._workload_name, self._named.namespace, "apps/v1")
         if found is None:
@@ -232,9 +241,16 @@ class ConfigMapSource(Source):
             mounts = workload.mounts_of(body, container, self._config)
             read = [mount for mount in mounts if workload.is_read(mount, self.environment)]
             self.read_by_worker = bool(read)
-            if not read and not self._mount:
+            instead = join_names(workload.read_instead(body, container, self._config, self.environment))
+            if read:
+                # What counts for the worker is the name of the file, not of the key.
+                self.is_json = read[0].path.endswith(JSON_ENDINGS)
+            elif self._mount and instead:
+                raise UserError(
+                    f"config_map.mount: {name} reads {instead} already: name that one, or remove its mount. Nothing was changed."
+                )
+            elif not self._mount:
                 where = f"at {mounts[0].path}, where the worker does not read it" if mounts else "nowhere"
-                instead = join_names(workload.read_instead(body, container, self._config, self.environment))
                 self._say(
                     "file_not_mounted",
                     "error",
@@ -352,7 +368,7 @@ class ConfigMapSource(Source):
 
     def _text(self, body: Object | None) -> str:
         if body is None:
-            return ""
+            return "{}\n" if self.is_json else ""
         config, data = self._config, body.get("data") or {}
         if config.key in data:
             return _decoded(base64.b64decode(data[config.key]), self.where) if config.kind == "Secret" else data[config.key]
@@ -423,7 +439,7 @@ class ConfigMapSource(Source):
 
     def _roll(self, content: str, config: Object, name: str, write: bool, remove: t.Sequence[str]) -> bool:
         """Brings a workload to the config: variables, mount and name of the object, and the content's digest, which replaces the pods."""
-        if not self._workload_name or not (self.read_by_worker or self._mount or remove):
+        if not self._workload_name or not (self.read_after or remove):
             return False
         lost_race = False
 
@@ -454,7 +470,7 @@ class ConfigMapSource(Source):
             # The template may have this digest already, of an earlier time.
             digest = f"{digest}.{config['metadata']['resourceVersion']}"
             self._is_stale = False
-        elif annotations.get(DIGEST_ANNOTATION, "").partition(".")[0] == digest or not is_ours or not (self.read_by_worker or self._mount):
+        elif annotations.get(DIGEST_ANNOTATION, "").partition(".")[0] == digest or not is_ours or not self.read_after:
             digest = ""
         if digest:
             template.setdefault("metadata", {})["annotations"] = {**annotations, DIGEST_ANNOTATION: digest}

@@ -34,6 +34,8 @@ _PROPERTIES = re.compile(r"(?:[&!][^\s,\[\]{}]*\s+)+")
 # YAML 1.1 breaks a line at these, and the worker's parser does not.
 _BREAKS = re.compile("[\x85\u2028\u2029]")
 MERGE = "<<"
+# Characters of a text up to which an error is worth a second parser.
+CLEAR_LIMIT = 100_000
 
 
 class TreeError(Exception):
@@ -166,7 +168,9 @@ def parse_yaml(text: str) -> Node | None:
         try:
             return _Builder(text, LOADER).build()
         except yaml.MarkedYAMLError:
-            # The parser in Python has the clearer words.
+            if len(text) > CLEAR_LIMIT:
+                raise
+            # The parser in Python has the clearer words, and takes a hundred times as long.
             return _Builder(text, yaml.SafeLoader).build()
     except yaml.MarkedYAMLError as exc:
         mark = exc.problem_mark or exc.context_mark

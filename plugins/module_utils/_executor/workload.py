@@ -26,6 +26,8 @@ CONFIG_DIRECTORY = "/usr/src/app/node_modules/screwdriver-buildcluster-queue-wor
 # The suffix that kustomize and kubernetes.core give a name.
 _HASH = re.compile(r"-[2456789bcdfghkmt]{10}$")
 _REFERENCE = re.compile(r"\$\$|\$\(([A-Za-z_.-][A-Za-z0-9_.-]*)\)")
+# Variables that the kubelet adds for each Service, before those of the container.
+_SERVICE_VARIABLE = re.compile(r"[A-Z0-9_]+_(?:SERVICE_HOST|SERVICE_PORT(?:_[A-Z0-9_]+)?|PORT(?:_[0-9]+_(?:TCP|UDP|SCTP)(?:_[A-Z]+)?)?)")
 Object = dict[str, t.Any]
 
 
@@ -314,7 +316,9 @@ def _expanded(text: str, environment: Environment) -> str | Unknown:
     def expand(found: re.Match[str]) -> str:
         if found[0] == "$$":
             return "$"
-        value = environment.values.get(found[1], found[0])
+        value: str | Unknown = environment.values.get(found[1], found[0])
+        if found[1] not in environment.values and _SERVICE_VARIABLE.fullmatch(found[1]):
+            value = Unknown(f"the pod's variable {found[1]} of a Service")
         if isinstance(value, Unknown):
             unknown.append(value)
             return ""
