@@ -153,10 +153,10 @@ def _additions(current: str, written: str, version: int) -> Table:
     return extra
 
 
-def _import_directory(table: Table) -> str | None:
+def _import_directory(table: Table, config: str) -> str | None:
     """The directory that a file of ours would be imported from."""
     for pattern in table.get("imports") or []:
-        directory, name = os.path.split(os.path.join(os.path.dirname(CONFIG), str(pattern)))
+        directory, name = os.path.split(os.path.join(os.path.dirname(config), str(pattern)))
         if fnmatch.fnmatchcase(DROP_IN, name) and not any(character in directory for character in "*?["):
             return directory
     return None
@@ -171,6 +171,30 @@ def _import_problem(table: Table) -> str:
     return f"its list imports is empty: put {entry} into it"
 
 
+def _managed_problems(table: Table, options: dict[str, t.Any], installer: dict[str, t.Any]) -> list[str]:
+    """What keeps a drop-in from working beside a configuration that an installer generates at each start."""
+    name, directory = installer["name"], os.path.dirname(installer["config"])
+    if not table:
+        return [f"{name} has not written it yet: start {installer['unit']} once"]
+    problems = []
+    if parse(options["version"]) < (2,):
+        problems.append(
+            f"{name} runs containerd {options['version']}, which merges no drop-in: update {name} to a release with containerd 2"
+        )
+    elif table.get("version", 1) < 3:
+        problems.append(
+            f"it has version {table.get('version', 1)}: replace the template config.toml.tmpl in {directory} by config-v3.toml.tmpl"
+        )
+    elif _import_directory(table, installer["config"]) is None:
+        entry = f'imports = ["{directory}/config-v3.toml.d/*.toml"]'
+        problems.append(f"it imports no drop-ins: update {name}, or add this line to config-v3.toml.tmpl in {directory}: {entry}")
+    if options["mirrors"]:
+        problems.append(
+            f"{name} writes what it knows of registries: move containerd_registry_mirrors to /etc/rancher/{name}/registries.yaml"
+        )
+    return problems
+
+
 def _foreign_problems(table: Table, options: dict[str, t.Any], migrate: str) -> list[str]:
     """What keeps a drop-in from working beside a foreign file, each with what to do."""
     problems = []
@@ -183,15 +207,8 @@ def _foreign_problems(table: Table, options: dict[str, t.Any], migrate: str) -> 
             f"it has version {version}, under which containerd loses settings of a drop-in: convert it with "
             f"'{migrate} --config {CONFIG} config migrate >{CONFIG}.new && mv {CONFIG}.new {CONFIG}'"
         )
-    if _import_directory(table) is None:
+    if _import_directory(table, CONFIG) is None:
         problems.append(_import_problem(table))
-    disabled = table.get("disabled_plugins") or []
-    wanted = [*CRI_NAMES, *(DEVMAPPER_NAMES if "devmapper" in snapshotters(options) else ())]
-    for plugin in [name for name in disabled if name in wanted]:
-        problems.append(f"its disabled_plugins turns off {plugin}, without which no pod can run: remove {plugin} from that list")
-    address = _get(table, "grpc", "address") or _get(table, "plugins", "io.containerd.server.v1.grpc", "address") or SOCKET
-    if address != SOCKET:
-        problems.append(f"containerd listens on {address}, where kubelet and crictl expect {SOCKET}: change the address")
     mirrors = _get(table, "plugins", IMAGES, "registry", "mirrors") or _get(table, "plugins", CRI, "registry", "mirrors")
     if options["mirrors"] and mirrors:
         problems.append(
@@ -201,9 +218,22 @@ def _foreign_problems(table: Table, options: dict[str, t.Any], migrate: str) -> 
     return problems
 
 
-def _taken(table: Table, others: list[str], options: dict[str, t.Any]) -> list[dict[str, str]]:
+def _plugin_problems(table: Table, options: dict[str, t.Any], socket: str) -> list[str]:
+    """What keeps any configuration of this collection's from working in a foreign containerd, each with what to do."""
+    problems = []
+    disabled = table.get("disabled_plugins") or []
+    wanted = [*CRI_NAMES, *(DEVMAPPER_NAMES if "devmapper" in snapshotters(options) else ())]
+    for plugin in [name for name in disabled if name in wanted]:
+        problems.append(f"its disabled_plugins turns off {plugin}, without which no pod can run: remove {plugin} from that list")
+    address = _get(table, "grpc", "address") or _get(table, "plugins", "io.containerd.server.v1.grpc", "address") or SOCKET
+    if address != socket:
+        problems.append(f"containerd listens on {address}, where kubelet and crictl expect {socket}: change the address")
+    return problems
+
+
+def _taken(table: Table, others: list[str], options: dict[str, t.Any], config: str) -> list[dict[str, str]]:
     """The handlers that a foreign file has under a name of ours: containerd would mix the two, annotations and all."""
-    found = {name: CONFIG for plugin in (RUNTIME, CRI) for name in _get(table, "plugins", plugin, "containerd", "runtimes") or {}}
+    found = {name: config for plugin in (RUNTIME, CRI) for name in _get(table, "plugins", plugin, "containerd", "runtimes") or {}}
     for entry in others:
         file, name = entry.rsplit(" ", 1)
         found.setdefault(name, file)
@@ -215,7 +245,7 @@ def plan(host: dict[str, t.Any], options: dict[str, t.Any], migrate: str) -> dic
 
     Args:
         host: What the probe has found: ``config`` and ``written``, the texts of the present file and of the one that the role wrote last,
-            and ``others``, the handlers in drop-ins of others, each with its file.
+            ``others``, the handlers in drop-ins of others, each with its file, and ``installer``, who made the node.
         options: What the role was asked for.
         migrate: The path of the containerd that converts a foreign file.
 
@@ -225,8 +255,9 @@ def plan(host: dict[str, t.Any], options: dict[str, t.Any], migrate: str) -> dic
         file has to be converted).
     """
     text = host["config"]
+    installer = host.get("installer") or {"managed": False, "config": CONFIG, "socket": SOCKET, "state": ROOT}
     # A file that the distribution's package brought and nobody changed decides nothing.
-    drop_in = bool(text.strip()) and not is_ours(text, host["written"]) and not options["replace_packaged"]
+    drop_in = installer["managed"] or bool(text.strip()) and not is_ours(text, host["written"]) and not options["replace_packaged"]
     if not drop_in:
         ours = render(options, drop_in=False)
         whole = extend(ours, _additions(text, host["written"], ours["version"]) if is_ours(text, host["written"]) else {})
@@ -238,8 +269,9 @@ def plan(host: dict[str, t.Any], options: dict[str, t.Any], migrate: str) -> dic
     except tomllib.TOMLDecodeError as error:
         table, problems = {}, [f"it is not valid TOML ({error}): correct it"]
     else:
-        problems = _foreign_problems(table, options, migrate)
-    root = table.get("root") or ROOT
+        problems = _managed_problems(table, options, installer) if installer["managed"] else _foreign_problems(table, options, migrate)
+        problems += _plugin_problems(table, options, installer["socket"]) if table else []
+    root = table.get("root") or installer["state"]
     # What the foreign file decides stays, unless the role was asked for something else.
     theirs = _get(table, "plugins", IMAGES, "registry", "config_path")
     registry = str(theirs).split(":", 1)[0] if theirs and options["registry_config_path"] == options["default_registry_config_path"] else ""
@@ -247,14 +279,14 @@ def plan(host: dict[str, t.Any], options: dict[str, t.Any], migrate: str) -> dic
     ours = render(options, drop_in=True, root=root, registry=not registry, sandbox=image)
     return {
         "drop_in": True,
-        "path": f"{_import_directory(table) or DROP_INS}/{DROP_IN}",
+        "path": f"{_import_directory(table, installer['config']) or DROP_INS}/{DROP_IN}",
         "content": to_toml(ours),
         "written": "",
         "registry": registry or options["registry_config_path"],
         "root": root,
         "problems": problems,
-        "taken": _taken(table, host.get("others", []), options),
-        "old_format": table.get("version", 1) < 3 if table else False,
+        "taken": _taken(table, host.get("others", []), options, installer["config"]),
+        "old_format": bool(table) and not installer["managed"] and table.get("version", 1) < 3,
     }
 
 

@@ -1,15 +1,21 @@
 # shellcheck shell=sh
-# Prints what the role wants to know of a host. Goes behind probe_functions.sh. Usage: probe RELEASES BIN RELEASE [PLACE TARGET]...
+# Prints what the role wants to know of a host. Goes behind probe_functions.sh and probe_installer.sh. Usage: probe RELEASES BIN RELEASE
 releases=$1 bin=$2 release=$3
-shift 3
 config=/etc/containerd
 units=/etc/systemd/system
+detect_installer
+# shellcheck disable=SC2154  # It sets what it has found.
+{
+  unit=$containerd_unit own=$config managed=$containerd_managed
+  if [ "$managed" = true ]; then bin=$containerd_bin own=${containerd_config%/*}; fi
+  export CONTAINERD_ADDRESS="$containerd_socket"
+}
 
-started=$(systemctl show -p ActiveEnterTimestamp --value containerd 2>/dev/null)
-active() { systemctl is-active --quiet containerd; }
+started=$(systemctl show -p ActiveEnterTimestamp --value "$unit" 2>/dev/null)
+active() { systemctl is-active --quiet "$unit"; }
 # What containerd read at its start is older than this, or else it runs on something else than what is on the disk.
 stale() {
-  active && [ -n "$started" ] && find "$config" "$units/containerd.service" "$units/containerd.service.d" "$releases/current" \
+  active && [ -n "$started" ] && find "$config" "$own" "$units/containerd.service" "$units/containerd.service.d" "$releases/current" \
     -newermt "$started + 1 second" \( -type f -o -type l \) ! -path '*/certs.d/*' ! -name '*.screwdriver-kata-backup' 2>/dev/null | grep -q .
 }
 # The programs are where the system looks, and of the release that is asked for.
@@ -26,7 +32,7 @@ is_linked() {
 }
 # The configuration is the package's and unchanged.
 is_pristine() {
-  [ -f "$config/config.toml" ] || return
+  [ "$managed" = false ] && [ -f "$config/config.toml" ] || return
   digest=$(md5sum <"$config/config.toml" | cut -c1-32)
   if command -v dpkg-query; then
     dpkg-query --show --showformat '${Conffiles}\n' containerd | grep -qF "$config/config.toml $digest"
@@ -36,20 +42,20 @@ is_pristine() {
 }
 # The handlers in drop-ins of others, each behind its file.
 others() {
-  for file in "$config"/*.d/*.toml; do
+  for file in "$own"/*.d/*.toml; do
     [ "${file##*/}" = screwdriver-kata.toml ] ||
       sed -nE "s#^ *\[ *plugins\..*\.containerd\.runtimes\.['\"]?([A-Za-z0-9_.-]*[A-Za-z0-9_-])['\"]? *\].*#$file \1#p" "$file"
   done
 }
 plugins() { "$bin/ctr" plugins ls 2>/dev/null | awk '$NF == "ok" { print $2 }'; }
 
-printf '{%s, "config": "%s", "written": "%s", "complete": %s, "linked": %s, ' \
-  "$(host)" "$(encoded "$config/config.toml")" "$(encoded "$releases/config.toml")" \
+printf '{%s, %s, "config": "%s", "written": "%s", "complete": %s, "linked": %s, ' \
+  "$(host)" "$(installer)" "$(encoded "$containerd_config")" "$(encoded "$releases/config.toml")" \
   "$(cat "$release/complete" 2>/dev/null | list)" "$(flag is_linked)"
-printf '"files": %s, ' "$(find "$config" "$units/containerd.service" "$units/containerd.service.d" "$releases/config.toml" -maxdepth 3 \
-  -type f ! -name '*.screwdriver-kata-backup' ! -name '*~' 2>/dev/null | { set --; while read -r file; do set -- "$@" "$file"; done; digests "$@"; })"
+printf '"files": %s, ' "$(find "$config" "$own" "$units/containerd.service" "$units/containerd.service.d" "$releases/config.toml" -maxdepth 3 \
+  -type f ! -name '*.screwdriver-kata-backup' ! -name '*~' 2>/dev/null | sort -u | { set --; while read -r file; do set -- "$@" "$file"; done; digests "$@"; })"
 printf '"pristine": %s, "others": %s, ' "$(flag is_pristine)" "$(others | list)"
 printf '"spec": %s, "plugins": %s, ' "$("$bin/ctr" oci spec 2>/dev/null || printf null)" "$(plugins | list)"
 printf '"enabled": %s, "active": %s, "stale": %s, "package": "%s"}\n' \
-  "$(flag systemctl is-enabled --quiet containerd)" "$(flag active)" "$(flag stale)" \
+  "$(flag systemctl is-enabled --quiet "$unit")" "$(flag active)" "$(flag stale)" \
   "$("$bin/containerd" --version 2>/dev/null | awk '{ sub(/^v/, "", $3); print $3 }')"

@@ -30,7 +30,8 @@ unit=/etc/systemd/system/containerd.service
 if ours "$unit" && [ "$action" = apply ]; then
   systemctl disable --now containerd >/dev/null 2>&1 || true
 fi
-drop_ins=$(grep -lsF 'Managed by the role screwdriver.kata.containerd' /etc/containerd/*/screwdriver-kata.toml || true)
+drop_ins=$(grep -lsF 'Managed by the role screwdriver.kata.containerd' /etc/containerd/*/screwdriver-kata.toml \
+  /var/lib/rancher/*/agent/etc/containerd/*/screwdriver-kata.toml || true)
 for file in "$unit" /etc/containerd/config.toml $drop_ins; do
   if ours "$file" || { [ "$file" = /etc/containerd/config.toml ] && rewritten "$file"; }; then
     drop "$file"
@@ -60,6 +61,7 @@ if [ -e "$releases" ] && ! other && [ -n "$(ls -A /var/lib/containerd 2>/dev/nul
 fi
 drop "$releases"
 if [ "$action" = apply ]; then
+  for file in $drop_ins; do rmdir --ignore-fail-on-non-empty "${file%/*}"; done
   rmdir --ignore-fail-on-non-empty /etc/containerd/certs.d/* /etc/containerd/certs.d /etc/containerd/conf.d /etc/containerd \
     /etc/systemd/system/containerd.service.d /opt/cni/bin /opt/cni /opt/containerd/bin /opt/containerd/lib /opt/containerd \
     /etc/cni/net.d /etc/cni 2>/dev/null || true

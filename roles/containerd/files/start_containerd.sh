@@ -1,6 +1,6 @@
 # shellcheck shell=sh
 # Starts or restarts containerd and waits until its plugins are ready. Goes behind list_containers.sh.
-# Usage: start_containerd BIN start|restart FORCE FILTER PLUGIN...
+# Usage: start_containerd BIN start|restart FORCE FILTER PLUGIN... with CONTAINERD_UNIT, and CONTAINERD_ADDRESS for ctr
 # Prints "busy COUNT" instead of restarting under containers, "missing PLUGIN" for a plugin that does not get ready, "failed REASON".
 exec 2>/dev/null
 bin=$1 action=$2 force=$3 filter=$4
@@ -14,10 +14,10 @@ if [ "$action" = restart ] && [ "$force" != true ]; then
 fi
 {
   systemctl daemon-reload
-  systemctl enable containerd
-  systemctl "$action" containerd
+  systemctl enable "$CONTAINERD_UNIT"
+  systemctl "$action" "$CONTAINERD_UNIT"
 } >/dev/null 2>&1 || {
-  echo "failed $(journalctl --unit containerd --output cat --lines 1 --no-pager 2>/dev/null)"
+  echo "failed $(journalctl --unit "$CONTAINERD_UNIT" --output cat --lines 1 --no-pager 2>/dev/null)"
   exit 0
 }
 tries=0

@@ -1,7 +1,9 @@
 #!/bin/sh
 # Prints the sandboxes that run on Kata. containerd knows them; where it does not answer, shims and hypervisors are all there is to see.
 exec 2>/dev/null
-PATH=$PATH:/usr/local/bin
+PATH=$PATH:/usr/local/bin:/var/lib/rancher/rke2/bin:/var/lib/rancher/k3s/data/current/bin
+CONTAINERD_ADDRESS=$(sed -n 's|^runtime-endpoint: unix://||p' /etc/crictl.yaml)
+export CONTAINERD_ADDRESS="${CONTAINERD_ADDRESS:-/run/containerd/containerd.sock}"
 
 if namespaces=$(ctr namespaces list --quiet 2>/dev/null); then
   for namespace in $namespaces; do

@@ -1,5 +1,6 @@
 # shellcheck shell=sh
-# Prints what the role wants to know of a host. Goes behind probe_functions.sh. Usage: probe RELEASES VERSION [SHIPPED HANDLER]...
+# Prints what the role wants to know of a host. Goes behind probe_functions.sh and probe_installer.sh.
+# Usage: probe RELEASES VERSION [SHIPPED HANDLER]...
 # SHIPPED is a configuration below the release, HANDLER the handler that it is copied for.
 releases=$1 version=$2
 shift 2
@@ -38,7 +39,8 @@ own_files() {
   digests "$@"
 }
 
-printf '{%s, "cpu": %s, "kvm": %s, "foreign": %s, ' "$(host)" \
+detect_installer
+printf '{%s, %s, "cpu": %s, "kvm": %s, "foreign": %s, ' "$(host)" "$(installer)" \
   "$(flag grep -m1 -wE 'vmx|svm' /proc/cpuinfo)" "$(flag test -c /dev/kvm)" "$(flag is_foreign)"
 printf '"current": "%s", "previous": "%s", "rolled_back": %s, ' \
   "$(current)" "$(linked "$releases/previous")" "$(flag test -e "$releases/rolled_back")"

@@ -8,8 +8,11 @@
 # MAX_SHM_PERCENT, WRITE_BYTES, VSYSCALL (true probes for it), CGROUP_PARENT, NETWORK, TIMEOUT in seconds, KUBELET and CONTAINERD (units); for inspect
 # CONTAINER and SETUP_SECONDS; for explain STARTED in seconds since the epoch.
 set -eu
-# Not every sudo looks there.
-PATH=$PATH:/usr/local/bin
+# Not every sudo looks there, and RKE2 and k3s keep ctr in places of their own.
+PATH=$PATH:/usr/local/bin:/var/lib/rancher/rke2/bin:/var/lib/rancher/k3s/data/current/bin
+# ctr asks the containerd that crictl asks.
+CONTAINERD_ADDRESS=$(sed -n 's|^runtime-endpoint: unix://||p' /etc/crictl.yaml 2>/dev/null || true)
+export CONTAINERD_ADDRESS="${CONTAINERD_ADDRESS:-/run/containerd/containerd.sock}"
 label=kata.screwdriver.cd/proof
 work=$(mktemp -d)
 started_at=${STARTED:-$(date +%s)}
@@ -37,6 +40,8 @@ sandbox_step() {
 }
 logged() {
   journalctl --unit "$CONTAINERD" --since "@$started_at" --output cat --no-pager >"$work/journal" 2>/dev/null || true
+  # k3s and RKE2 keep the log of their containerd in a file.
+  if [ ! -s "$work/journal" ]; then tail -q -n 200 /var/lib/rancher/*/agent/containerd/containerd.log >"$work/journal" 2>/dev/null || true; fi
   grep -E 'level=(error|warning|fatal)' "$work/journal" >"$work/bad" || cp "$work/journal" "$work/bad"
   tail -n 5 "$work/bad" | sed 's/^time="[^"]*" //' | cut -c 1-400 | tr '\n' ' '
 }

@@ -256,3 +256,62 @@ def test_hosts() -> None:
             },
         }
     }
+
+
+K3S = {
+    "name": "k3s",
+    "managed": True,
+    "unit": "k3s-agent",
+    "config": "/var/lib/rancher/k3s/agent/etc/containerd/config.toml",
+    "socket": "/run/k3s/containerd/containerd.sock",
+    "state": "/var/lib/rancher/k3s/agent/containerd",
+}
+K3S_FILE = """version = {0}
+imports = ["/var/lib/rancher/k3s/agent/etc/containerd/config-v3.toml.d/*.toml"]
+[grpc]
+address = "/run/k3s/containerd/containerd.sock"
+"""
+
+
+def managed(config: str, **options: t.Any) -> dict[str, t.Any]:
+    return plan({"config": config, "written": "", "installer": K3S}, {**OPTIONS, **options}, MIGRATE)
+
+
+def test_a_containerd_that_an_installer_manages_gets_a_drop_in() -> None:
+    found = managed(K3S_FILE.format(3))
+    assert (found["problems"], found["drop_in"], found["old_format"]) == ([], True, False)
+    assert found["path"] == "/var/lib/rancher/k3s/agent/etc/containerd/config-v3.toml.d/screwdriver-kata.toml"
+    plugins = tomllib.loads(managed(K3S_FILE.format(3), snapshotter="devmapper")["content"])["plugins"]
+    state = "/var/lib/rancher/k3s/agent/containerd/io.containerd.snapshotter.v1.devmapper"
+    assert plugins["io.containerd.snapshotter.v1.devmapper"]["root_path"] == state
+
+
+@pytest.mark.parametrize(
+    ("config", "options", "problem"),
+    [
+        ("", {}, "k3s has not written it yet: start k3s-agent once"),
+        (
+            K3S_FILE.format(2),
+            {"version": "1.7.27-k3s1"},
+            "k3s runs containerd 1.7.27-k3s1, which merges no drop-in: update k3s to a release with containerd 2",
+        ),
+        (
+            K3S_FILE.format(2),
+            {},
+            "it has version 2: replace the template config.toml.tmpl in /var/lib/rancher/k3s/agent/etc/containerd by config-v3.toml.tmpl",
+        ),
+        (
+            K3S_FILE.format(3),
+            {"mirrors": True},
+            "k3s writes what it knows of registries: move containerd_registry_mirrors to /etc/rancher/k3s/registries.yaml",
+        ),
+        (
+            K3S_FILE.format(3) + "[plugins]\n",
+            {},
+            "",
+        ),
+        ('disabled_plugins = ["cri"]\n' + K3S_FILE.format(3), {}, DISABLED.format("cri")),
+    ],
+)
+def test_what_an_installer_leaves_in_the_way_is_one_sentence(config: str, options: dict[str, t.Any], problem: str) -> None:
+    assert managed(config, **options)["problems"] == ([problem] if problem else [])
