@@ -89,6 +89,34 @@ def test_each_handler_has_a_runtime_class_with_its_overhead(lab: Lab, playbook: 
     assert lab.kubectl("get", "runtimeclass", "kata", "-o", "jsonpath={.overhead.podFixed.memory}") == "320Mi"
 
 
+KATA_DEPLOY = """
+apiVersion: node.k8s.io/v1
+kind: RuntimeClass
+metadata: {name: kata-qemu, labels: {app.kubernetes.io/managed-by: Helm}}
+handler: kata-qemu
+overhead: {podFixed: {memory: 320Mi, cpu: 250m}}
+scheduling: {nodeSelector: {katacontainers.io/kata-runtime: "true"}}
+"""
+
+
+def test_the_runtime_class_of_kata_deploy_stays(lab: Lab, playbook: Playbook, writes: Writes) -> None:
+    """Only its handler is checked, and a removal leaves it."""
+    lab.kubectl("apply", "-f", "-", stdin=KATA_DEPLOY)
+    before = lab.kubectl("get", "runtimeclass", "kata-qemu", "-o", "json")
+    try:
+        writes()
+        done = playbook("playbooks/site.yml", **VARIABLES, cluster_handler="kata-qemu", cluster_require_handler=False)
+        assert done.returncode == 0, done.stdout
+        assert not [write for write in own(writes) if "runtimeclasses" in write]
+        absent = playbook([{"ansible.builtin.include_role": {"name": "screwdriver.kata.cluster", "tasks_from": "absent"}}], **VARIABLES)
+        assert absent.returncode == 0, absent.stdout
+        assert lab.kubectl("get", "runtimeclass", "kata-qemu", "-o", "json") == before
+        refused = playbook("playbooks/site.yml", **VARIABLES, cluster_handler="kata-clh", cluster_runtime_class="kata-qemu")
+        assert refused.returncode != 0 and "kata-qemu" in refused.stdout, refused.stdout
+    finally:
+        lab.kubectl("delete", "runtimeclass", "kata-qemu")
+
+
 def test_the_callback_prints_messages_changes_and_failures(playbook: Playbook, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANSIBLE_STDOUT_CALLBACK", "screwdriver.kata.progress")
     tasks: list[dict[str, t.Any]] = [

@@ -262,7 +262,7 @@ def plan(host: dict[str, t.Any], options: dict[str, t.Any], migrate: str) -> dic
         ours = render(options, drop_in=False)
         whole = extend(ours, _additions(text, host["written"], ours["version"]) if is_ours(text, host["written"]) else {})
         found: dict[str, t.Any] = {"path": CONFIG, "content": to_toml(whole), "written": to_toml(ours), "root": whole.get("root", ROOT)}
-        found["taken"] = _taken({}, host.get("others", []), options)
+        found["taken"] = _taken({}, host.get("others", []), options, CONFIG)
         return {**found, "drop_in": False, "registry": options["registry_config_path"], "problems": [], "old_format": False}
     try:
         table, problems = tomllib.loads(text), []
