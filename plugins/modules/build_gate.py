@@ -184,7 +184,6 @@ options:
 requirements:
   - kubernetes >= 29.0.0
   - regress >= 2026.9.1
-  - scipy >= 1.11.0
 seealso:
   - module: screwdriver.kata.rollout
   - module: screwdriver.kata.executor_config
@@ -383,7 +382,7 @@ from ansible_collections.screwdriver.kata.plugins.module_utils import _javascrip
 from ansible_collections.screwdriver.kata.plugins.module_utils._errors import UserError
 from ansible_collections.screwdriver.kata.plugins.module_utils._javascript import PatternError
 from ansible_collections.screwdriver.kata.plugins.module_utils._k8s import LIST, Cluster, create_module
-from ansible_collections.screwdriver.kata.plugins.module_utils._rollout import evalue, gate
+from ansible_collections.screwdriver.kata.plugins.module_utils._rollout import gate
 from ansible_collections.screwdriver.kata.plugins.module_utils._rollout.observation import Observation
 from ansible_collections.screwdriver.kata.plugins.module_utils._rollout.pods import KATA, LEGACY, Build, read_build
 
@@ -562,9 +561,8 @@ def main() -> None:
             "baseline": {"type": "dict"},
         }
     )
-    for library, trace in (("scipy", evalue.SCIPY_TRACEBACK), ("regress", _javascript.REGRESS_TRACEBACK)):
-        if trace:
-            module.fail_json(msg=missing_required_lib(library), exception=trace)
+    if _javascript.REGRESS_TRACEBACK:
+        module.fail_json(msg=missing_required_lib("regress"), exception=_javascript.REGRESS_TRACEBACK)
     if problem := problem_of(module.params):
         module.fail_json(msg=problem)
     try:

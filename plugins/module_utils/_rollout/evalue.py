@@ -15,30 +15,25 @@ alpha.
 from __future__ import annotations
 
 import math
-import traceback
 from functools import lru_cache
 
-try:
-    from scipy.optimize import brentq
-    from scipy.special import bdtr, betaincc
-
-    SCIPY_TRACEBACK = None
-except ImportError:
-    SCIPY_TRACEBACK = traceback.format_exc()
+from ansible_collections.screwdriver.kata.plugins.module_utils._rollout.binomial import log_at_most
 
 # What ratios are weighted with: the second parameters of Beta distributions whose first one is 1, each as much as the others. Failures are
 # rare, or there is no telling.
-FAILURE_PRIOR = (10.0, 1.0)
+FAILURE_PRIOR = (10, 1)
 # Any ratio is as likely as another.
-FLAT_PRIOR = (1.0,)
+FLAT_PRIOR = (1,)
 # The results stay finite, since JSON has no infinity. e**-50 is no evidence, e**700 is certainty.
 LEAST, MOST = -50.0, 700.0
 # How often the range is narrowed in which the least product lies, by the golden ratio each time.
 NARROWINGS = 10
+# How often the range of a bound is halved: as often as a float has bits.
+HALVINGS = 53
 GOLDEN = (math.sqrt(5) - 1) / 2
 
 
-def log_above(hits: int, builds: int, limit: float, prior: tuple[float, ...] = FAILURE_PRIOR) -> float:
+def log_above(hits: int, builds: int, limit: float, prior: tuple[int, ...] = FAILURE_PRIOR) -> float:
     """The log e-value against "the ratio is at most the limit".
 
     Args:
@@ -57,10 +52,10 @@ def log_above(hits: int, builds: int, limit: float, prior: tuple[float, ...] = F
     likelihood = hits * math.log(limit) + (builds - hits) * math.log1p(-limit)
     parts = []
     for b in prior:
-        tail = float(betaincc(1 + hits, b + builds - hits, limit))
-        if tail > 0:
-            parts.append(_log_beta(1 + hits, b + builds - hits) + math.log(b) + math.log(tail) - b * math.log1p(-limit) - likelihood)
-    return _bounded(_log_mean(parts, len(prior))) if parts else LEAST
+        # The part of the Beta distribution above the limit, which is a tail of a binomial one, since its parameters are whole.
+        tail = log_at_most(hits, builds + b, limit)
+        parts.append(_log_beta(1 + hits, b + builds - hits) + math.log(b) + tail - b * math.log1p(-limit) - likelihood)
+    return _bounded(_log_mean(parts, len(prior)))
 
 
 def log_below(hits: int, builds: int, limit: float) -> float:
@@ -125,13 +120,18 @@ def upper_bound(hits: int, builds: int, alpha: float) -> float:
     def excess(ratio: float) -> float:
         return mixed - hits * math.log(ratio) - (builds - hits) * math.log1p(-ratio)
 
-    end = math.nextafter(1, 0)
-    return float(brentq(excess, hits / builds or 1e-12, end)) if excess(end) > 0 else 1.0
+    low, high = hits / builds or 1e-12, math.nextafter(1, 0)
+    if excess(high) <= 0:
+        return 1.0
+    for _halving in range(HALVINGS):
+        middle = (low + high) / 2
+        low, high = (low, middle) if excess(middle) > 0 else (middle, high)
+    return high
 
 
 def is_below(hits: int, builds: int, ratio: float, level: float) -> bool:
     """Whether so few hits are no more likely than the level where the ratio is this great. A test for a single look, for pauses alone."""
-    return float(bdtr(hits, builds, ratio)) <= level
+    return math.exp(log_at_most(hits, builds, ratio)) <= level
 
 
 def log_mean(values: list[float], steps: int) -> float:
