@@ -13,7 +13,7 @@ version_added: 0.1.0
 author:
   - screwdriver.kata maintainers (@screwdriver-cd)
 description:
-  - Creates a pod that goes the way of a build through the API server, the kubelet and a RuntimeClass, and waits until its container runs.
+  - Creates a pod that takes the path of a build through the API server, the kubelet and a RuntimeClass, and waits until its container runs.
     The pod is bound to the node by name, so neither a cordon nor a taint keeps it from there.
   - The RuntimeClass of the builds is used if it has the handler and its node selector matches the node. Before a node has its labels, and
     before there is a RuntimeClass, one that belongs to this node alone is created with the handler and the overhead of the builds' one, and

@@ -96,7 +96,7 @@ options:
     type: dict
     default: {}
   state:
-    description: V(unlinked) removes the links and brings back what was there before.
+    description: V(unlinked) removes the links and restores what was there before.
     type: str
     choices: [present, unlinked]
     default: present

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: rollout
-short_description: Keep the record of a rollout and its lock in the cluster
+short_description: Manages the record of a rollout and its lock in the cluster
 version_added: 0.1.0
 author:
   - screwdriver.kata maintainers (@screwdriver-cd)
 description:
   - Keeps in a ConfigMap how far a rollout has come, so that another operator sees it and an interrupted run resumes where it stopped.
-  - Keeps in a Lease of the same name which run may work on it, so that two runs do not at the same time.
+  - Keeps in a Lease of the same name which run may change it, so that two runs never do at the same time.
   - Changes nothing else. It is M(screwdriver.kata.executor_config) that sets the share.
   - Needs the verbs C(get), C(create) and C(patch) on configmaps and on C(leases.coordination.k8s.io) in O(namespace).
   - Every write is a single object and refers to the version that was read. A record is therefore never half written and no change is lost.
@@ -58,11 +58,11 @@ options:
   action:
     description:
       - V(begin) takes the lock. It begins a rollout at its first step, or resumes the one that is running or paused. A paused one
-        stays paused. One that has finished with the same O(steps) is left as it is, and steps that would lower the share are refused.
+        stays paused. One that has finished with the same O(steps) stays as it is, and steps that would lower the share are refused.
       - V(observe) stores O(evidence) and O(baseline).
       - V(advance) closes the current step with O(gate) and moves to the next.
       - V(pause) stops at the step. V(resume) continues it with a full window. What was observed is kept where only evidence was missing.
-        Where it stood against passing, or the share was lowered meanwhile, the step is observed from the beginning.
+        If it prevented a pass, or the share was lowered meanwhile, the step is observed from the beginning.
       - V(roll_back) ends the rollout, also one that has finished. Without a record it does nothing.
       - V(finish) ends the rollout at its last step.
       - V(renew) renews the lock. V(release) releases it.
@@ -88,7 +88,7 @@ options:
   steps:
     description:
       - The shares in percent, in ascending order, with at most two decimals. The first may be V(pilot), which leaves the share at 0 and
-        is for builds whose job asks for the executor by annotation.
+        is for builds whose job requests the executor by annotation.
       - A step may also be a dictionary with C(share) or C(pilot).
       - Used by O(action=begin) alone, which needs it unless there is a rollout to resume.
     type: list
@@ -107,7 +107,7 @@ options:
     type: str
   unique:
     description:
-      - Whether O(action=begin) adds a random identifier to O(holder). Hand C(holder) of RV(lock) to the later calls of the same run.
+      - Whether O(action=begin) adds a random identifier to O(holder). Pass C(holder) of RV(lock) to the later calls of the same run.
     type: bool
     default: false
   take_over:
@@ -126,7 +126,7 @@ options:
     type: str
   doubt:
     description:
-      - What stands against passing, for O(action=pause). The RV(screwdriver.kata.build_gate#module:doubt) of the gate, V(approval) where
+      - What prevents a pass, for O(action=pause). The RV(screwdriver.kata.build_gate#module:doubt) of the gate, V(approval) where
         the step waits for one, V(operator), or V(error).
     type: str
     default: ''

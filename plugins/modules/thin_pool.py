@@ -55,7 +55,7 @@ options:
     default: pool
   size:
     description:
-      - The least size of the pool's data, such as V(80%VG), V(80%FREE) or V(40GiB). V(%FREE) is what is free besides the pool and its
+      - The minimum size of the pool's data, such as V(80%VG), V(80%FREE) or V(40GiB). V(%FREE) is what is free besides the pool and its
         metadata.
       - The pool extends itself into the rest of the volume group.
       - A pool that has extended itself stays as large as it is.
@@ -68,7 +68,7 @@ options:
     default: 512KiB
   metadata_size:
     description:
-      - The least size of the pool's metadata, such as V(128MiB). LVM keeps a spare of the same size.
+      - The minimum size of the pool's metadata, such as V(128MiB). LVM keeps a spare of the same size.
       - The default is a thousandth of the data, from 64 MiB to 15 GiB.
     type: str
   autoextend_threshold:

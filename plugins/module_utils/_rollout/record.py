@@ -190,7 +190,7 @@ def pause(record: Record, name: str, reason: str, doubt: str, share: float | Non
 def resume(record: Record, name: str, by: str, now: str) -> Record:
     """Continues the step with a full window.
 
-    What was observed is kept where only evidence was missing. Where it stood against passing, or the share was lowered meanwhile, the step
+    What was observed is kept where only evidence was missing. If it prevented a pass, or the share was lowered meanwhile, the step
     is observed from the beginning.
     """
     _require_open(record, name, "resume")
