@@ -13,6 +13,7 @@ import typing as t
 import pytest
 from ansible_collections.screwdriver.kata.plugins.module_utils import _javascript
 from ansible_collections.screwdriver.kata.plugins.module_utils._errors import UserError
+from ansible_collections.screwdriver.kata.plugins.module_utils._rollout import gate
 from ansible_collections.screwdriver.kata.plugins.module_utils._rollout import observation as _builds
 from ansible_collections.screwdriver.kata.plugins.module_utils._rollout import record as _record
 from ansible_collections.screwdriver.kata.plugins.module_utils._rollout.observation import Observation
@@ -599,6 +600,30 @@ def test_the_evidence_of_thousands_of_live_builds_fits_into_a_config_map_twice()
     record = _record.begin(None, "sd/kata-rollout", _record.parse_steps([1, 100]), "ada", "2026-11-23T21:00:00Z")
     data = _record.to_data(_record.observe(record, "sd/kata-rollout", 1, crowd(20000).dump(), None), "sd/kata-rollout")
     assert sum(map(len, data.values())) < 512 * 1024
+
+
+def test_the_fullest_record_fits_into_a_config_map() -> None:
+    """As many live builds, images, nodes, steps, suspects and notes as are kept, with names that do not compress."""
+
+    def name(number: int, kind: str) -> str:
+        return f"registry.example.com/{kind}/" + hashlib.sha256(f"{kind} {number}".encode()).hexdigest()
+
+    seen = crowd(20000)
+    seen.images = {name(number, "image"): {KATA: [number, 1, 1], LEGACY: [number, 1, 1]} for number in range(_builds.MAX_IMAGES)}
+    seen.nodes = {name(number, "node"): {KATA: [number, 1, 1], LEGACY: [0, 0, 0]} for number in range(_builds.MAX_NODES)}
+    seen.both = {f"{node} {image}": 1 for node, image in zip(list(seen.nodes) * 4, list(seen.images)[::-1] * 4, strict=True)}
+    limits = gate.Limits(600, 20, 0.02, 0.02, 2.0, 300.0, share=5, steps=7)
+    baseline = gate.next_baseline(seen, limits, gate.Names("k8s-kata", "k8s"))
+    assert len(baseline["kata"]["images"]) == gate.MAX_EARLIER
+    record = _record.begin(None, "sd/kata-rollout", _record.parse_steps(list(range(1, 41))), "ada", "2026-11-23T21:00:00Z")
+    closed = {"verdict": "pass", "reasons": [name(number, "reason") * 3 for number in range(99)]}
+    closed["suspects"] = [{"image": name(number, "suspect"), "exclusion": name(number, "pattern")} for number in range(500)]
+    for step in range(1, 40):
+        record = _record.advance(record, "sd/kata-rollout", step, closed, baseline, "2026-11-23T21:00:00Z")
+    for number in range(99):
+        record = _record.note(record, name(number, "note") * 20, "ada", "2026-11-23T21:00:00Z")
+    record = _record.observe(record, "sd/kata-rollout", 40, seen.dump(), None)
+    assert sum(map(len, _record.to_data(record, "sd/kata-rollout").values())) < 1_000_000
 
 
 @pytest.mark.parametrize("image", ["centos:6", "reg.example:5000/a+b/c:1.0", "reg.example/(odd)[name]{1}|$x"])
