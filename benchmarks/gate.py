@@ -211,6 +211,7 @@ CREATED = vars(
         image="",
         node="",
         pinned=False,
+        job="",
         launcher=False,
         started=False,
         reported=None,

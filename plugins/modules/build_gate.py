@@ -22,8 +22,8 @@ description:
   - A build has failed to start when its pod fails, or is deleted with a visible cause, or has not started O(start_timeout) seconds after
     it was first observed, or was deleted at that time, as the worker does. A build that ends by a signal such as SIGSEGV (exit code 139) or
     by OOM in its first 10 seconds has failed too. A build that is deleted earlier than that with no visible cause was withdrawn.
-  - Builds whose job asks for an executor (annotation C(screwdriver.cd/executor) of the pod) follow no share. They are kept out of all
-    figures, except at the pilot, which judges those on Kata.
+  - Builds whose job asks for an executor (annotation C(screwdriver.cd/executor) or C(beta.screwdriver.cd/executor) of the pod) follow no
+    share. They are kept out of all figures, except at the pilot, which judges those on Kata.
   - Pods of C(executor-k8s-vm) start a launcher, which pulls the build's image out of sight. Beside such a legacy executor failed pulls
     are left out on both sides, and setup times are not compared. It is recognised by its pods, or by the name C(k8s-vm).
   - Exit codes are figures alone, since the launcher of a build ends with 0 after a failure of its user's as well.
@@ -167,8 +167,8 @@ options:
     description:
       - The exclusions of the Kata executor, as in its configuration. They are JavaScript regular expressions, matched anywhere in the
         image, in any case.
-      - One build of such an image on Kata makes the verdict V(fail), unless its job asked for the executor by annotation. On the legacy
-        executor such builds are not compared with Kata's.
+      - One build of such an image on Kata makes the verdict V(fail), unless its job asked for the executor by annotation, or brought such
+        an image there at the pilot. On the legacy executor such builds are not compared with Kata's.
     type: list
     elements: str
     default: []

@@ -531,7 +531,13 @@ def next_baseline(observation: Observation, limits: Limits, names: Names) -> dic
         **{kind: _most_failed(case.all_of(kind)) for kind in ("images", "nodes")},
         "both": dict(sorted(_sum(case.before["both"], observation.both).items(), key=lambda item: -item[1])[:MAX_EARLIER]),
     }
-    return {"legacy": {**vars(tally), "details": {}, "withdrawn_after": {}}, "images": images, "pins": pins, "kata": kata}
+    return {
+        "legacy": {**vars(tally), "details": {}, "withdrawn_after": {}},
+        "images": images,
+        "pins": pins,
+        "jobs": list(observation.pinned_jobs) or observation.baseline.get("jobs", []),
+        "kata": kata,
+    }
 
 
 def _most_failed(found: dict[str, Starts]) -> dict[str, list[int]]:

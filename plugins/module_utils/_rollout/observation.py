@@ -30,6 +30,7 @@ MAX_IMAGES = 500
 MAX_NODES = 500
 MAX_PAIRS = 2000
 MAX_EXCLUDED_IMAGES = 50
+MAX_JOBS = 500
 MAX_DETAIL = 240
 # What the excluded images are called that are too many to be listed.
 OTHER_IMAGES = "other images"
@@ -113,6 +114,7 @@ class Observation:
         nodes: The same by node.
         both: By pair of node and image, builds that failed to start on Kata.
         excluded_on_kata: By image, builds of excluded images that reached Kata although no job asked for it.
+        pinned_jobs: Jobs that brought excluded images to Kata at the pilot.
         baseline: The legacy executor's figures of an earlier observation, fixed at the beginning so that none of its own are added to it.
     """
 
@@ -143,6 +145,7 @@ class Observation:
         self.nodes: Counts = {}
         self.both: dict[str, int] = {}
         self.excluded_on_kata: dict[str, int] = {}
+        self.pinned_jobs: dict[str, None] = {}
         self.waiting: dict[str, dict[str, t.Any]] = {}
         self.running: dict[str, None] = {}
         self.baseline: dict[str, t.Any] = {}
@@ -173,6 +176,7 @@ class Observation:
         self.nodes = evidence["nodes"]
         self.both = evidence["both"]
         self.excluded_on_kata = evidence["excluded_on_kata"]
+        self.pinned_jobs = dict.fromkeys(evidence["pinned_jobs"])
         self.waiting = evidence["waiting"]
         self.running = dict.fromkeys(evidence["running"])
         self.baseline = evidence["baseline"]
@@ -191,6 +195,7 @@ class Observation:
             "nodes": self.nodes,
             "both": self.both,
             "excluded_on_kata": self.excluded_on_kata,
+            "pinned_jobs": list(self.pinned_jobs),
             "waiting": self.waiting,
             "running": list(self.running),
             "baseline": self.baseline,
@@ -250,8 +255,10 @@ class Observation:
         tally = self.tallies[build.executor]
         if self._is_excluded(build.image):
             tally.excluded += 1
-            # Exclusions do not hold back a job that asks for Kata.
-            if build.kata and not (build.pinned or self.pilot):
+            # Exclusions do not hold back a job that asks for Kata, and at the pilot only such jobs come there.
+            if build.kata and self.pilot and build.job and len(self.pinned_jobs) < MAX_JOBS:
+                self.pinned_jobs[build.job] = None
+            if build.kata and not (build.pinned or self.pilot or build.job in self.baseline.get("jobs", ())):
                 known = build.image in self.excluded_on_kata or len(self.excluded_on_kata) < MAX_EXCLUDED_IMAGES
                 _count(self.excluded_on_kata, build.image if known else OTHER_IMAGES)
         elif build.pinned and not (build.kata and self.pilot):

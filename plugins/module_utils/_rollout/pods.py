@@ -16,7 +16,9 @@ from datetime import datetime
 KATA = "kata"
 LEGACY = "legacy"
 # Of a job or pod: the executor that it asks for.
-PIN_ANNOTATION = "screwdriver.cd/executor"
+PIN_ANNOTATIONS = ("screwdriver.cd/executor", "beta.screwdriver.cd/executor")
+# What executor-k8s writes about a build's job.
+JOB_LABELS = ("screwdriver.cd/pipeline", "screwdriver.cd/job")
 # The cause of all failures that are about the image's name or pull.
 IMAGE_PULL = "ImagePull"
 
@@ -46,7 +48,8 @@ class Build:
         created: Epoch seconds, by the API server's clock.
         image: The image as the executor router saw it.
         node: The node that it was scheduled to, or an empty string.
-        pinned: The job asked for its executor by annotation.
+        pinned: The job asked for its executor by annotation, as far as the pod shows it.
+        job: Its pipeline and its name, or an empty string where the pod does not show them.
         launcher: A pod of executor-k8s-vm: it shows the start of a launcher that pulls and starts the build's image out of sight.
         started: The build container has started.
         reported: When the pod's status was last written, in epoch seconds by the API server's clock, or None where that is not known.
@@ -67,6 +70,7 @@ class Build:
     image: str
     node: str
     pinned: bool
+    job: str
     launcher: bool
     started: bool
     reported: int | None
@@ -109,7 +113,8 @@ def read_build(pod: dict[str, t.Any], kata_runtime_class: str) -> Build:
         kata=spec.get("runtimeClassName") == kata_runtime_class,
         image=launched or container.get("image", ""),
         node=spec.get("nodeName") or "",
-        pinned=bool((meta.get("annotations") or {}).get(PIN_ANNOTATION)),
+        pinned=any(map((meta.get("annotations") or {}).get, PIN_ANNOTATIONS)),
+        job=_job(meta.get("labels") or {}),
         launcher=bool(launched),
         started=started is not None,
         reported=_reported(meta),
@@ -124,6 +129,10 @@ def read_build(pod: dict[str, t.Any], kata_runtime_class: str) -> Build:
         stopping="deletionTimestamp" in meta,
         stopped=_stopped(meta),
     )
+
+
+def _job(labels: dict[str, str]) -> str:
+    return "/".join(labels[key] for key in JOB_LABELS) if all(map(labels.get, JOB_LABELS)) else ""
 
 
 def _reported(meta: dict[str, t.Any]) -> int | None:

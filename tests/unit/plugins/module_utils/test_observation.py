@@ -135,7 +135,36 @@ def test_another_runtime_class_is_the_legacy_executors() -> None:
 
 def test_a_job_that_asks_for_an_executor_is_pinned() -> None:
     assert read_build(pod(annotations={"screwdriver.cd/executor": "k8s-kata"}), "kata").pinned
+    assert read_build(pod(annotations={"beta.screwdriver.cd/executor": "k8s-kata"}), "kata").pinned
     assert not read_build(pod(annotations={"screwdriver.cd/executor": ""}), "kata").pinned
+
+
+JOB = {"screwdriver.cd/pipeline": "7", "screwdriver.cd/job": "nightly"}
+
+
+def test_a_job_is_read_from_the_labels() -> None:
+    labelled, unlabelled = pod(), pod()
+    labelled["metadata"]["labels"] |= JOB
+    assert (read_build(labelled, "kata").job, read_build(unlabelled, "kata").job) == ("7/nightly", "")
+
+
+@pytest.mark.parametrize(
+    "labels, expected", [(JOB, {}), ({**JOB, "screwdriver.cd/job": "other"}, {"reg/rhel6:1": 1}), ({}, {"reg/rhel6:1": 1})]
+)
+def test_a_job_that_brought_an_excluded_image_to_kata_at_the_pilot_is_pinned(labels: dict[str, str], expected: dict[str, int]) -> None:
+    """Its pods do not show the annotation."""
+    first, later = pod("first", image="reg/rhel6:1"), pod("later", image="reg/rhel6:1")
+    first["metadata"]["labels"] |= JOB
+    later["metadata"]["labels"] |= labels
+    pilot = Watched(pilot=True).see("ADDED", first)
+    limits = gate.Limits(600, 20, 0.02, 0.02, None, None)
+    baseline: dict[str, t.Any] = {}
+    for _step in range(2):
+        carried = Watched()
+        carried.observation.load(json.loads(json.dumps(pilot.observation.dump())))
+        baseline = gate.next_baseline(carried.observation, limits, gate.Names("k8s-kata", "k8s-vm"))
+        pilot = Watched(baseline=baseline)
+    assert Watched(baseline=baseline).see("ADDED", later).observation.excluded_on_kata == expected
 
 
 def test_a_deletion_was_requested_before_its_grace_period() -> None:
