@@ -30,7 +30,7 @@ LIMIT_MB = 300
 
 
 class Newcomer:
-    """A shell that goes on where its last command ended, in a directory and with a home of its own."""
+    """A shell that keeps its state between commands, with its own directory and home."""
 
     def __init__(self, directory: Path) -> None:
         self.directory, self.home = directory / "empty", directory / "home"

@@ -1,6 +1,6 @@
 """Nodes that other installers made: what they leave on a node is laid out by these tests, with a real containerd.
 
-k3s and RKE2 are one program each that is not here, so their unit starts containerd itself, on a configuration that it generates anew first.
+k3s and RKE2 are one program each that is not here, so their unit starts containerd itself, on a configuration that it generates each time.
 """
 
 from __future__ import annotations
