@@ -7,7 +7,9 @@ import math
 import os
 import random
 import re
+import resource
 import subprocess
+import sys
 import typing as t
 from decimal import Decimal
 from pathlib import Path
@@ -382,3 +384,43 @@ def test_the_weightages_for_a_share_give_it(share: str) -> None:
         section[name] = {**t.cast("dict[str, t.Any]", section[name]), "weightage": weight}
     (answer,) = ask([{"file": yaml.safe_dump({"executor": section}), "builds": BUILDS}])
     assert within(answer["counts"].get("k8s-kata", 0), float(share) / 100)
+
+
+# Size
+
+MODULE = """
+import sys
+from ansible.module_utils import basic
+basic._ANSIBLE_ARGS = sys.stdin.buffer.read()
+basic._ANSIBLE_PROFILE = "legacy"
+from ansible_collections.screwdriver.kata.plugins.modules import executor_config
+executor_config.main()
+"""
+SECONDS = 10
+SHAPES = {
+    "small values": '  key{0}:\n    name: value-{0}\n    list: [a, b, {0}]\n    text: "words {0}"\n',
+    "aliases": "  key{0}: &a{0} {{x: 1}}\n  other{0}: *a{0}\n",
+    "comments": "  # a comment of some length that says nothing at all, number {0}\n",
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_large_config_is_written_in_time(tmp_path: Path, shape: str) -> None:
+    line = SHAPES[shape]
+    filler = "".join(line.format(number) for number in range(870 * 1024 // len(line.format(10000))))
+    legacy = "  k8s: &k\n    weightage: 100\n    options: {kubernetes: {jobsNamespace: sd}}\n"
+    head = f"executor:\n{legacy}  k8s-kata:\n    <<: *k\n    weightage: 0\n"
+    path = tmp_path / "local.yaml"
+    path.write_text(f"{head}other:\n  first: 1\n{filler}")
+    asked = {"path": str(path), "legacy_executor": "k8s", "kata_share": "10", "_ansible_diff": True}
+    asked["executors"] = {"k8s-kata": {"pluginName": "k8s", "options": {"kubernetes": {"runtimeClass": "kata"}}}}
+    # The time of its own that it takes, so that a busy machine makes no difference.
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    given = json.dumps({"ANSIBLE_MODULE_ARGS": asked})
+    done = subprocess.run([sys.executable, "-c", MODULE], input=given, capture_output=True, text=True, check=False)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert json.loads(done.stdout).get("changed") is True, done.stdout + done.stderr
+    assert path.read_text().endswith(filler)
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    print(f"{path.stat().st_size / 1024:.0f} KiB in {seconds:.1f} s")
+    assert seconds < SECONDS

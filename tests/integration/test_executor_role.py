@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import typing as t
+
 import pytest
+import yaml
 
 from lab.cluster.lab import Lab
 
 from ..helpers import FAST_ROLLOUT, Playbook
+
+if t.TYPE_CHECKING:
+    from ..helpers import ModuleRunner
 
 pytestmark = pytest.mark.usefixtures("no_rollout")
 SHARE = {"ansible.builtin.include_role": {"name": "screwdriver.kata.executor", "tasks_from": "share"}}
@@ -32,3 +38,43 @@ def test_a_rollout_refuses_shares_that_are_only_printed(lab: Lab, playbook: Play
         "sd/buildcluster-queue-worker ignore key local.yaml. Nothing was changed."
     ) in done.stdout
     assert (lab.worker_config(), lab.record()) == (before, {})
+
+
+# One meaning of the exclusions
+
+
+def excluded(lab: Lab) -> list[str]:
+    return yaml.safe_load(lab.worker_config())["executor"]["k8s-kata"].get("exclusions", [])
+
+
+def test_exclusions_are_written_with_a_share_and_not_needed_for_0(lab: Lab, playbook: Playbook) -> None:
+    for share, given, wanted in (
+        ("10", ["rhel6", "centos:6"], ["rhel6", "centos:6"]),
+        ("10", [], []),
+        ("0", ["*bad"], []),
+        ("5", ["a"], ["a"]),
+    ):
+        variables = {**FAST_ROLLOUT, "executor_exclusions": given}
+        done = playbook([{**SHARE, "vars": {"executor_share": share}}], **variables)
+        assert done.returncode == 0, done.stdout
+        assert excluded(lab) == wanted
+    without = {key: value for key, value in FAST_ROLLOUT.items() if key != "executor_exclusions"}
+    assert playbook([{**SHARE, "vars": {"executor_share": "10"}}], **without).returncode == 0
+    assert excluded(lab) == ["a"]
+
+
+def test_a_finished_rollout_does_not_ignore_other_exclusions(lab: Lab, module: ModuleRunner, playbook: Playbook) -> None:
+    assert playbook([{**SHARE, "vars": {"executor_share": "100"}}], **FAST_ROLLOUT).returncode == 0
+    own: dict[str, t.Any] = {"name": "kata-rollout", "namespace": "sd", "holder": "test"}
+    steps: list[dict[str, t.Any]] = [{"action": "begin", "steps": [100]}, {"action": "finish"}, {"action": "release"}]
+    for more in steps:
+        result = module("rollout", **own, **more)
+        assert not result.get("failed"), result
+    assert lab.record()["phase"] == "finished"
+    assert playbook("playbooks/rollout.yml", **FAST_ROLLOUT).returncode == 0
+    done = playbook("playbooks/rollout.yml", **{**FAST_ROLLOUT, "executor_exclusions": ["rhel6", "centos:6"]})
+    assert done.returncode != 0
+    assert (
+        'executor_exclusions is ["rhel6", "centos:6"] and the worker\'s config has ["rhel6"], but the rollout is finished and sets no '
+        "share: run screwdriver.kata.site, which writes them, or set executor_exclusions to what the config has."
+    ) in done.stdout
