@@ -1,4 +1,4 @@
-# Every target sets up what it needs; nothing has to be prepared. `make help` lists them.
+# Every target installs what it needs. `make help` lists them.
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -13,11 +13,11 @@ help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: ## Move a throw-away cluster to Kata while builds flow. DEMO_FAULT=failed-starts shows the way back.
+demo: ## Move a throw-away cluster to Kata while builds run. DEMO_FAULT=failed-starts shows a rollback.
 	$(RUN) python -m lab demo --fault "$(DEMO_FAULT)"
 
 .PHONY: e2e
-e2e: ## One cluster end to end: builds run on a virtual machine that site made a Kata node. E2E_VARS=file has variables of yours.
+e2e: ## Builds on a virtual machine that site made a Kata node, end to end. E2E_VARS=FILE overrides variables.
 	[ -n "$(KATA_NODE_INVENTORY)" ] || $(RUN) tools/machine
 	$(RUN) python -m lab e2e --variables "$(E2E_VARS)"
 
@@ -27,7 +27,7 @@ test: ## Everything that needs no VM: integration on a real API server, beside i
 	@echo "==> make test passed"
 
 .PHONY: molecule
-molecule: ## Make a build node of a virtual machine and take it back (molecule test): roles, reboot, removal, and tests/node on its disks.
+molecule: ## molecule test on a virtual machine: roles, reboot, removal; then tests/node on its disks.
 	$(RUN) tools/molecule
 
 .PHONY: lint
@@ -44,8 +44,8 @@ lint: ## Style, types and words: antsibull-nox, mypy, ansible-lint (production),
 	$(RUN) zizmor --offline --quiet .github
 
 .PHONY: sanity
-sanity: ## ansible-test sanity.
-	$(STAGED) bash -c 'ansible-test sanity --local --color no --python "$(PYTHON_VERSION)"'
+sanity: ## ansible-test sanity, on what the collection's archive has.
+	$(STAGED) bash -c 'ansible-test sanity --local --color no --python "$(PYTHON_VERSION)" changelogs/ meta/ playbooks/ plugins/ roles/'
 
 .PHONY: units
 units: ## ansible-test units.
@@ -56,7 +56,7 @@ integration: ## Integration tests against the lab's API server and Screwdriver's
 	$(RUN) python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 15 tests/integration -m "not faults"
 
 .PHONY: faults
-faults: ## Faults in the middle of a rollout, on the lab: what each leaves behind. Takes some twenty minutes.
+faults: ## Fault injection during rollouts, on the lab. Takes about twenty minutes.
 	$(RUN) python -m pytest --durations 10 tests/integration -m faults
 
 .PHONY: nodes
@@ -68,7 +68,7 @@ docs: ## Build the documentation site into docs/build.
 	$(RUN) tools/docs
 
 .PHONY: build
-build: ## Build the collection's archive, check it as Galaxy does (galaxy-importer), and install it into an empty place.
+build: ## Build the collection's archive, check it as Galaxy does (galaxy-importer), and install it.
 	$(STAGED) ansible-galaxy collection build --force --output-path "$(CURDIR)/dist"
 	$(NOX) build-import-check 2>&1 | tools/no_warnings
 	$(RUN) bash -c 'ansible-galaxy collection install --force --no-deps --offline --collections-path "$$KATA_CACHE/installed" dist/screwdriver-kata-*.tar.gz'
@@ -82,7 +82,7 @@ bench-node: ## Measure: seconds, tasks and bytes of the first and the second run
 	$(RUN) python -m benchmarks.node
 
 .PHONY: lab-up lab-down
-lab-up: ## Bring the lab up, a throw-away cluster on loopback.
+lab-up: ## Start the lab, a throw-away cluster on loopback.
 	$(RUN) python -m lab up
-lab-down: ## End the lab and remove all that it kept.
+lab-down: ## Stop the lab and remove its data.
 	$(RUN) python -m lab down

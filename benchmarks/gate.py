@@ -63,7 +63,7 @@ class Cell:
         legacy: That of the legacy executor.
         mistyped: The part of builds whose image does not exist.
         broken: Seconds between two builds of one broken pipeline, with an image of its own that fails everywhere; 0 for none.
-        bad_node: One of Kata's nodes fails all that it gets.
+        bad_node: One of Kata's nodes fails all of its builds.
         bad_image: The image that fails on Kata alone, by its place; -1 for none.
         burst: How likely three of Kata's starts in a row fail, once in each step.
         outage: How often an hour all starts of both executors fail for a minute.

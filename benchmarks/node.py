@@ -59,7 +59,7 @@ class Run:
 
 
 class Bench:
-    """Measures runs of the roles on fresh containers; all that it keeps is in ``directory``."""
+    """Measures runs of the roles on fresh containers; its data is in ``directory``."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory

@@ -87,7 +87,7 @@ def parser() -> argparse.ArgumentParser:
 
     start = command(up, "up", "start a lab, or start it again after a crash")
     start.add_argument("--nodes", type=int, default=NODES, help="simulated build nodes (default: %(default)s)")
-    command(down, "down", "stop a lab and remove all that it kept")
+    command(down, "down", "stop a lab and remove its data")
     command(status, "status", "print processes, addresses and memory")
     command(kubeconfig, "kubeconfig", "print the path of the administrator's kubeconfig")
     command(names, "list", "print the names of the labs on this machine")

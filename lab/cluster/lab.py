@@ -44,7 +44,7 @@ WORKER_CONFIG = ("configmap", "buildcluster-queue-worker", "-n", "sd")
 
 
 class Lab:
-    """A lab by name; all that it keeps is in ``directory``."""
+    """A lab by name; its data is in ``directory``."""
 
     def __init__(self, name: str = "default") -> None:
         self.name = name

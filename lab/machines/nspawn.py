@@ -111,7 +111,7 @@ def base_image() -> Path:
 
 
 class Container:
-    """One container of a set; all that it keeps is in ``directory``."""
+    """One container of a set; its data is in ``directory``."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -168,7 +168,7 @@ class Container:
         }
 
     def stop(self) -> None:
-        """Kills it and removes all that it kept, also what a crash has left."""
+        """Kills it and removes its data, also after a crash."""
         self.process.kill()
         for tree in _cgroup_trees():
             _remove_cgroup(tree / self.name)
@@ -258,7 +258,7 @@ def main() -> int:
         prog="python -m lab.machines.nspawn", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for function, text in ((up, "boot a set of containers and print their inventory"), (down, "stop a set and remove all that it kept")):
+    for function, text in ((up, "boot a set of containers and print their inventory"), (down, "stop a set and remove its data")):
         command = commands.add_parser(function.__name__, help=text)
         command.set_defaults(function=function)
         command.add_argument("--name", default="default", help="which set (default: %(default)s)")

@@ -40,8 +40,9 @@ VARIABLES: dict[str, t.Any] = {
     "rollout_timeout": 2,
 }
 NODE = "build-3"
-# Events are read only where a build or the pod of a proof did not start.
-CONDITIONAL: dict[str, set[Request]] = {name: {("list", "events", "sd-builds", "")} for name in ("rollout", "site")}
+# Events are read only where a build or the pod of a proof did not start, the namespace only where it has no build.
+EVENTS: Request = ("list", "events", "sd-builds", "")
+CONDITIONAL: dict[str, set[Request]] = {"rollout": {EVENTS, ("get", "namespaces", "", "sd-builds")}, "site": {EVENTS}}
 
 
 @pytest.fixture(scope="module", autouse=True)

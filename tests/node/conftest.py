@@ -63,7 +63,7 @@ class Node(Machine):
             process.wait()
 
     def start(self, tasks: list[dict[str, t.Any]], *options: str, killed_at: str = "") -> subprocess.Popen[str]:
-        """A running playbook; ``killed_at`` names the task in which it is killed, with all that it started."""
+        """A running playbook; ``killed_at`` names the task in which it is killed, with its child processes."""
         playbook = self._directory / "play.yml"
         playbook.write_text(json.dumps([{"hosts": HOST, "gather_facts": False, "become": bool(self.sudo), "tasks": tasks}]))
         (self._directory / "results").write_text("")

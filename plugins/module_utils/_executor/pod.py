@@ -32,7 +32,7 @@ def build_pod(options: t.Mapping[str, t.Any], image: str = IMAGE) -> Pod:
     because they are not part of an entry.
 
     Args:
-        options: The ``options`` of the executor's entry with all that the worker adds, as the executor gets them.
+        options: The ``options`` of the executor's entry with what the worker adds, as the executor gets them.
         image: The build's image.
 
     Returns:
@@ -208,7 +208,7 @@ def build_vm_pod(options: t.Mapping[str, t.Any], image: str = IMAGE) -> Pod:
     """The pod that executor-k8s-vm would POST: a launcher that asks the node's hyperd for a VM. Without its command line and caches.
 
     Args:
-        options: The ``options`` of the executor's entry with all that the worker adds, as the executor gets them.
+        options: The ``options`` of the executor's entry with what the worker adds, as the executor gets them.
         image: The build's image, which is an argument of the launcher and not a container's.
 
     Returns:

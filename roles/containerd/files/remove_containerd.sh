@@ -1,5 +1,5 @@
 #!/bin/sh
-# Removes what the role created and brings back what it had put aside; prints what it changes. Usage: remove_containerd.sh RELEASES check|apply
+# Removes what the role created, restores what it had backed up, and prints the changes. Usage: remove_containerd.sh RELEASES check|apply
 # With 'left' instead it prints whether a containerd stays that is not the role's.
 set -eu
 releases=$1 action=$2

@@ -73,7 +73,7 @@ check_room() {
   printf 'Pool %s has %s %% of its %s in use, more than %s %%; %s.\n' "$POOL" "$2" "$1" "$3" "$4" >&2
   exit 1
 }
-# QEMU keeps the memory of guests there. In a full one a sandbox ends without a word of why.
+# QEMU keeps the memory of guests there. When it is full, a sandbox fails without a reason.
 shm_size=0 shm_available=0
 check_shm() {
   row=$(df -P -k /dev/shm 2>/dev/null | tail -n 1) || return 0
