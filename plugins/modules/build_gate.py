@@ -133,7 +133,7 @@ options:
       - The share in percent that the executor was asked for. The share observed is judged against it.
       - Too few builds on Kata make the verdict V(fail), since they are lost, or the share is not what the operator believes. Too many
         make it V(inconclusive) with RV(pause).
-      - At V(100) the builds of the legacy executor are odd ones, such as pinned ones, and no comparison.
+      - At V(100) the builds of the legacy executor are exceptions, such as pinned ones, and nothing is compared with them.
       - Leave it out where the share is not to be judged.
     type: float
   share_tolerance:

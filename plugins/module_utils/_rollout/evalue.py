@@ -20,7 +20,7 @@ from functools import lru_cache
 from ansible_collections.screwdriver.kata.plugins.module_utils._rollout.binomial import log_at_most
 
 # What ratios are weighted with: the second parameters of Beta distributions whose first one is 1, each as much as the others. Failures are
-# rare, or there is no telling.
+# rare, or any ratio is as likely as another.
 FAILURE_PRIOR = (10, 1)
 # Any ratio is as likely as another.
 FLAT_PRIOR = (1,)

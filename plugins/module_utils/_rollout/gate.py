@@ -52,7 +52,7 @@ SUSPECT_LEVEL = 0.05
 RESOLUTION_SECONDS = 1
 # The quantile of the setup times that is compared.
 QUANTILE = 0.95
-# The legacy executor is comparable from this part of Kata's builds on: below it only odd builds are left to it, such as pinned ones.
+# The legacy executor is comparable from this part of Kata's builds on: below it few are left to it, such as pinned ones.
 COMPARABLE_PART = 0.25
 # Where so many fail, a few more builds prove it, also after the window.
 SURE_RATIO = 0.5
@@ -200,7 +200,7 @@ class Case:
 
     @property
     def comparable(self) -> bool:
-        """Whether they are many enough beside Kata's to be no oddities."""
+        """Whether they are enough beside Kata's to be typical."""
         return self.has_legacy and self.legacy.builds >= COMPARABLE_PART * self.kata.builds
 
     @property
@@ -368,7 +368,7 @@ def _judge_failures(case: Case, found: Findings, log_e: float) -> None:
         found.failures.append((FAILURES, f"{saw}, {beside}: {beyond}.{apart}"))
         return
     judged, own = case.judged()
-    # Steps of few builds each say more together.
+    # Steps of few builds each prove more together.
     together = case.together(judged)
     tolerated = limits.max_failure_ratio + limits.max_failure_increase
     enough = case.has_legacy and legacy.builds >= limits.min_builds

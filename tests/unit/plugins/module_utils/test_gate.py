@@ -123,7 +123,7 @@ VERDICTS: dict[str, tuple[Observation, dict[str, t.Any], tuple[str, str, bool], 
             " with no build on k8s to compare with.",
         ],
     ),
-    "at 100 % the builds of legacy are odd ones": (
+    "at 100 % the builds of legacy are exceptions": (
         observation(tally(0, 60), tally(2)),
         {"share": 100},
         (INCONCLUSIVE, "failures", True),
