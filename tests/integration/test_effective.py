@@ -407,7 +407,7 @@ SHAPES = {
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_large_config_is_written_in_time(tmp_path: Path, shape: str) -> None:
     line = SHAPES[shape]
-    filler = "".join(line.format(number) for number in range(870 * 1024 // len(line.format(10000))))
+    filler = "".join(line.format(number) for number in range(900 * 1024 // len(line.format(10000))))
     legacy = "  k8s: &k\n    weightage: 100\n    options: {kubernetes: {jobsNamespace: sd}}\n"
     head = f"executor:\n{legacy}  k8s-kata:\n    <<: *k\n    weightage: 0\n"
     path = tmp_path / "local.yaml"
@@ -421,6 +421,7 @@ def test_a_large_config_is_written_in_time(tmp_path: Path, shape: str) -> None:
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert json.loads(done.stdout).get("changed") is True, done.stdout + done.stderr
     assert path.read_text().endswith(filler)
+    assert path.stat().st_size > 870 * 1024
     seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     print(f"{path.stat().st_size / 1024:.0f} KiB in {seconds:.1f} s")
     assert seconds < SECONDS

@@ -353,6 +353,27 @@ def test_refused_config(module: ModuleRunner, config: Path, text: str) -> None:
     assert config.read_text() == text
 
 
+ENCODED = {
+    "Latin-1 in a comment": ("executor:\n  plugin: k8s-vm\n  # Kommentar: \xe4\n".encode("latin-1"), "byte 0xe4 in line 3"),
+    "Latin-1 in a value": ('executor:\n  plugin: k8s-vm\nname: "Z\xfcrich"\n'.encode("latin-1"), "byte 0xfc in line 3"),
+    "Windows-1252": ("# \u201cquoted\u201d\nexecutor: {}\n".encode("cp1252"), "byte 0x93 in line 1"),
+    "UTF-16": ("executor: {}\n".encode("utf-16"), "byte 0xff in line 1"),
+    "a cut character": ("executor: {}\n# \xe4".encode()[:-1], "byte 0xc3 in line 2"),
+}
+
+
+@pytest.mark.parametrize("name", ENCODED)
+def test_refused_encoding(module: ModuleRunner, config: Path, name: str) -> None:
+    content, place = ENCODED[name]
+    config.write_bytes(content)
+    for asked in ({"legacy_executor": "k8s-vm", "kata_share": "1", "executors": {"k8s-kata": ENTRY}}, {}):
+        result = module(
+            "executor_config" if asked else "executor_config_info", **t.cast("dict[str, t.Any]", {"path": str(config), **asked})
+        )
+        assert result["msg"] == f"path {config} is not UTF-8 ({place}): save it as UTF-8. Nothing was changed."
+    assert config.read_bytes() == content
+
+
 def test_refused_places(module: ModuleRunner, config_map: t.Callable[[], str], tmp_path: Path, writes: Writes) -> None:
     writes()
     asked: dict[str, t.Any] = {"legacy_executor": "k8s-vm", "kata_share": "1", "executors": {"k8s-kata": ENTRY}}

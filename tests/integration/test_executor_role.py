@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import typing as t
 
 import pytest
@@ -38,6 +39,28 @@ def test_a_rollout_refuses_shares_that_are_only_printed(lab: Lab, playbook: Play
         "sd/buildcluster-queue-worker ignore key local.yaml. Nothing was changed."
     ) in done.stdout
     assert (lab.worker_config(), lab.record()) == (before, {})
+
+
+# A rollback is 0 % to the worker, or fails
+
+
+def test_a_rollback_that_a_variable_overrides_says_so(lab: Lab, playbook: Playbook) -> None:
+    over = {"executor": {"k8s-kata": {"weightage": 50}}, "rabbitmq": {"prefetchCount": 5}}
+    name = ("deployment", "buildcluster-queue-worker", "-n", "sd")
+    lab.kubectl("set", "env", *name, f"NODE_CONFIG={json.dumps(over)}")
+    try:
+        done = playbook("playbooks/rollback.yml", **FAST_ROLLOUT)
+        assert done.returncode != 0
+        assert "kata_share 0 has no effect: the worker would send 33.3333 % of the builds to k8s-kata, because NODE_CONFIG" in done.stdout
+        assert "NODE_CONFIG overrides executor.k8s-kata.weightage. Remove the variables from the worker, or set" in done.stdout
+        assert "The share was not set to 0." in done.stdout
+        done = playbook("playbooks/rollback.yml", executor_override_environment="remove", **FAST_ROLLOUT)
+        assert done.returncode == 0, done.stdout
+        (container,) = json.loads(lab.kubectl("get", *name, "-o", "json"))["spec"]["template"]["spec"]["containers"]
+        (left,) = [json.loads(item["value"]) for item in container["env"] if item["name"] == "NODE_CONFIG"]
+        assert left == {"executor": {}, "rabbitmq": {"prefetchCount": 5}}
+    finally:
+        lab.kubectl("set", "env", *name, "NODE_CONFIG-")
 
 
 # One meaning of the exclusions

@@ -275,6 +275,50 @@ def test_a_worker_that_does_not_read_the_config(lab: Lab, module: ModuleRunner, 
         assert refused["msg"].endswith(f"because it does not read key local.yaml of ConfigMap {NAMESPACE}/{name}. Nothing was changed.")
 
 
+UNREAD: dict[str, tuple[dict[str, t.Any], str]] = {
+    "a key of a Secret": (
+        {"env": [{"name": "K8S_TOKEN", "valueFrom": {"secretKeyRef": {"name": "s", "key": "K8S_JOBS_NAMESPACE"}}}]},
+        "options.kubernetes.token (Secret field/s, key K8S_JOBS_NAMESPACE)",
+    ),
+    "all of a Secret": (
+        {"envFrom": [{"secretRef": {"name": "s"}}]},
+        "options.kubernetes.jobsNamespace (Secret field/s, key K8S_JOBS_NAMESPACE)",
+    ),
+    "a field of the pod": (
+        {"env": [{"name": "K8S_HOST", "valueFrom": {"fieldRef": {"fieldPath": "status.hostIP"}}}]},
+        "options.kubernetes.host (the pod's status.hostIP)",
+    ),
+    "a limit of the container": (
+        {"env": [{"name": "K8S_CPU_LOW", "valueFrom": {"resourceFieldRef": {"resource": "limits.cpu"}}}]},
+        "options.kubernetes.resources.cpu.low (the pod's resources)",
+    ),
+    "a part of a value": (
+        {
+            "env": [
+                {"name": "ZONE", "valueFrom": {"secretKeyRef": {"name": "s", "key": "K8S_JOBS_NAMESPACE"}}},
+                {"name": "EXECUTOR_PREFIX", "value": "prod-$(ZONE)-"},
+            ]
+        },
+        "options.prefix (Secret field/s, key K8S_JOBS_NAMESPACE)",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", UNREAD)
+def test_an_entry_is_refused_with_each_option_that_cannot_be_read(lab: Lab, module: ModuleRunner, apply: t.Any, name: str) -> None:
+    container, option = UNREAD[name]
+    text = "executor:\n  plugin: k8s\n  k8s: {weightage: 100}\n"
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s", "namespace": NAMESPACE}}
+    apply(config_map("w", text), {**secret, "stringData": {"K8S_JOBS_NAMESPACE": "x"}}, worker("w", "w", **container))
+    refused = module("executor_config", config_map=source(), legacy_executor="k8s", executors=KATA)
+    assert refused["msg"] == (
+        "executors: k8s-kata cannot be completed from the legacy executor, because these of its options cannot be read: "
+        f"{option}. Write them into executors. Nothing was changed."
+    )
+    assert read(lab, "configmap", "w")["data"]["local.yaml"] == text
+    assert [code for code, unused in codes(module("executor_config_info", config_map=source()))][-1] == "environment_unknown"
+
+
 def test_a_host_that_a_service_names_is_unknown(module: ModuleRunner, apply: t.Any) -> None:
     text = "executor:\n  plugin: k8s\n  k8s: {weightage: 100}\n"
     apply(config_map("w", text), worker("w", "w", env=[{"name": "K8S_HOST", "value": "$(KUBERNETES_SERVICE_HOST):6443"}]))

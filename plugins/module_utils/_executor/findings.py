@@ -115,7 +115,7 @@ def _left_out(effective: t.Mapping[str, t.Any], kata: str, legacy: str) -> t.Ite
     plugin = routing.plugin_name(legacy, entries[legacy])
     for item in entry_rules.left_out(entries[legacy], entries[kata], plugin):
         option = item.path.removeprefix("options.").removeprefix("kubernetes.")
-        yield _warning(item.code, f"executor.{kata}.{item.path}", f"{kata} has not {option} of {legacy}: {item.why}.")
+        yield _warning(item.code, f"executor.{kata}.{item.path}", f"{kata} lacks {option} of {legacy}: {item.why}.")
 
 
 def _retry_queue(document: t.Mapping[str, t.Any], over: t.Any, environment: Environment) -> t.Iterator[Finding]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import typing as t
 
 import pytest
@@ -106,3 +107,89 @@ def test_a_custom_entry_gets_nothing_from_the_worker() -> None:
             "options.kubernetes.jobsNamespace, options.prefix, options.kubernetes.terminationGracePeriodSeconds: write them out.",
         }
     ]
+
+
+# Builds that ask for disk space
+
+VM_DISK = {"options": {"kubernetes": {"resources": {"disk": {"space": "screwdriver.cd/disk"}}}}}
+LEGACY_VM: dict[str, tuple[dict[str, t.Any], dict[str, str | None], str, bool]] = {
+    "in the file": (config(vm=VM_DISK), {}, "k8s-vm", True),
+    "in a variable": (config(), {"K8S_DISK_LABEL": "screwdriver.cd/disk"}, "k8s-vm", True),
+    "in NODE_CONFIG": (config(), {"NODE_CONFIG": json.dumps({"executor": {"k8s-vm": VM_DISK}})}, "k8s-vm", True),
+    "in an entry of another name": (config(hyper={**worker.merged(VM, VM_DISK), "pluginName": "k8s-vm"}), {}, "hyper", True),
+    "nowhere": (config(), {}, "k8s-vm", False),
+    "for the speed alone": (config(), {"K8S_DISK_SPEED_LABEL": "screwdriver.cd/diskSpeed"}, "k8s-vm", False),
+}
+
+
+@pytest.mark.parametrize("case", LEGACY_VM)
+def test_builds_that_ask_for_disk_space_are_named(case: str) -> None:
+    document, environment, legacy, expected = LEGACY_VM[case]
+    found = findings.find(document, variables(environment), kata="k8s-kata", legacy=legacy)
+    messages = [finding["message"] for finding in found if finding["code"] == "disk_space_ignored"]
+    assert (
+        messages
+        == [
+            f"k8s-kata lacks resources.disk.space of {legacy}: executor k8s does not read it: builds with the annotation "
+            "screwdriver.cd/disk lose their nodes."
+        ]
+        * expected
+    )
+
+
+# Entries that no build reaches
+
+ELSEWHERE = {"options": {"prefix": "x-", "kubernetes": {"jobsNamespace": "elsewhere"}}}
+APART: dict[str, tuple[dict[str, t.Any], dict[str, str | None], bool]] = {
+    "a shipped entry without a weightage": (config(k8s=ELSEWHERE), {}, False),
+    "one of weightage 0": (config(**{"k8s-sandbox": {"weightage": 0, **ELSEWHERE}}), {}, False),
+    "one of weightage '0'": (config(k8s={"weightage": "0", **ELSEWHERE}), {}, False),
+    "one that the router drops": (config(nomad={"weightage": 5, **ELSEWHERE}), {}, False),
+    "one that a variable gives a weightage": (config(k8s=ELSEWHERE), {"WEIGHT_K8S": "1"}, True),
+    "one that a variable makes the default": (config(k8s=ELSEWHERE), {"EXECUTOR_PLUGIN": "k8s"}, True),
+    "one that was made for pins": (config(pinned={"pluginName": "k8s", **ELSEWHERE}), {}, True),
+    "one whose weightage is unknown": (config(k8s=ELSEWHERE), {"WEIGHT_K8S": None}, True),
+    "equal by a variable": (config(kata={"options": {"prefix": "p-"}}), {"EXECUTOR_PREFIX": "p-"}, False),
+}
+
+
+@pytest.mark.parametrize("case", APART)
+def test_only_entries_that_a_build_can_reach_must_agree(case: str) -> None:
+    document, environment, expected = APART[case]
+    found = findings.find(document, variables(environment))
+    assert ("entries_apart" in [finding["code"] for finding in found]) is expected
+
+
+# The words of the retry queue
+
+QUEUE: list[tuple[t.Any, bool]] = [(word, True) for word in ("on", "yes", "y", "true", "ON", "Yes", True)]
+QUEUE += [(word, False) for word in ("off", "no", "n", "false", "", "1", 1, False, None, "enabled")]
+
+
+@pytest.mark.parametrize(("word", "expected"), QUEUE)
+def test_the_retry_queue_is_on_where_the_worker_takes_it_for_on(word: t.Any, expected: bool) -> None:
+    for document, environment in (
+        ({**config(), "rabbitmq": {"retryQueueEnabled": word}}, {}),
+        (config(), {"NODE_CONFIG": json.dumps({"rabbitmq": {"retryQueueEnabled": word}})}),
+        (config(), {"RABBITMQ_RETRYQUEUE_ENABLED": str(word)} if isinstance(word, str) else None),
+    ):
+        if environment is not None:
+            found = findings.find(document, variables(t.cast("dict[str, str | None]", environment)))
+            assert ("retry_queue_fails_slow_starts" in [finding["code"] for finding in found]) is expected
+
+
+# Variables that agree with the file
+
+AGREE: dict[str, tuple[dict[str, str | None], str]] = {
+    "a default": ({"EXECUTOR_PLUGIN": "k8s-vm"}, "warning"),
+    "another default": ({"EXECUTOR_PLUGIN": "k8s-kata"}, "error"),
+    "a default in NODE_CONFIG": ({"NODE_CONFIG": '{"executor": {"plugin": "k8s-vm"}}'}, "warning"),
+    "a weightage": ({"WEIGHT_K8S_VM": "90"}, "error"),
+}
+
+
+@pytest.mark.parametrize("case", AGREE)
+def test_a_variable_that_agrees_with_the_file(case: str) -> None:
+    environment, severity = AGREE[case]
+    found = findings.find(config(), variables(environment))
+    assert [finding["severity"] for finding in found if finding["code"] == "environment_wins"] == [severity]
