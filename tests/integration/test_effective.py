@@ -407,7 +407,7 @@ SHAPES = {
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_large_config_is_written_in_time(tmp_path: Path, shape: str) -> None:
     line = SHAPES[shape]
-    filler = "".join(line.format(number) for number in range(900 * 1024 // len(line.format(10000))))
+    filler = "".join(line.format(number) for number in range(880 * 1024 // len(line.format(0))))
     legacy = "  k8s: &k\n    weightage: 100\n    options: {kubernetes: {jobsNamespace: sd}}\n"
     head = f"executor:\n{legacy}  k8s-kata:\n    <<: *k\n    weightage: 0\n"
     path = tmp_path / "local.yaml"
