@@ -98,19 +98,19 @@ def granted(lab: Lab, rules: t.Iterable[tuple[str, str, str]]) -> t.Iterator[Mod
         attributes = {"verb": verb, "resource": name, "subresource": subresource, "group": group, "namespace": namespace}
         review = {"kind": "SubjectAccessReview", "spec": {"user": "limited", "resourceAttributes": attributes}}
         reviews.append({"apiVersion": "authorization.k8s.io/v1", **review})
-    listed = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
+    manifest = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
 
     def allowed() -> set[bool]:
         asked = json.dumps({"apiVersion": "v1", "kind": "List", "items": reviews})
         answers = lab.kubectl("create", "-o", "jsonpath={.status.allowed}{'\\n'}", "-f", "-", stdin=asked)
         return {answer == "true" for answer in answers.split()}
 
-    lab.kubectl("create", "-f", "-", stdin=listed)
+    lab.kubectl("create", "-f", "-", stdin=manifest)
     try:
         wait_until(lambda: allowed() == {True}, "the permissions hold")
         yield ModuleRunner(lab.directory / "limited.kubeconfig")
     finally:
-        lab.kubectl("delete", "-f", "-", stdin=listed)
+        lab.kubectl("delete", "-f", "-", stdin=manifest)
         wait_until(lambda: allowed() == {False}, "the permissions are gone")
 
 

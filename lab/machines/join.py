@@ -58,8 +58,8 @@ def wait_ready(lab: Lab, name: str, seconds: float) -> None:
 
 
 def is_ready(lab: Lab, name: str) -> bool:
-    shown = lab.kubectl("get", "node", name, "--ignore-not-found", "-o", 'jsonpath={.status.conditions[?(@.type=="Ready")].status}')
-    return shown == "True"
+    status = lab.kubectl("get", "node", name, "--ignore-not-found", "-o", 'jsonpath={.status.conditions[?(@.type=="Ready")].status}')
+    return status == "True"
 
 
 def _open_tunnels(lab: Lab, machine: Machine, *ports: int) -> None:

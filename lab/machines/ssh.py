@@ -19,10 +19,10 @@ class Machine:
     def __init__(self, inventory: Path | str, name: str, directory: Path) -> None:
         self.name = name
         self.inventory = str(inventory)
-        shown = subprocess.run(
+        output = subprocess.run(
             ["ansible-inventory", "-i", self.inventory, "--host", name], capture_output=True, text=True, check=True
         ).stdout
-        host: dict[str, t.Any] = json.loads(shown)
+        host: dict[str, t.Any] = json.loads(output)
         user = host.get("ansible_user", "root")
         self.sudo = [] if user == "root" else ["sudo", "-n"]
         self._options = ["-o", "BatchMode=yes", "-o", "ConnectTimeout=5", "-p", str(host.get("ansible_port", 22)), "-l", str(user)]

@@ -122,16 +122,16 @@ class EndToEnd:
             self._count()
         finally:
             self._take_down()
-        for what, held in self.checks.items():
-            print(f"  {'yes' if held else 'NO '}  {what}")
+        for what, passed in self.checks.items():
+            print(f"  {'yes' if passed else 'NO '}  {what}")
         print("Seconds: " + ", ".join(f"{what} {seconds:.0f}" for what, seconds in self.times.items()))
         return bool(self.checks) and all(self.checks.values())
 
     # Helpers
 
-    def _judge(self, what: str, held: bool) -> None:
-        self.checks[what] = held
-        progress(f"  {'yes' if held else 'NO '}  {what}")
+    def _check(self, what: str, passed: bool) -> None:
+        self.checks[what] = passed
+        progress(f"  {'yes' if passed else 'NO '}  {what}")
 
     @contextmanager
     def _timed(self, what: str) -> Iterator[None]:
@@ -161,10 +161,10 @@ class EndToEnd:
             json.dumps(variables),
             *(["-e", f"@{self._extra}"] if self._extra else []),
         ]
-        shown = "".join(f" -e {key}={json.dumps(value)}" for key, value in variables.items())
-        progress(f"ansible-playbook screwdriver.kata.{name}{shown}")
+        options = "".join(f" -e {key}={json.dumps(value)}" for key, value in variables.items())
+        progress(f"ansible-playbook screwdriver.kata.{name}{options}")
         with self.log.open("ab") as log:
-            log.write(f"\n==> {name}{shown}\n".encode())
+            log.write(f"\n==> {name}{options}\n".encode())
             log.flush()
             process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=TOP)
         self._started.append(process)
@@ -297,7 +297,7 @@ class EndToEnd:
     def _make_node(self) -> None:
         with self._timed("site, first run"):
             self._play("site")
-        self._judge("Kata's weightage is 0 after site", self._weightages()["k8s-kata"] == 0)
+        self._check("Kata's weightage is 0 after site", self._weightages()["k8s-kata"] == 0)
         self.watcher = BuildWatcher(self.lab)
         self.watcher.start()
         self.lab.start_builds(self.settings.builds_per_second, self.settings.init_seconds)
@@ -313,7 +313,7 @@ class EndToEnd:
                     self.lab.pin_builds("k8s-kata", 1)
                 time.sleep(5)
             record = self.lab.record()
-        self._judge("the rollout has finished at its last step", rollout.returncode == 0 and record.get("phase") == "finished")
+        self._check("the rollout has finished at its last step", rollout.returncode == 0 and record.get("phase") == "finished")
         if rollout.returncode:
             raise LabError(f"The rollout did not finish: {record.get('reason') or f'see {self.log}'}")
         self._show_trace()
@@ -323,7 +323,7 @@ class EndToEnd:
         pod = self.watcher.pods[build]
         name, uid = pod["metadata"]["name"], pod["metadata"]["uid"]
         weightages = self._weightages()
-        seen = json.loads(self.machine.run(f"bash -s -- {uid} {build}", stdin=(HERE / "trace.sh").read_bytes()))
+        trace = json.loads(self.machine.run(f"bash -s -- {uid} {build}", stdin=(HERE / "trace.sh").read_bytes()))
         scheduled = self._scheduled(name)
         result = self._results([build])[build]
         entry = self.watcher.journal()[build]
@@ -344,22 +344,24 @@ class EndToEnd:
             "RuntimeClass (kubectl)"
         )
         print(f"  scheduler   {scheduled or 'no event'} (event)")
-        print(f"  kubelet     cgroup of the sandbox {seen['cgroup']} (/proc)")
-        print(f"  containerd  {seen['containerd']}, handler {seen['handler']} (crictl), runtime {seen['runtime']} (ctr)")
-        print(f"  snapshot    {seen['snapshotter']} {seen['snapshot'][:12]} on {seen['device']}: {seen['table']} (ctr, dmsetup)")
-        print(f"  shim        {seen['shim']} (/proc); kernel {seen['kernel']}, in the sandbox {seen['guest_kernel']} (uname)")
+        print(f"  kubelet     cgroup of the sandbox {trace['cgroup']} (/proc)")
+        print(f"  containerd  {trace['containerd']}, handler {trace['handler']} (crictl), runtime {trace['runtime']} (ctr)")
+        print(f"  snapshot    {trace['snapshotter']} {trace['snapshot'][:12]} on {trace['device']}: {trace['table']} (ctr, dmsetup)")
+        print(f"  shim        {trace['shim']} (/proc); kernel {trace['kernel']}, in the sandbox {trace['guest_kernel']} (uname)")
         print(f"  exit        {result} at {entry['ended']} (the worker's journal)")
-        self._judge(
+        self._check(
             f"build {build}: the router picked k8s-kata and the worker posted its pod", entry["executor"] == "k8s-kata" and bool(posted)
         )
-        self._judge(f"build {build}: the scheduler chose {HOST}", f"to {HOST}" in scheduled)
-        self._judge(f"build {build}: it ran under handler kata by Kata's shim", seen["handler"] == "kata" and "/kata" in seen["shim"])
-        on_pool = seen["snapshotter"] == "devmapper" and " thin " in f" {seen['table']} " and seen["pool"].strip("()") in seen["table"]
-        self._judge(f"build {build}: its root is a thin device of the pool", on_pool)
-        self._judge(f"build {build}: its sandbox is in the kubelet's cgroup of its pod", uid.replace("-", "_") in seen["cgroup"])
+        self._check(f"build {build}: the scheduler chose {HOST}", f"to {HOST}" in scheduled)
+        self._check(f"build {build}: it ran under handler kata by Kata's shim", trace["handler"] == "kata" and "/kata" in trace["shim"])
+        on_pool = trace["snapshotter"] == "devmapper" and " thin " in f" {trace['table']} " and trace["pool"].strip("()") in trace["table"]
+        self._check(f"build {build}: its root is a thin device of the pool", on_pool)
+        self._check(f"build {build}: its sandbox is in the kubelet's cgroup of its pod", uid.replace("-", "_") in trace["cgroup"])
         if self.settings.real_kata:
-            self._judge(f"build {build}: the kernel in its sandbox is not the machine's", seen["guest_kernel"] not in ("", seen["kernel"]))
-        self._judge(f"build {build}: it has succeeded", result == "Succeeded")
+            self._check(
+                f"build {build}: the kernel in its sandbox is not the machine's", trace["guest_kernel"] not in ("", trace["kernel"])
+            )
+        self._check(f"build {build}: it has succeeded", result == "Succeeded")
 
     def _scheduled(self, pod: str) -> str:
         """The scheduler's event of a pod."""
@@ -385,8 +387,8 @@ class EndToEnd:
         with self._timed("site, second run"):
             running = self._builds_running(1)
             output = self._play("site")
-        self._judge("a second run of site, under builds, changes nothing", set(re.findall(r"changed=(\d+)", output)) == {"0"})
-        self._judge("the builds that ran meanwhile have succeeded", set(self._results(running).values()) == {"Succeeded"})
+        self._check("a second run of site, under builds, changes nothing", set(re.findall(r"changed=(\d+)", output)) == {"0"})
+        self._check("the builds that ran meanwhile have succeeded", set(self._results(running).values()) == {"Succeeded"})
 
     def _upgrade(self) -> None:
         with self._timed("containerd upgraded while builds run"):
@@ -394,18 +396,18 @@ class EndToEnd:
             self._versions = self._after
             self._play("site")
         version = self.machine.run("containerd --version").split()[2].removeprefix("v")
-        self._judge(
+        self._check(
             f"containerd went from {_pin(CONTAINERD_BEFORE)} to {version} by one variable", version == self._after["containerd_version"]
         )
-        self._judge("the builds that ran before have succeeded", set(self._results(running).values()) == {"Succeeded"})
+        self._check("the builds that ran before have succeeded", set(self._results(running).values()) == {"Succeeded"})
         self._show_trace()
 
     def _roll_back(self) -> None:
         with self._timed("rollback while builds run"):
             running = self._builds_running(1)
             self._play("rollback")
-        self._judge("Kata's weightage is 0 after rollback", self._weightages()["k8s-kata"] == 0)
-        self._judge("the builds that ran on the node have succeeded after it", set(self._results(running).values()) == {"Succeeded"})
+        self._check("Kata's weightage is 0 after rollback", self._weightages()["k8s-kata"] == 0)
+        self._check("the builds that ran on the node have succeeded after it", set(self._results(running).values()) == {"Succeeded"})
 
     def _power_cycle(self) -> None:
         with self._timed("power cycle while a rollout watches"):
@@ -426,8 +428,8 @@ class EndToEnd:
             # Its node stays Ready for a while after the reset, so more builds are bound to it.
             later = [build for build in self.watcher.on(HOST) if build not in (*over, *self._hit)]
             progress(f"{HOST} is Ready again: it had builds {self._hit} when it was reset, and got {later} since")
-        self._judge("the rollout paused or rolled back by itself", code != 0 and record["phase"] in ("paused", "rolled_back"))
-        self._judge("the node booted again with its pool", self.machine.run("ctr plugins ls | grep devmapper").endswith("ok"))
+        self._check("the rollout paused or rolled back by itself", code != 0 and record["phase"] in ("paused", "rolled_back"))
+        self._check("the node booted again with its pool", self.machine.run("ctr plugins ls | grep devmapper").endswith("ok"))
         with self._timed("verify while builds start"):
             newest = max(self.watcher.pods)
             verify = self._start("verify", **self._versions)
@@ -438,15 +440,15 @@ class EndToEnd:
                 time.sleep(2)
             # An older one that waited for room may time out now.
             started = [build for build in self.watcher.on(HOST) if build > newest]
-        self._judge("verify verified the node again", verify.returncode == 0)
+        self._check("verify verified the node again", verify.returncode == 0)
         results = self._results([*started, *later, *self._hit], self.settings.ready_seconds)
-        self._judge(
+        self._check(
             f"the {len(started)} builds that were sent to the machine during verify have succeeded",
             bool(started) and all(results[build] == "Succeeded" for build in started),
         )
         if later:
             what = f"the {len(later)} that were bound to it during the reset have succeeded"
-            self._judge(what, all(results[build] == "Succeeded" for build in later))
+            self._check(what, all(results[build] == "Succeeded" for build in later))
         self._play("rollback")
 
     def _boot_id(self) -> str:
@@ -455,8 +457,8 @@ class EndToEnd:
         return self.machine.run("cat /proc/sys/kernel/random/boot_id", check=False)
 
     def _is_ready_again(self) -> bool:
-        seen = self.lab.kubectl("get", "node", HOST, "-o", "jsonpath={.status.nodeInfo.bootID}")
-        return seen == self._boot_id() and join.is_ready(self.lab, HOST)
+        reported = self.lab.kubectl("get", "node", HOST, "-o", "jsonpath={.status.nodeInfo.bootID}")
+        return reported == self._boot_id() and join.is_ready(self.lab, HOST)
 
     def _remove(self) -> None:
         with self._timed("remove while builds run"):
@@ -465,28 +467,28 @@ class EndToEnd:
             remove = self._start("remove", **self._versions)
             results = self._results(running)
             code = remove.wait()
-        self._judge("remove waited for the builds that ran, and all have succeeded", code == 0 and set(results.values()) == {"Succeeded"})
+        self._check("remove waited for the builds that ran, and all have succeeded", code == 0 and set(results.values()) == {"Succeeded"})
         left = self.machine.run(
             "ls -d /opt/kata /usr/local/bin/containerd /etc/containerd/config.toml; lvs --noheadings -o lv_name kata", check=False
         )
-        self._judge(f"the machine is as it was before site{f', but has {left}' if left else ''}", not left)
+        self._check(f"the machine is as it was before site{f', but has {left}' if left else ''}", not left)
 
     def _count(self) -> None:
         progress("Waiting for the builds in flight")
         # The worker restarts one that found no room after its timeout.
         stats = self.lab.stop_builds(self.settings.init_seconds + 300)
         journal = self.watcher.journal()
-        there = self.watcher.on(HOST)
-        print(f"Counted by the worker: {json.dumps(stats)}; builds on {HOST}: {len(there)}")
+        bound = self.watcher.on(HOST)
+        print(f"Counted by the worker: {json.dumps(stats)}; builds on {HOST}: {len(bound)}")
         failed = [build for build, entry in journal.items() if entry["result"] == "Failed"]
-        self._judge("no build was lost", stats["lost"] == 0 and stats["wedged"] == 0 and stats["succeeded"] + len(failed) == stats["sent"])
+        self._check("no build was lost", stats["lost"] == 0 and stats["wedged"] == 0 and stats["succeeded"] + len(failed) == stats["sent"])
         for build, entry in journal.items():
             if entry["result"] != "Succeeded":
                 print(f"  {entry['result']}: {self._describe(build, entry)}")
-        self._judge("none failed but those that the machine had when it was reset", set(failed) <= set(self._hit))
+        self._check("none failed but those that the machine had when it was reset", set(failed) <= set(self._hit))
         excluded = [build for build, entry in journal.items() if re.search("rhel6", entry["image"], re.IGNORECASE)]
-        print(f"rhel6 builds: {len(excluded)}, of them on {HOST}: {len(set(excluded) & set(there))}")
-        self._judge(f"no rhel6 build came to {HOST}", bool(excluded) and not set(excluded) & set(there))
+        print(f"rhel6 builds: {len(excluded)}, of them on {HOST}: {len(set(excluded) & set(bound))}")
+        self._check(f"no rhel6 build came to {HOST}", bool(excluded) and not set(excluded) & set(bound))
 
     def _describe(self, build: int, entry: dict[str, t.Any]) -> str:
         """How a build ended, by the last state of its pod."""

@@ -73,7 +73,7 @@ def one_node(lab: Lab) -> t.Iterator[None]:
         yield
 
 
-def seen(lab: Lab) -> dict[str, dict[str, t.Any]]:
+def pool_nodes(lab: Lab) -> dict[str, dict[str, t.Any]]:
     items = json.loads(lab.kubectl("get", "nodes", "-l", "test=node-pool", "-o", "json"))["items"]
     return {
         item["metadata"]["name"]: {
@@ -112,13 +112,13 @@ def test_many_nodes_in_and_out_again(lab: Lab, module: ModuleRunner, writes: Wri
     done = module("node_pool", **asked)
     assert {(item["changed"], item["ready"], item["reason"]) for item in done["nodes"]} == {(True, True, "")}
     assert own(writes) == MANY
-    assert list(seen(lab).values()) == [IN] * MANY
+    assert list(pool_nodes(lab).values()) == [IN] * MANY
     assert module("node_pool", **asked)["changed"] is False
     assert own(writes) == 0
     lab.kubectl("label", "node", "pool-7", "dedicated=other-pool", "--overwrite")
     gone = module("node_pool", state="absent", **asked)
     assert gone["changed"] is True
-    after = seen(lab)
+    after = pool_nodes(lab)
     assert after.pop("pool-7")["label"] == "other-pool"
     assert list(after.values()) == [OUT] * (MANY - 1)
     own(writes)
@@ -141,7 +141,7 @@ def test_only_nodes_whose_kubelet_reports_the_handler(lab: Lab, module: ModuleRu
         },
         {"name": "pool-3", "changed": True, "ready": True, "reason": ""},
     ]
-    after = seen(lab)
+    after = pool_nodes(lab)
     assert after["pool-1"] == OUT
     assert after["pool-2"] == OUT
     assert after["pool-3"] == IN
@@ -167,7 +167,7 @@ def test_other_writers_lose_nothing(lab: Lab, module: ModuleRunner) -> None:
         over.set()
         other.join()
     assert done["changed"] is True
-    assert list(seen(lab).values()) == [{**IN, "taints": IN["taints"] | {"theirs=1:NoSchedule"}}] * MANY
+    assert list(pool_nodes(lab).values()) == [{**IN, "taints": IN["taints"] | {"theirs=1:NoSchedule"}}] * MANY
 
 
 @pytest.mark.usefixtures("nodes")
@@ -178,7 +178,7 @@ def test_an_api_server_that_is_killed_and_comes_back(lab: Lab, module: ModuleRun
     lab.restart_api_server()
     done = module.result(process)
     assert not done.get("failed"), done["msg"]
-    assert list(seen(lab).values()) == [IN] * MANY
+    assert list(pool_nodes(lab).values()) == [IN] * MANY
     own(writes)
     assert module("node_pool", selector="test=node-pool", **POOL)["changed"] is False
     assert own(writes) == 0
@@ -221,10 +221,10 @@ def one_at_a_time(lab: Lab) -> t.Iterator[str]:
         ),
     ]
     items = [{"apiVersion": version, "kind": kind, "metadata": {"name": name}, **rest} for version, kind, rest in objects]
-    listed = json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
-    lab.kubectl("create", "-f", "-", stdin=listed)
+    manifest = json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
+    lab.kubectl("create", "-f", "-", stdin=manifest)
     yield name
-    lab.kubectl("delete", "-f", "-", stdin=listed)
+    lab.kubectl("delete", "-f", "-", stdin=manifest)
 
 
 def metric(lab: Lab, name: str, priority_level: str) -> float | None:
@@ -244,7 +244,7 @@ def test_an_api_server_that_answers_429(lab: Lab, module_as: t.Any, writes: Writ
     assert rejected is not None
     assert rejected > 0
     assert {(item["changed"], item["ready"], item["reason"]) for item in done["nodes"]} == {(True, True, "")}
-    assert list(seen(lab).values()) == [IN] * MANY
+    assert list(pool_nodes(lab).values()) == [IN] * MANY
     assert len([event for event in writes() if event["user"]["username"] == "limited"]) == MANY
 
 
@@ -320,7 +320,7 @@ def test_a_node_that_vanishes_during_the_call(lab: Lab, module: ModuleRunner, wr
     assert done["nodes"][-1] == {"name": last, "changed": False, "ready": False, "reason": "It was deleted meanwhile."}
     assert {item["ready"] for item in done["nodes"][:-1]} == {True}
     # A new machine of the old name was never verified.
-    assert seen(lab).get(last) == (OUT if replaced else None)
+    assert pool_nodes(lab).get(last) == (OUT if replaced else None)
 
 
 @pytest.mark.usefixtures("one_node")

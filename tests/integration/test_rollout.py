@@ -81,9 +81,9 @@ def test_a_rollout_from_begin_to_release(rollout: Rollout, writes: Writes) -> No
     assert {key: rollout.data()[key] for key in ("phase", "step", "share")} == {"phase": "running", "step": "1 of 3", "share": "0"}
     assert rollout.lease()["holderIdentity"] == "ada"
 
-    seen = rollout("observe", step=1, evidence={"seen": [1.5, 2]}, baseline={"legacy": {"5": 3}})
-    assert (seen["changed"], seen["evidence"], seen["baseline"]) == (True, {"seen": [1.5, 2]}, {"legacy": {"5": 3}})
-    assert seen["diff"]["before"] == seen["diff"]["after"]
+    observed = rollout("observe", step=1, evidence={"seen": [1.5, 2]}, baseline={"legacy": {"5": 3}})
+    assert (observed["changed"], observed["evidence"], observed["baseline"]) == (True, {"seen": [1.5, 2]}, {"legacy": {"5": 3}})
+    assert observed["diff"]["before"] == observed["diff"]["after"]
 
     gate = {"verdict": "pass", "reasons": ["All well."]}
     advanced = rollout("advance", step=1, gate=gate)
@@ -276,13 +276,13 @@ def test_concurrent_advances_take_a_step_once(rollout: Rollout) -> None:
 def test_an_interrupted_run_resumes(rollout: Rollout) -> None:
     expected = {"begin": 1, "advance": 2}
     for action, parameters in (("begin", {"steps": STEPS}), ("advance", {"step": 1})):
-        seen = rollout.lab.audit_log.stat().st_size
+        position = rollout.lab.audit_log.stat().st_size
         process = rollout.module.start("rollout", namespace="sd", name=rollout.name, action=action, holder="ada", **parameters)
         deadline = time.monotonic() + 60
         # Its first write is the lock: it is killed between that and the record, or right after both.
         while process.poll() is None and time.monotonic() < deadline:
             with rollout.lab.audit_log.open("rb") as log:
-                log.seek(seen)
+                log.seek(position)
                 if b"/leases" in log.read():
                     os.kill(process.pid, signal.SIGKILL)
                     break

@@ -44,7 +44,7 @@ def clean(lab: Lab) -> t.Iterator[None]:
     lab.kubectl("delete", "runtimeclass", "test-kata", "--ignore-not-found")
 
 
-def seen(lab: Lab) -> dict[str, t.Any]:
+def read_class(lab: Lab) -> dict[str, t.Any]:
     found = json.loads(lab.kubectl("get", "runtimeclass", "test-kata", "-o", "json"))
     return {key: found[key] for key in ("handler", "overhead", "scheduling") if key in found}
 
@@ -72,7 +72,7 @@ def test_create_check_and_second_run(lab: Lab, module: ModuleRunner, writes: Wri
     assert done["changed"] is True
     assert own(writes) == ["create"]
     assert done["diff"]["before"] == {}
-    assert seen(lab) == {
+    assert read_class(lab) == {
         "handler": "kata",
         "overhead": {"podFixed": {"cpu": "250m", "memory": "160Mi"}},
         "scheduling": {"nodeSelector": ASKED["node_selector"], "tolerations": ASKED["tolerations"]},
@@ -93,11 +93,11 @@ def test_stale_keys_go_and_foreign_ones_stay(lab: Lab, module: ModuleRunner) -> 
     lab.kubectl("label", "runtimeclass", "test-kata", "owner=ops")
     done = module("runtime_class", **{**ASKED, "overhead": {"memory": "1Gi"}, "node_selector": {"dedicated": "other"}})
     assert done["changed"] is True
-    assert seen(lab)["overhead"] == {"podFixed": {"memory": "1Gi"}}
-    assert seen(lab)["scheduling"]["nodeSelector"] == {"dedicated": "other"}
+    assert read_class(lab)["overhead"] == {"podFixed": {"memory": "1Gi"}}
+    assert read_class(lab)["scheduling"]["nodeSelector"] == {"dedicated": "other"}
     module("runtime_class", **{**ASKED, "overhead": {}, "node_selector": {}, "tolerations": []})
-    assert "overhead" not in seen(lab)
-    assert not any((seen(lab).get("scheduling") or {}).values())
+    assert "overhead" not in read_class(lab)
+    assert not any((read_class(lab).get("scheduling") or {}).values())
     assert module("runtime_class", **{**ASKED, "overhead": {}, "node_selector": {}, "tolerations": []})["changed"] is False
     assert "ops" in lab.kubectl("get", "runtimeclass", "test-kata", "-o", "jsonpath={.metadata.labels.owner}")
 
@@ -117,8 +117,8 @@ def test_another_handler_takes_a_recreation(lab: Lab, module: ModuleRunner, writ
     done = module("runtime_class", recreate="handler_changed", **other)
     assert done["changed"] is True
     assert own(writes) == ["delete", "create"]
-    assert seen(lab)["handler"] == "kata-clh"
-    assert seen(lab)["overhead"] == {"podFixed": ASKED["overhead"]}
+    assert read_class(lab)["handler"] == "kata-clh"
+    assert read_class(lab)["overhead"] == {"podFixed": ASKED["overhead"]}
     assert lab.kubectl("get", "runtimeclass", "test-kata", "-o", "jsonpath={.metadata.labels.owner}") == "ops"
 
 
@@ -128,7 +128,7 @@ def test_it_is_not_taken_from_under_pods(lab: Lab, module: ModuleRunner) -> None
     message = "RuntimeClass test-kata cannot be {} while pods use it (sd-builds/user-of-kata); wait until they end, or set force."
     assert module("runtime_class", name="test-kata", state="absent")["msg"] == message.format("deleted")
     assert module("runtime_class", name="test-kata", handler="other", recreate="handler_changed")["msg"] == message.format("recreated")
-    assert seen(lab)["handler"] == "kata"
+    assert read_class(lab)["handler"] == "kata"
     assert module("runtime_class", name="test-kata", state="absent", force=True)["changed"] is True
     assert lab.kubectl("get", "runtimeclass", "test-kata", "--ignore-not-found") == ""
     assert module("runtime_class", name="test-kata", state="absent")["changed"] is False
@@ -160,7 +160,7 @@ def test_check_mode_deletes_nothing(lab: Lab, module: ModuleRunner) -> None:
 def test_booleans_are_as_in_a_manifest(lab: Lab, module: ModuleRunner, writes: Writes) -> None:
     asked = {**ASKED, "node_selector": {"ready": True}, "tolerations": [{"key": "ready", "value": False, "effect": "NoSchedule"}]}
     assert module("runtime_class", **asked)["changed"] is True
-    assert seen(lab)["scheduling"] == {
+    assert read_class(lab)["scheduling"] == {
         "nodeSelector": {"ready": "true"},
         "tolerations": [{"key": "ready", "value": "false", "effect": "NoSchedule"}],
     }
@@ -206,5 +206,5 @@ def test_a_recreation_that_the_api_server_would_refuse_deletes_nothing(lab: Lab,
     assert refused["msg"].startswith(
         'Cannot create RuntimeClass test-kata: RuntimeClass.node.k8s.io "test-kata" is invalid: handler: Invalid value'
     )
-    assert seen(lab)["handler"] == "kata"
+    assert read_class(lab)["handler"] == "kata"
     assert own(writes) == []

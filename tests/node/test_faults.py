@@ -18,12 +18,16 @@ def test_mirror_that_fails(roles: Roles, mirror: Mirror) -> None:
     base = f"http://127.0.0.1:{mirror.port}"
     files = {path.name: path.relative_to(mirror.directory / "files") for path in (mirror.directory / "files").rglob("*") if path.is_file()}
     kata, crictl = f"kata-static-{KATA}-amd64.tar.zst", next(name for name in files if name.startswith("crictl"))
-    there = {"containerd": f"containerd-{CONTAINERD}-linux-amd64.tar.gz", "runc": "runc.amd64", "cni": "cni-plugins-linux-amd64-v1.9.1.tgz"}
+    archives = {
+        "containerd": f"containerd-{CONTAINERD}-linux-amd64.tar.gz",
+        "runc": "runc.amd64",
+        "cni": "cni-plugins-linux-amd64-v1.9.1.tgz",
+    }
     digest = mirror.variables()["kata_checksums"][kata]
     cases = [
-        ("containerd", {}, "containerd", "404", there["containerd"], "containerd", "HTTP Error 404: Not Found"),
-        ("containerd", {}, "runc", "500", there["runc"], "containerd_runc", "HTTP Error 500: Internal Server Error"),
-        ("containerd", {}, "cni", "hang", there["cni"], "containerd_cni", "Connection failure: timed out"),
+        ("containerd", {}, "containerd", "404", archives["containerd"], "containerd", "HTTP Error 404: Not Found"),
+        ("containerd", {}, "runc", "500", archives["runc"], "containerd_runc", "HTTP Error 500: Internal Server Error"),
+        ("containerd", {}, "cni", "hang", archives["cni"], "containerd_cni", "Connection failure: timed out"),
         ("crictl", {}, "crictl", "hang", crictl, "crictl", "Connection failure: timed out"),
         ("kata", {}, "kata", "truncated", kata, "kata", None),
         ("kata", {"kata_checksums": {kata: "0" * 64}}, "kata", "", kata, "kata", f"its SHA-256 is {digest}, not {'0' * 64}"),

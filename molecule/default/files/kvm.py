@@ -26,7 +26,7 @@ segments = bytearray(fcntl.ioctl(cpu, GET_SREGS, bytes(312)))
 segments[0:8], segments[12:14] = bytes(8), bytes(2)
 fcntl.ioctl(cpu, SET_SREGS, bytes(segments))
 fcntl.ioctl(cpu, SET_REGS, struct.pack("18Q", *[0] * 16, START, 2))
-said = b""
+output = b""
 while True:
     fcntl.ioctl(cpu, RUN, 0)
     (reason,) = struct.unpack_from("I", state, 8)
@@ -34,5 +34,5 @@ while True:
         break
     assert reason == EXIT_IO, f"exit reason {reason}"
     (offset,) = struct.unpack_from("Q", state, 40)
-    said += state[offset : offset + 1]
-print(said.decode())
+    output += state[offset : offset + 1]
+print(output.decode())

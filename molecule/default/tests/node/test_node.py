@@ -1,4 +1,4 @@
-"""A build node as it is seen from outside, before a reboot and after it."""
+"""A build node checked from outside, before a reboot and after it."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def test_pod_runs_on_a_snapshot_of_the_pool(host: Host, pod: Pod) -> None:
 
 
 def test_pod_runs_under_the_handler(host: Host, pod: Pod) -> None:
-    seen = json.loads(host.check_output("ctr --namespace k8s.io containers info %s", pod.container))
-    assert (seen["Runtime"]["Name"], seen["Snapshotter"]) == ("io.containerd.kata.v2", "devmapper")
+    info = json.loads(host.check_output("ctr --namespace k8s.io containers info %s", pod.container))
+    assert (info["Runtime"]["Name"], info["Snapshotter"]) == ("io.containerd.kata.v2", "devmapper")
     assert host.check_output("crictl exec %s sh -c 'ulimit -n; ulimit -Hn'", pod.container).split() == ["262144", "262144"]
 
 
