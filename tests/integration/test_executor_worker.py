@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from lab.cluster.lab import Lab
-from tests.helpers import wait_until
+from tests.helpers import granted, wait_until
 
 if t.TYPE_CHECKING:
     from tests.helpers import ModuleRunner
@@ -598,3 +598,36 @@ def test_a_config_that_is_not_text(module: ModuleRunner, apply: t.Any) -> None:
         refused["msg"]
         == f"ConfigMap {NAMESPACE}/w has local.yaml under binaryData, which is not text: move it to data. Nothing was changed."
     )
+
+
+# Permissions
+
+READ = [
+    *(("list", f"{kind}.apps", NAMESPACE) for kind in ("deployments", "statefulsets")),
+    ("get", "deployments.apps", NAMESPACE),
+    ("get", "configmaps", NAMESPACE),
+]
+MISSING: dict[str, tuple[list[tuple[str, str, str]], str]] = {
+    "to read the worker": ([("get", "configmaps", NAMESPACE)], f"Cannot read Deployment {NAMESPACE}/w: "),
+    "to read the config": ([("get", "deployments.apps", NAMESPACE)], f"Cannot read ConfigMap {NAMESPACE}/w: "),
+    "to write the config": ([*READ, ("patch", "deployments.apps", NAMESPACE)], f"Cannot patch ConfigMap {NAMESPACE}/w: "),
+    "to replace the pods": ([*READ, ("patch", "configmaps", NAMESPACE)], f"Cannot patch Deployment {NAMESPACE}/w: "),
+}
+
+
+@pytest.mark.parametrize("name", MISSING)
+def test_a_missing_permission_changes_nothing(lab: Lab, apply: t.Any, name: str) -> None:
+    rules, message = MISSING[name]
+    apply(config_map("w"), worker("w", "w"))
+    with granted(lab, rules) as limited:
+        refused = limited("executor_config", config_map=source(), kata_share="10", **SHARE)
+    assert refused["msg"].startswith(f"{message}not allowed (403). Grant the permission or use other credentials: ")
+    assert read(lab, "configmap", "w")["data"]["local.yaml"] == TEXT
+    assert read(lab, "deployment", "w")["metadata"]["generation"] == 1
+
+
+def test_the_permissions_that_it_needs(lab: Lab, apply: t.Any) -> None:
+    apply(config_map("w"), worker("w", "w"))
+    with granted(lab, [*READ[2:], ("patch", "configmaps", NAMESPACE), ("patch", "deployments.apps", NAMESPACE)]) as limited:
+        done = limited("executor_config", config_map=source(), kata_share="10", **SHARE)
+    assert (done["changed"], done["rolled"]) == (True, True)

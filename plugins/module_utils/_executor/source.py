@@ -169,7 +169,7 @@ class ConfigMapSource(Source):
     def __init__(self, module: AnsibleK8SModule, options: t.Mapping[str, t.Any], peer: bool = False) -> None:
         """peer: the workload is not the one that the user names, and reads the same config."""
         super().__init__()
-        self._cluster = Cluster(module)
+        self._cluster, self._trial = Cluster(module), Cluster(module, dry_run=True)
         self._named = Config(options["kind"], options["namespace"], options["name"], options["key"])
         self._workload_name, self._workload_kind = options["deployment"], options["workload_kind"]
         self._container_name, self._mount = options["container"], options["mount"]
@@ -384,6 +384,8 @@ class ConfigMapSource(Source):
         current = self._map()
         before = self._text(current)
         after = edit(before)
+        if after != before:
+            self._require_permission()
         name = self._config.name
         if current is None:
             current = self._cluster.create(self._body(name, {}, after))
@@ -397,6 +399,12 @@ class ConfigMapSource(Source):
             }
             current = self._cluster.patch(self._config.kind, name, patch, self._config.namespace)
         return before, after, self._roll(after, current, name, write, remove)
+
+    def _require_permission(self) -> None:
+        """Refuses before the config is written, which would leave pods with the old one."""
+        for each in (self, *self.peers):
+            if isinstance(each, ConfigMapSource) and self._workload_name and each.read_after:
+                self._trial.patch(each._workload_kind, each._workload_name, {}, self._named.namespace, "apps/v1")
 
     def _encoded(self, text: str) -> str:
         return base64.b64encode(text.encode()).decode() if self._config.kind == "Secret" else text
