@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typing as t
 
+from ..helpers import default
 from .helpers import CONTAINERD, END_PODS, KATA, NODE_ROLES, STUBS, image, pod, refusals, started, state_with_times, versions
 
 if t.TYPE_CHECKING:
@@ -21,7 +22,7 @@ def test_mirror_that_fails(roles: Roles, mirror: Mirror) -> None:
     archives = {
         "containerd": f"containerd-{CONTAINERD}-linux-amd64.tar.gz",
         "runc": "runc.amd64",
-        "cni": "cni-plugins-linux-amd64-v1.9.1.tgz",
+        "cni": f"cni-plugins-linux-amd64-v{default('containerd', 'containerd_cni_version')}.tgz",
     }
     digest = mirror.variables()["kata_checksums"][kata]
     cases = [

@@ -10,7 +10,8 @@ import typing as t
 
 import pytest
 
-from .helpers import CONTAINERD, POD, STUBS, TOP, handlers, image, started, state, state_with_times
+from ..helpers import TOP
+from .helpers import CONTAINERD, POD, STUBS, handlers, image, started, state, state_with_times
 from .test_playbooks import Playbooks
 
 if t.TYPE_CHECKING:
