@@ -120,6 +120,13 @@ def weightages(lab: Lab) -> dict[str, int]:
     return {name: section[name]["weightage"] for name in ("k8s-vm", "k8s-kata")}
 
 
+def set_share(module: ModuleRunner, share: str) -> None:
+    """Sets Kata's share in the lab's worker config."""
+    where = {"namespace": "sd", "name": "buildcluster-queue-worker", "deployment": "buildcluster-queue-worker"}
+    done = module("executor_config", config_map=where, kata_executor="k8s-kata", legacy_executor="k8s-vm", kata_share=share)
+    assert not done.get("failed"), done
+
+
 def lock_holder(lab: Lab) -> str:
     """The holder of the rollout's lock; empty where it is free."""
     return lab.kubectl("get", "lease", "kata-rollout", "-n", "sd", "--ignore-not-found", "-o", "jsonpath={.spec.holderIdentity}")

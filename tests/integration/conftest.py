@@ -13,7 +13,18 @@ import pytest
 
 from lab.cluster.lab import Lab
 
-from ..helpers import FAST_ROLLOUT, RUNTIME_CLASS, TOP, ModuleRunner, Playbook, Writes, fork_server, playbook_environment, wait_until
+from ..helpers import (
+    FAST_ROLLOUT,
+    RUNTIME_CLASS,
+    TOP,
+    ModuleRunner,
+    Playbook,
+    Writes,
+    fork_server,
+    playbook_environment,
+    set_share,
+    wait_until,
+)
 
 NODES = 8
 # Builds start and end within a second or three.
@@ -127,7 +138,5 @@ def builds(lab: Lab, playbook: Playbook, request: pytest.FixtureRequest) -> t.It
 def no_rollout(lab: Lab, builds: None, module: ModuleRunner) -> None:
     """There is no record, Kata's share is 0 %, and no builds of an earlier test are left."""
     lab.kubectl("delete", "configmap,lease", "kata-rollout", "-n", "sd", "--ignore-not-found")
-    where = {"namespace": "sd", "name": "buildcluster-queue-worker", "deployment": "buildcluster-queue-worker"}
-    done = module("executor_config", config_map=where, kata_executor="k8s-kata", legacy_executor="k8s-vm", kata_share="0")
-    assert not done.get("failed"), done
+    set_share(module, "0")
     wait_until(lambda: lab.stats().get("in_flight", 0) < BUILDS_PER_SECOND * 25, "the builds in flight end")

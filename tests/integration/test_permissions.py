@@ -12,7 +12,7 @@ import yaml
 
 from lab.cluster.lab import Lab
 
-from ..helpers import TOP, Playbook
+from ..helpers import TOP, ModuleRunner, Playbook, set_share
 
 Request = tuple[str, str, str, str]
 OPERATOR = {"kind": "User", "name": "operator"}
@@ -64,20 +64,19 @@ def name(lab: Lab, playbook: Playbook, request: pytest.FixtureRequest) -> str:
     roles: list[dict[str, t.Any]] = [
         {"ansible.builtin.include_role": {"name": f"screwdriver.kata.{role}"}} for role in ("cluster", "executor")
     ]
-    if request.param == "rollback":
-        # It writes the config only where Kata has a share.
-        share = {"name": "screwdriver.kata.executor", "tasks_from": "share"}
-        roles.append({"ansible.builtin.include_role": share, "vars": {"executor_share": "5"}})
     done = playbook(roles, **VARIABLES, cluster_handlers=HANDLERS, **{LISTS[request.param]: [OPERATOR]})
     assert done.returncode == 0, done.stdout
     return request.param
 
 
 @pytest.fixture
-def operate(lab: Lab, playbook: Playbook) -> Playbook:
+def operate(lab: Lab, playbook: Playbook, module: ModuleRunner) -> Playbook:
     """Runs a playbook as user operator."""
 
     def run(name: str) -> subprocess.CompletedProcess[str]:
+        if name == "rollback":
+            # It writes the config only where Kata has a share.
+            set_share(module, "5")
         variables = {**VARIABLES, "kubeconfig": lab.directory / "operator.kubeconfig"}
         if name != "site":
             return playbook(f"playbooks/{name}.yml", **variables)
