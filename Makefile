@@ -71,7 +71,8 @@ docs: ## Build the documentation site into docs/build.
 build: ## Build the collection's archive, check it as Galaxy does (galaxy-importer), and install it.
 	$(STAGED) ansible-galaxy collection build --force --output-path "$(CURDIR)/dist"
 	$(NOX) build-import-check 2>&1 | tools/no_warnings
-	$(RUN) bash -c 'ansible-galaxy collection install --force --no-deps --offline --collections-path "$$KATA_CACHE/installed" dist/screwdriver-kata-*.tar.gz'
+	$(RUN) bash -c 'ansible-galaxy collection install --force --no-deps --offline --collections-path "$$KATA_CACHE/installed" \
+	  dist/screwdriver-kata-*.tar.gz'
 
 .PHONY: bench
 bench: ## Measure: node_pool beside a loop over kubernetes.core.k8s and kubectl label, on 1,000 and 5,000 nodes.

@@ -11,10 +11,11 @@ import pytest
 import yaml
 
 from lab.cluster.lab import Lab
-from tests.helpers import granted, wait_until
+
+from ..helpers import granted, wait_until
 
 if t.TYPE_CHECKING:
-    from tests.helpers import ModuleRunner
+    from ..helpers import ModuleRunner
 
 NAMESPACE = "field"
 IMAGE = "screwdrivercd/buildcluster-queue-worker:stable"
