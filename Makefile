@@ -42,6 +42,7 @@ lint: ## Style, types and words: antsibull-nox, mypy, ansible-lint (production),
 	$(STAGED) ansible-lint --strict --offline --profile production
 	$(STAGED) antsibull-changelog lint
 	$(RUN) zizmor --offline --quiet .github
+	$(RUN) codespell
 
 .PHONY: sanity
 sanity: ## ansible-test sanity, on what the collection's archive has.
@@ -66,6 +67,10 @@ nodes: ## Faults and bad input of the node roles, in systemd containers. Needs r
 .PHONY: docs
 docs: ## Build the documentation site into docs/build.
 	$(RUN) tools/docs
+
+.PHONY: transcript
+transcript: ## Record the demo from an empty directory as a page of the documentation.
+	$(RUN) tools/transcript
 
 .PHONY: build
 build: ## Build the collection's archive, check it as Galaxy does (galaxy-importer), and install it.
