@@ -11,3 +11,12 @@ pygments_style = "ansible"
 default_role = "any"
 # Labels of Ansible's own site, which is not here; antsibull-docs checks our references itself.
 suppress_warnings = ["ref.ref"]
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_theme_options = {
+    "topbar_links": {
+        "Repository": "https://github.com/screwdriver-cd/ansible-collection-kata",
+        "Screwdriver": "https://docs.screwdriver.cd",
+        "Kata Containers": "https://katacontainers.io",
+    },
+}

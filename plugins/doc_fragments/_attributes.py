@@ -41,6 +41,8 @@ attributes:
 
     ACTIONGROUP_K8S = r"""
 options: {}
+requirements:
+  - kubernetes >= 29.0.0
 attributes:
   action_group:
     description: Use C(group/screwdriver.kata.k8s) in C(module_defaults) to set defaults for this module.

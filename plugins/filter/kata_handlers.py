@@ -27,6 +27,8 @@ options:
     description: Values of handlers that do not set them.
     type: dict
     default: {}
+requirements:
+  - tomli-w
 """
 
 EXAMPLES = r"""

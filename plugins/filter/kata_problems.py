@@ -32,6 +32,8 @@ options:
     description: Whether annotations may be given as patterns.
     type: bool
     default: false
+requirements:
+  - tomli-w
 """
 
 EXAMPLES = r"""

@@ -42,6 +42,9 @@ options:
     description: Builds a second, of both executors. V(0) if unknown.
     type: float
     default: 0
+requirements:
+  - PyYAML >= 6.0
+  - regress >= 2026.9.1
 """
 
 EXAMPLES = r"""

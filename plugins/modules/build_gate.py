@@ -182,7 +182,6 @@ options:
       - Read when an observation begins. From then on O(evidence) has it.
     type: dict
 requirements:
-  - kubernetes >= 29.0.0
   - regress >= 2026.9.1
 seealso:
   - module: screwdriver.kata.rollout

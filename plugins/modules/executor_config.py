@@ -82,6 +82,9 @@ options:
     default: false
 author:
   - screwdriver.kata maintainers (@screwdriver-cd)
+requirements:
+  - PyYAML >= 6.0
+  - regress >= 2026.9.1
 seealso:
   - module: screwdriver.kata.executor_config_info
 """

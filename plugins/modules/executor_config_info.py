@@ -35,6 +35,9 @@ options:
     type: str
 author:
   - screwdriver.kata maintainers (@screwdriver-cd)
+requirements:
+  - PyYAML >= 6.0
+  - regress >= 2026.9.1
 seealso:
   - module: screwdriver.kata.executor_config
 """

@@ -74,6 +74,8 @@ options:
       - V(0) does not count it, for hypervisors that keep the memory of guests elsewhere.
     type: float
     default: 50
+requirements:
+  - regress >= 2026.9.1
 seealso:
   - module: screwdriver.kata.node_pool
   - module: screwdriver.kata.runtime_class

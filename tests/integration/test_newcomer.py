@@ -137,7 +137,7 @@ def test_the_quick_start(cluster: Lab, newcomer: Newcomer) -> None:
             assert newcomer.done(f"ansible-doc --type {kind} screwdriver.kata.{file.stem}")
     listed = newcomer.done("ansible-doc --type role --list screwdriver.kata")
     assert {role.name for role in (root / "roles").iterdir()} - {"names"} <= {
-        line.split()[0].split(".")[-1] for line in listed.splitlines() if line
+        line.split()[0].strip(":").split(".")[-1] for line in listed.splitlines() if line
     }
     size = int(subprocess.run(["du", "-sm", newcomer.directory / "kata"], capture_output=True, text=True, check=True).stdout.split()[0])
     assert python.exists() and size <= LIMIT_MB, f"the environment of the controller has {size} MB"
