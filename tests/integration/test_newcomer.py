@@ -163,4 +163,6 @@ def test_the_quick_start(cluster: Lab, newcomer: Newcomer) -> None:
     no_number = newcomer.refused(playbook.format("inventory.yml") + " -e rollout_interval=soon")
     assert "argument 'rollout_interval' is of type str and we were unable to convert to int" in no_number
     no_step = newcomer.refused(playbook.format("inventory.yml") + """ -e '{"rollout_steps": ["half"]}'""")
-    assert has_message(no_step, "rollout_steps"), no_step
+    assert has_message(
+        no_step, "rollout_steps: half is not a share; use pilot, or a percentage above 0 and up to 100, such as [pilot, 1, 10, 100]."
+    )
