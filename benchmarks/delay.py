@@ -14,7 +14,7 @@ CHUNK = 1 << 16
 
 
 def pump(read: t.Callable[[int], bytes], write: t.Callable[[bytes], t.Any], end: t.Callable[[], t.Any], delay: float) -> None:
-    """Passes on what is read, each piece ``delay`` seconds later, until the end of the stream."""
+    """Forwards each piece ``delay`` seconds after it was read, until the end of the stream."""
     pieces: queue.SimpleQueue[tuple[float, bytes]] = queue.SimpleQueue()
 
     def take() -> None:

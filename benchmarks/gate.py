@@ -140,7 +140,7 @@ class Stream:
         self.burst_left = 3
 
     def advance(self, seen: Observation, share: float, pins: float) -> None:
-        """Lets the next few seconds happen, and feeds them to the observation."""
+        """Simulates the next few seconds, and feeds them to the observation."""
         end = self.now + TICK
         for _unused in range(self._poisson(self.cell.rate * TICK)):
             self._create(self.random.random() * 100 < share, "")
@@ -194,7 +194,7 @@ class Stream:
             self._push(at, "ADDED", build_of(number, at, kata, image, node))
             self._push(at + took, "MODIFIED", build_of(number, at, kata, image, node, at + took))
         else:
-            # Nothing is judged by how many of the legacy executor's builds wait.
+            # The number of waiting builds on the legacy executor decides nothing.
             self._push(at, "ADDED", build_of(number, at, kata, image, node, at + took))
 
     def _push(self, at: int, kind: str, build: Build) -> None:

@@ -1,4 +1,4 @@
-"""What one window of very many builds costs the gate: CPU time of each build as the window fills, and the memory of the process.
+"""Measures the gate on a window of very many builds: CPU time of each build as the window fills, and the memory of the process.
 
 Each build is three events of its pod, read and judged as the module does it. Figures are CPU seconds of this process, not of a clock.
 """
@@ -77,7 +77,7 @@ def run(builds: int, images: int) -> tuple[list[float], float, float]:
     seen.begin([], "1", {})
     spent: list[float] = []
     for number in range(builds):
-        # Created one at a time, as a watch hands them over.
+        # Created one at a time, as in the events of a watch.
         life = lives(number, f"registry.example.com/team/image-{number % images}")
         began = time.process_time()
         for kind, state in life:

@@ -1,4 +1,4 @@
-"""Makes build nodes of bare containers, and once more: what the first and the second run of the node roles take.
+"""Measures the first and the second run of the node roles on bare containers.
 
 ``--against COMMIT`` runs the roles of an older commit in turn with those of this checkout, and prints the ratios of the medians. Equal
 releases are installed from a mirror on loopback.
@@ -30,7 +30,7 @@ if t.TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROLES = ("kata", "containerd", "crictl")
-# A container has no virtualisation, no thin pool, and may raise no limit. The release of Kata is one that older commits know too.
+# A container has no virtualization and no thin pool, and cannot raise limits. Older commits know this release of Kata too.
 CONTAINER = {
     "kata_version": "3.32.0",
     "kata_require_virtualization": False,
@@ -81,7 +81,7 @@ class Bench:
         self.server.shutdown()
 
     def served(self) -> int:
-        """The bytes of the files that the mirror has served in full so far, after its own log."""
+        """The bytes of the files that the mirror has served in full so far, from its log."""
         lines = self.requests.read_text().splitlines() if self.requests.exists() else []
         paths = [found[1] for line in lines if (found := re.match(r'"GET /(\S+) \S+" 200 ', line))]
         return sum((mirror.pack() / "files" / path).stat().st_size for path in paths)

@@ -1,4 +1,4 @@
-"""What every part of the lab uses: where it keeps things, its error, locks and progress lines. Nothing is kept in the checkout."""
+"""Shared by all parts of the lab: paths, the error, locks, waiting and progress lines. All data is outside of the checkout."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What several test files use: waiting, modules as processes, the roles' defaults, and objects of the cluster."""
+"""Shared by test files: waiting, modules as processes, defaults of roles, and objects of the cluster."""
 
 from __future__ import annotations
 

@@ -228,7 +228,7 @@ class Lab:
 
     def fault(self, failed_starts: bool) -> None:
         """With ``failed_starts``, the sandbox of every Kata pod that does not run yet fails, as a kubelet reports it."""
-        # kwok reads its stages when it starts, only.
+        # kwok reads its stages only when it starts.
         self.process("kwok").stop(3)
         # They name the old kwok; without them the new one takes the nodes over at once. A running one would not recover from their loss.
         self.kubectl("delete", "leases", "--all", "-n", "kube-node-lease")
