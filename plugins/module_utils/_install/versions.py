@@ -65,11 +65,11 @@ def judge(
     """Warnings about a version of a component, one sentence each.
 
     Args:
-        version: As of ``affecting``, and so are ``component``, ``advisories`` and ``handlers``.
-        component: See there.
-        advisories: See there.
+        version: The version, such as ``2.3.4``.
+        component: ``kata``, ``containerd`` or ``runc``.
+        advisories: As of ``affecting``.
         end_of_life: The end of support by component and line.
-        handlers: See there.
+        handlers: As of ``affecting``.
     """
     sentences = [
         f"{component} {version} has {advisory['id']}: {advisory['summary']}. It is fixed in {' and '.join(advisory['fixed'])}."
