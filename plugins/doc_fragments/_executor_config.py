@@ -45,8 +45,11 @@ options:
           - The worker's Deployment, or StatefulSet, in the same namespace.
           - Its environment variables are read, since they override the file, with the ConfigMaps that they are taken from. Of a Secret only
             the names of its keys count.
-          - Its pods are replaced when the content changed. A ConfigMap that is immutable or has the hash of its content in its name is
-            replaced by a new one that it is made to mount; the old one is kept.
+          - Other workers that read the same config, which have the image of this one or Screwdriver's, are judged with their own
+            variables, and their pods are replaced as well. Left out, they are judged alone.
+          - Its pods are replaced when the content changed, or where they started before its last change and mount it by C(subPath).
+          - A ConfigMap that is immutable or has the hash of its content in its name is replaced by a new one that it is made to mount; the
+            old one is kept.
         type: str
       workload_kind:
         description: What O(config_map.deployment) is.

@@ -243,10 +243,13 @@ class ExecutorConfig:
         if self.share is not None and self.module.params["override_environment"] == "remove":
             self._edit(self.source.read())
         write = not self.module.check_mode
+        peers = self.source.peers if (self.module.params["config_map"] or {}).get("deployment") else ()
+        # A rollback brings those workers to 0 % that it may.
+        for peer in peers if self.share != 0 else ():
+            peer.require_permission()
         before, after, rolled = self.source.update(self._edit, write, self.removed[self.source])
-        if (self.module.params["config_map"] or {}).get("deployment"):
-            for peer in self.source.peers:
-                rolled |= peer.update(self._edit, write, self.removed[peer])[2]
+        for peer in peers:
+            rolled |= peer.update(self._edit, write, self.removed[peer])[2]
         return before, after, rolled
 
     def _check_exclusions(self) -> None:

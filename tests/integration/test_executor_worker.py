@@ -632,3 +632,22 @@ def test_the_permissions_that_it_needs(lab: Lab, apply: t.Any) -> None:
     with granted(lab, [*READ[2:], ("patch", "configmaps", NAMESPACE), ("patch", "deployments.apps", NAMESPACE)]) as limited:
         done = limited("executor_config", config_map=source(), kata_share="10", **SHARE)
     assert (done["changed"], done["rolled"]) == (True, True)
+
+
+@pytest.mark.parametrize(("share", "written"), [("10", False), ("0", True)])
+def test_a_worker_whose_pods_may_not_be_replaced(lab: Lab, apply: t.Any, share: str, written: bool) -> None:
+    text = TEXT.replace("weightage: 0", "weightage: 50")
+    apply(config_map("w", text), worker("w", "w"), worker("second", "w"))
+    with granted(lab, [*READ, ("patch", "configmaps", NAMESPACE)]) as limited:
+        limit = {"resourceNames": ["w"], "apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["patch"]}
+        meta = {"name": "only-w", "namespace": NAMESPACE}
+        rbac = {"apiVersion": "rbac.authorization.k8s.io/v1", "metadata": meta}
+        reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "only-w"}
+        subject = {"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": "limited"}
+        apply({**rbac, "kind": "Role", "rules": [limit]}, {**rbac, "kind": "RoleBinding", "roleRef": reference, "subjects": [subject]})
+        can = ("auth", "can-i", "patch", "deployments.apps/w", "-n", NAMESPACE, "--as=limited")
+        wait_until(lambda: lab.kubectl(*can).strip() == "yes")
+        refused = limited("executor_config", config_map=source(), kata_share=share, **SHARE)
+    assert refused["msg"].startswith(f"Cannot patch Deployment {NAMESPACE}/second: not allowed (403).")
+    assert (read(lab, "configmap", "w")["data"]["local.yaml"] != text) is written
+    assert [read(lab, "deployment", name)["metadata"]["generation"] for name in ("w", "second")] == [2 if written else 1, 1]

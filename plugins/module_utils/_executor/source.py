@@ -102,6 +102,9 @@ class Source:
         section = section if isinstance(section, dict) and (self.read_by_worker or as_if_read) else {}
         return worker.effective(section, environment or self.environment, self.shipped)
 
+    def require_permission(self) -> None:
+        """Refuses where the worker's pods may not be replaced."""
+
     def read(self) -> str:
         raise NotImplementedError
 
@@ -385,7 +388,7 @@ class ConfigMapSource(Source):
         before = self._text(current)
         after = edit(before)
         if after != before:
-            self._require_permission()
+            self.require_permission()
         name = self._config.name
         if current is None:
             current = self._cluster.create(self._body(name, {}, after))
@@ -400,11 +403,10 @@ class ConfigMapSource(Source):
             current = self._cluster.patch(self._config.kind, name, patch, self._config.namespace)
         return before, after, self._roll(after, current, name, write, remove)
 
-    def _require_permission(self) -> None:
-        """Refuses before the config is written, which would leave pods with the old one."""
-        for each in (self, *self.peers):
-            if isinstance(each, ConfigMapSource) and self._workload_name and each.read_after:
-                self._trial.patch(each._workload_kind, each._workload_name, {}, self._named.namespace, "apps/v1")
+    def require_permission(self) -> None:
+        # Refused before the config is written, which would leave pods with the old one.
+        if self._workload_name and self.read_after:
+            self._trial.patch(self._workload_kind, self._workload_name, {}, self._named.namespace, "apps/v1")
 
     def _encoded(self, text: str) -> str:
         return base64.b64encode(text.encode()).decode() if self._config.kind == "Secret" else text
