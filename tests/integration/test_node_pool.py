@@ -54,6 +54,8 @@ def node(name: str, handlers: list[str]) -> dict[str, t.Any]:
 @contextmanager
 def registered(lab: Lab, count: int) -> t.Iterator[None]:
     """pool-1 .. pool-COUNT, of which pool-1 has no handler kata and pool-2 reports none at all."""
+    # Those of an interrupted test on a lab that was kept.
+    lab.kubectl("delete", "nodes", "-l", "test=node-pool")
     reported = {1: ["", "runc"], 2: []}
     items = [node(f"pool-{number}", reported.get(number, ["", "runc", "kata"])) for number in range(1, count + 1)]
     lab.kubectl("create", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
