@@ -57,7 +57,7 @@ def builds(lab: Lab, options: argparse.Namespace) -> None:
 
 
 def fault(lab: Lab, options: argparse.Namespace) -> None:
-    lab.fault(options.kind == "failed-starts")
+    lab.fault(options.kind)
 
 
 def demo(lab: Lab, options: argparse.Namespace) -> None:
@@ -95,7 +95,7 @@ def parser() -> argparse.ArgumentParser:
     flow = command(builds, "builds", "start or stop the stub of the queue worker, which sends builds through the npm router")
     flow.add_argument("action", choices=("start", "stop", "stats"))
     flow.add_argument("--rate", type=float, default=10, help="builds a second (default: %(default)s)")
-    command(fault, "fault", "make Kata's sandboxes fail, or work again").add_argument("kind", choices=("failed-starts", "none"))
+    command(fault, "fault", "make the starts of builds fail or slow, or work again").add_argument("kind", choices=sorted(kwok.FAULTS))
     command(demo, "demo", "roll Kata out on a separate lab").add_argument(
         "--fault", choices=("", "failed-starts"), default="", help="the fault to inject"
     )

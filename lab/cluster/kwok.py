@@ -19,9 +19,19 @@ READY_LABEL = "kata.screwdriver.cd/ready"
 CAPACITY = {"cpu": "64", "memory": "256Gi", "ephemeral-storage": "500Gi", "pods": "250"}
 
 
-def stages(fault: bool, pace: float = 1) -> str:
-    """kwok's configuration: a Stage for each entry of stages.yaml, with or without the fault, its times divided by ``pace``."""
-    left_out = "kata-start" if fault else "kata-sandbox-failed"
+# The stages that a fault leaves out, and how many times as long the others take.
+FAULTS: dict[str, tuple[set[str], dict[str, float]]] = {
+    "none": ({"kata-sandbox-failed", "legacy-sandbox-failed"}, {}),
+    "failed-starts": ({"kata-start", "legacy-sandbox-failed"}, {}),
+    "all-starts-fail": ({"kata-start", "legacy-start"}, {}),
+    # Three times as long as the legacy executor's starts.
+    "slow-starts": ({"kata-sandbox-failed", "legacy-sandbox-failed"}, {"kata-start": 5.4}),
+}
+
+
+def stages(fault: str, pace: float = 1) -> str:
+    """kwok's configuration: a Stage for each entry of stages.yaml that the fault leaves, its times divided by ``pace``."""
+    left_out, factors = FAULTS[fault]
     documents = [
         {
             "apiVersion": "kwok.x-k8s.io/v1alpha1",
@@ -30,12 +40,15 @@ def stages(fault: bool, pace: float = 1) -> str:
             "spec": {
                 "resourceRef": {"apiGroup": "v1", "kind": entry.get("kind", "Pod")},
                 "selector": {"matchExpressions": entry["when"]},
-                "delay": {name: round(value / pace) for name, value in entry.get("delay", {"durationMilliseconds": 0}).items()},
+                "delay": {
+                    name: round(value * factors.get(entry["name"], 1) / pace)
+                    for name, value in entry.get("delay", {"durationMilliseconds": 0}).items()
+                },
                 "next": entry["next"],
             },
         }
         for entry in yaml.safe_load(STAGES.read_text())
-        if entry["name"] != left_out
+        if entry["name"] not in left_out
     ]
     return "---\n".join(json.dumps(document) + "\n" for document in documents)
 

@@ -205,7 +205,7 @@ class Lab:
                 time.sleep(0.2)
         raise LabError(f"The API server of lab {self.name} was not ready after {seconds:.0f} s: {self.process('kube-apiserver').tail(3)}")
 
-    def _start_kwok(self, fault: bool = False) -> None:
+    def _start_kwok(self, fault: str = "none") -> None:
         stages = self.directory / "stages.yaml"
         stages.write_text(kwok.stages(fault, self.settings["pace"]))
         arguments = [
@@ -224,15 +224,20 @@ class Lab:
         server.restart()
         self.wait_ready()
         # An interrupted kwok would wait until the leases of its nodes have expired.
-        self.fault(False)
+        self.fault("none")
 
-    def fault(self, failed_starts: bool) -> None:
-        """With ``failed_starts``, the sandbox of every Kata pod that does not run yet fails, as a kubelet reports it."""
+    def fault(self, kind: str) -> None:
+        """What happens to build pods that do not run yet.
+
+        Args:
+            kind: ``failed-starts``: the sandbox of each one on Kata fails, as a kubelet reports it. ``all-starts-fail``: that of each one.
+                ``slow-starts``: one on Kata takes three times as long as on the legacy executor. ``none``: nothing of that.
+        """
         # kwok reads its stages only when it starts.
         self.process("kwok").stop(3)
         # They name the old kwok; without them the new one takes the nodes over at once. A running one would not recover from their loss.
         self.kubectl("delete", "leases", "--all", "-n", "kube-node-lease")
-        self._start_kwok(failed_starts)
+        self._start_kwok(kind)
 
     def convert_nodes(self, count: int) -> list[str]:
         """Simulates the node part of site on the first ``count`` nodes, and returns their names."""

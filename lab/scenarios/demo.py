@@ -97,7 +97,7 @@ class Demo:
                 self.lab.pin_builds("k8s-kata", 1)
             elif self.fault and not injected and step["share"] == FAULT_SHARE:
                 progress("FAULT: from now on the sandbox of every Kata pod fails")
-                self.lab.fault(True)
+                self.lab.fault("failed-starts")
                 injected = True
 
     def _judge(self, code: int) -> bool:

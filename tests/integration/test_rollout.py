@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
-import os
-import signal
+import threading
 import time
 import typing as t
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
 from lab.cluster.lab import Lab
 
-from ..helpers import Writes
+from ..api_proxy import Request, disturbed
+from ..helpers import ModuleCall, Writes
 
 STEPS = ["pilot", 5, 100]
 
@@ -273,24 +275,69 @@ def test_concurrent_advances_take_a_step_once(rollout: Rollout) -> None:
     assert (rollout.record()["step"], len(rollout.record()["history"])) == (2, 1)
 
 
-def test_an_interrupted_run_resumes(rollout: Rollout) -> None:
-    expected = {"begin": 1, "advance": 2}
-    for action, parameters in (("begin", {"steps": STEPS}), ("advance", {"step": 1})):
-        position = rollout.lab.audit_log.stat().st_size
-        process = rollout.module.start("rollout", namespace="sd", name=rollout.name, action=action, holder="ada", **parameters)
-        deadline = time.monotonic() + 60
-        # Its first write is the lock: it is killed between that and the record, or right after both.
-        while process.poll() is None and time.monotonic() < deadline:
-            with rollout.lab.audit_log.open("rb") as log:
-                log.seek(position)
-                if b"/leases" in log.read():
-                    os.kill(process.pid, signal.SIGKILL)
-                    break
-        process.communicate()
-        again = rollout(action, **parameters)
-        assert not again.get("failed"), again
-        assert (rollout.record()["step"], len(rollout.record()["history"])) == (expected[action], expected[action] - 1)
-        assert (rollout.lease()["holderIdentity"], rollout.data()["phase"]) == ("ada", "running")
+# A rollout's life: each action, its parameters, and the phase, the step and the number of steps left after it.
+LIFE: list[tuple[str, dict[str, t.Any], tuple[str, int, int]]] = [
+    ("begin", {"steps": STEPS}, ("running", 1, 0)),
+    ("observe", {"step": 1, "evidence": {"builds": 3}}, ("running", 1, 0)),
+    ("pause", {"reason": "lunch"}, ("paused", 1, 0)),
+    ("resume", {}, ("running", 1, 0)),
+    ("advance", {"step": 1}, ("running", 2, 1)),
+    ("advance", {"step": 2}, ("running", 3, 2)),
+    ("finish", {"step": 3}, ("finished", 3, 3)),
+    ("release", {}, ("finished", 3, 3)),
+]
+
+
+@pytest.mark.faults
+def test_killed_at_any_request_of_its_life_it_resumes(rollout: Rollout, module_as: t.Any, tmp_path: Path) -> None:
+    """Each action is killed (SIGKILL) before each of its requests and before each answer, and then run again."""
+    killed = 0
+    for action, parameters, expected in LIFE:
+        before = [rollout.lab.kubectl("get", name, "-n", "sd", "-o", "json") for name in rollout.exists()]
+        for point in itertools.count():
+            ended = _killed_at(point, rollout, module_as, tmp_path, action, **parameters)
+            found = rollout.record()
+            assert not found or found["step"] in (expected[1] - 1, expected[1]), (action, point)
+            again = rollout(action, **parameters)
+            assert not again.get("failed"), (action, point, again)
+            found = rollout.record()
+            assert (found["phase"], found["step"], len(found["history"])) == expected, (action, point)
+            if ended:
+                break
+            killed += 1
+            rollout.lab.kubectl("delete", "configmap,lease", rollout.name, "-n", "sd", "--ignore-not-found")
+            for text in before:
+                rollout.lab.kubectl("create", "-f", "-", stdin=_without_identity(text))
+        if action == "begin":
+            assert rollout.lease()["holderIdentity"] == "ada"
+    assert "holderIdentity" not in rollout.lease()
+    assert killed >= 20
+
+
+def _killed_at(point: int, rollout: Rollout, module_as: t.Any, directory: Path, action: str, **parameters: t.Any) -> bool:
+    """Runs an action and kills it where it has made ``point`` requests or got their answers. Returns whether it ended before."""
+    started, points = threading.Event(), itertools.count()
+    calls: list[ModuleCall] = []
+
+    def disturb(_request: Request) -> int | None:
+        if next(points) != point:
+            return None
+        started.wait(60)
+        calls[0].kill()
+        return 500
+
+    with disturbed(rollout.lab, directory, disturb) as kubeconfig:
+        calls.append(module_as(kubeconfig).start("rollout", namespace="sd", name=rollout.name, action=action, holder="ada", **parameters))
+        started.set()
+        out, _err = calls[0].communicate()
+    return bool(out)
+
+
+def _without_identity(text: str) -> str:
+    body = json.loads(text)
+    for key in ("uid", "resourceVersion", "creationTimestamp", "managedFields"):
+        body["metadata"].pop(key, None)
+    return json.dumps(body)
 
 
 def test_a_run_interrupted_after_its_lock_resumes(rollout: Rollout) -> None:

@@ -40,12 +40,12 @@ def test_goes_to_the_last_step_on_evidence(lab: Lab, playbook: Playbook, tmp_pat
 
 
 def test_failed_starts_lead_back_to_zero(lab: Lab, playbook: Playbook) -> None:
-    lab.fault(True)
+    lab.fault("failed-starts")
     try:
         # At 100 % there is no legacy executor to compare with, and a doubt only pauses.
         done = playbook("playbooks/rollout.yml", **{**FAST_ROLLOUT, "rollout_steps": [50]})
     finally:
-        lab.fault(False)
+        lab.fault("none")
     assert done.returncode != 0
     assert weightages(lab) == {"k8s-vm": 100, "k8s-kata": 0}
     # With three builds the worst image and node are left out, and what is left proves nothing yet; then the run pauses at 0 %.
