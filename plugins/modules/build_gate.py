@@ -355,6 +355,11 @@ suspects:
       legacy:
         builds: 80
         failed: 1
+decided:
+  description: When the last event was received that the verdict rests on, by this machine's clock.
+  returned: success
+  type: str
+  sample: "2026-11-23T20:12:31.204Z"
 gaps:
   description: How many times the API server had forgotten its history, so that builds may have been missed.
   returned: success
@@ -374,6 +379,7 @@ baseline:
 
 import time
 import typing as t
+from datetime import UTC, datetime
 from functools import lru_cache
 
 from ansible.module_utils.basic import missing_required_lib
@@ -400,6 +406,7 @@ class BuildGate:
         self.params = params
         self.cluster = cluster
         self._before = self._began = 0.0
+        self._received = time.time()
         self.limits = gate.Limits(**{key: params[key] for key in gate.Limits.__dataclass_fields__})
         self.names = gate.Names(params["kata_executor"], params["legacy_executor"])
         self.pods = {"namespace": params["namespace"], "label_selector": params["build_selector"]}
@@ -435,6 +442,7 @@ class BuildGate:
         """Takes events for this many seconds, or until one is final."""
         judged, decisive = time.monotonic(), self._decisive()
         for change in self.cluster.follow("Pod", self.observation.resource_version, seconds, **self.pods):
+            self._received = time.time()
             builds, now = [self._read(pod) for pod in change.objects], int(time.time())
             if change.kind == LIST:
                 self.observation.relist(builds, change.resource_version, now)
@@ -476,6 +484,7 @@ class BuildGate:
             "share_observed": gate.share_observed(seen),
             "excluded_on_kata": sum(seen.excluded_on_kata.values()),
             "suspects": gate.suspects(seen, self.limits, self.names),
+            "decided": datetime.fromtimestamp(self._received, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "gaps": seen.gaps,
             "evidence": seen.dump(),
             "baseline": gate.next_baseline(seen, self.limits, self.names),

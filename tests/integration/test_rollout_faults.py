@@ -5,6 +5,8 @@ from __future__ import annotations
 import http.server
 import json
 import os
+import random
+import re
 import signal
 import subprocess
 import threading
@@ -17,6 +19,7 @@ import pytest
 
 from lab.cluster.lab import Lab
 
+from ..api_proxy import Request, disturbed
 from ..helpers import FAST_ROLLOUT, RUNTIME_CLASS, TOP, Playbook, lock_holder, playbook_environment, wait_until, weightages
 
 pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("no_rollout")]
@@ -274,3 +277,93 @@ def test_rollback_does_not_wait_for_a_lock(lab: Lab, playbook: Playbook) -> None
     assert weightages(lab) == {"k8s-vm": 100, "k8s-kata": 0}
     assert lab.record()["phase"] == "rolled_back"
     assert lab.record()["reason"] == "Builds of a team hang."
+
+
+def test_slow_starts_pause_and_do_not_roll_back(lab: Lab, playbook: Playbook) -> None:
+    lab.fault("slow-starts")
+    try:
+        done = playbook("playbooks/rollout.yml", **{**FAST_ROLLOUT, "rollout_steps": [50], "rollout_max_setup_ratio": 1.2})
+    finally:
+        lab.fault("none")
+    assert done.returncode != 0
+    assert (lab.record()["phase"], lab.record()["doubt"], weightages(lab)) == ("paused", "setup", ZERO), done.stdout
+    assert lock_holder(lab) == ""
+
+
+def test_starts_that_fail_on_both_executors_pause_and_do_not_roll_back(lab: Lab, playbook: Playbook) -> None:
+    lab.fault("all-starts-fail")
+    try:
+        done = playbook("playbooks/rollout.yml", **{**FAST_ROLLOUT, "rollout_steps": [50], "rollout_timeout": 30})
+    finally:
+        lab.fault("none")
+    assert done.returncode != 0
+    assert (lab.record()["phase"], weightages(lab)) == ("paused", ZERO), done.stdout
+    assert lock_holder(lab) == ""
+
+
+def test_an_api_server_that_fails_a_tenth_of_the_requests_stops_nothing(lab: Lab, playbook: Playbook, tmp_path: Path) -> None:
+    choices = random.Random(1)
+    refused: list[int] = []
+
+    def disturb(request: Request) -> int | None:
+        # A watch that has begun is answered with events.
+        if choices.random() >= 0.1 or (request.answered and "watch=" in request.path):
+            return None
+        refused.append(choices.choice([429, 500]))
+        return refused[-1]
+
+    with disturbed(lab, tmp_path, disturb) as kubeconfig:
+        done = playbook("playbooks/rollout.yml", kubeconfig=kubeconfig, **FAST_ROLLOUT)
+    assert refused
+    phase = lab.record()["phase"]
+    # What asks once alone may fail; then no share stands unwatched.
+    assert phase in ("finished", "paused"), done.stdout
+    assert weightages(lab) == ({"k8s-vm": 0, "k8s-kata": 100} if phase == "finished" else ZERO), done.stdout
+    assert lock_holder(lab) == ""
+
+
+def test_a_worker_that_does_not_restart_gets_the_last_share_back(lab: Lab, playbook: Playbook) -> None:
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "full", "namespace": "sd"}, "spec": {"hard": {"pods": "0"}}}
+    lab.kubectl("create", "-f", "-", stdin=json.dumps(quota))
+    try:
+        in_force = ("get", "resourcequota", "full", "-n", "sd", "-o", "jsonpath={.status.hard.pods}")
+        wait_until(lambda: lab.kubectl(*in_force) == "0", "the quota is in force")
+        done = playbook("playbooks/rollout.yml", **FAST_ROLLOUT, rollout_worker_timeout=5)
+        assert done.returncode != 0
+        assert lab.record()["phase"] == "paused", done.stdout
+        assert weightages(lab) == ZERO, done.stdout
+        assert lock_holder(lab) == ""
+        refused = playbook("playbooks/rollout.yml", **FAST_ROLLOUT)
+        sentence = "so it is unknown which config routes builds: wait for its rollout, or fix it."
+        assert sentence in " ".join(refused.stdout.split()), refused.stdout
+        back = playbook("playbooks/rollback.yml", rollout_worker_timeout=5)
+        assert back.returncode != 0 and "the worker" in back.stdout, back.stdout
+        assert lab.record()["phase"] == "rolled_back", back.stdout
+    finally:
+        lab.kubectl("delete", "resourcequota", "full", "-n", "sd")
+        lab.kubectl("rollout", "restart", "deployment/buildcluster-queue-worker", "-n", "sd")
+        lab.kubectl("rollout", "status", "deployment/buildcluster-queue-worker", "-n", "sd", "--timeout=120s")
+
+
+def test_a_node_that_is_not_ready_is_no_reason_to_roll_back(lab: Lab, playbook: Playbook) -> None:
+    lost = {"status": {"conditions": [{"type": "Ready", "status": "Unknown", "reason": "NodeStatusUnknown"}]}}
+    # kwok reports only on nodes with its label.
+    lab.kubectl("label", "node", "build-1", "screwdriver.cd/lab-")
+    try:
+        lab.kubectl("patch", "node", "build-1", "--subresource=status", "--type=strategic", "-p", json.dumps(lost))
+        done = playbook("playbooks/rollout.yml", **FAST_ROLLOUT)
+        assert done.returncode == 0, done.stdout
+        assert lab.record()["phase"] == "finished"
+    finally:
+        lab.kubectl("label", "node", "build-1", "screwdriver.cd/lab=simulated")
+        lab.kubectl("wait", "--for=condition=Ready", "node/build-1", "--timeout=120s")
+
+
+def test_the_time_from_the_deciding_event_to_a_share_of_zero_is_printed(lab: Lab, playbook: Playbook) -> None:
+    lab.fault("failed-starts")
+    try:
+        done = playbook("playbooks/rollout.yml", **{**FAST_ROLLOUT, "rollout_steps": [50], "rollout_min_builds": 20})
+    finally:
+        lab.fault("none")
+    assert (lab.record()["phase"], weightages(lab)) == ("rolled_back", ZERO), done.stdout
+    assert re.search(r"Kata's share was at 0 % \d+\.\d s after the event that decided\.", done.stdout), done.stdout
