@@ -24,8 +24,8 @@ FAULTS: dict[str, tuple[set[str], dict[str, float]]] = {
     "none": ({"kata-sandbox-failed", "legacy-sandbox-failed"}, {}),
     "failed-starts": ({"kata-start", "legacy-sandbox-failed"}, {}),
     "all-starts-fail": ({"kata-start", "legacy-start"}, {}),
-    # Three times as long as the legacy executor's starts.
-    "slow-starts": ({"kata-sandbox-failed", "legacy-sandbox-failed"}, {"kata-start": 5.4}),
+    # Some six times as long as the legacy executor's starts.
+    "slow-starts": ({"kata-sandbox-failed", "legacy-sandbox-failed"}, {"kata-start": 10}),
 }
 
 

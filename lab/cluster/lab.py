@@ -231,7 +231,7 @@ class Lab:
 
         Args:
             kind: ``failed-starts``: the sandbox of each one on Kata fails, as a kubelet reports it. ``all-starts-fail``: that of each one.
-                ``slow-starts``: one on Kata takes three times as long as on the legacy executor. ``none``: nothing of that.
+                ``slow-starts``: one on Kata takes some six times as long as on the legacy executor. ``none``: nothing of that.
         """
         # kwok reads its stages only when it starts.
         self.process("kwok").stop(3)

@@ -282,7 +282,9 @@ def test_rollback_does_not_wait_for_a_lock(lab: Lab, playbook: Playbook) -> None
 def test_slow_starts_pause_and_do_not_roll_back(lab: Lab, playbook: Playbook) -> None:
     lab.fault("slow-starts")
     try:
-        done = playbook("playbooks/rollout.yml", **{**FAST_ROLLOUT, "rollout_steps": [50], "rollout_max_setup_ratio": 1.2})
+        # The pods of k8s-vm do not show how long an image is pulled, so its times are no measure: the limit is.
+        variables = {**FAST_ROLLOUT, "rollout_steps": [50], "rollout_max_setup_seconds": 5, "rollout_start_timeout": 120}
+        done = playbook("playbooks/rollout.yml", **variables)
     finally:
         lab.fault("none")
     assert done.returncode != 0
@@ -329,19 +331,20 @@ def test_a_worker_that_does_not_restart_gets_the_last_share_back(lab: Lab, playb
         in_force = ("get", "resourcequota", "full", "-n", "sd", "-o", "jsonpath={.status.hard.pods}")
         wait_until(lambda: lab.kubectl(*in_force) == "0", "the quota is in force")
         done = playbook("playbooks/rollout.yml", **FAST_ROLLOUT, rollout_worker_timeout=5)
-        assert done.returncode != 0
+        sentence = (
+            "has 0 updated and 1 available of 1 pods, so it is unknown which config routes builds: its rollout was not complete after 5 s."
+        )
+        assert done.returncode != 0 and sentence in " ".join(done.stdout.split()), done.stdout
         assert lab.record()["phase"] == "paused", done.stdout
         assert weightages(lab) == ZERO, done.stdout
         assert lock_holder(lab) == ""
-        refused = playbook("playbooks/rollout.yml", **FAST_ROLLOUT)
-        sentence = "so it is unknown which config routes builds: wait for its rollout, or fix it."
-        assert sentence in " ".join(refused.stdout.split()), refused.stdout
-        back = playbook("playbooks/rollback.yml", rollout_worker_timeout=5)
-        assert back.returncode != 0 and "the worker" in back.stdout, back.stdout
+        # The pod that still runs has the old config, but another revision is wanted.
+        lab.kubectl("rollout", "restart", "deployment/buildcluster-queue-worker", "-n", "sd")
+        back = playbook("playbooks/rollback.yml")
+        assert back.returncode == 0 and "has 0 updated of 1 pods" in back.stdout, back.stdout
         assert lab.record()["phase"] == "rolled_back", back.stdout
     finally:
         lab.kubectl("delete", "resourcequota", "full", "-n", "sd")
-        lab.kubectl("rollout", "restart", "deployment/buildcluster-queue-worker", "-n", "sd")
         lab.kubectl("rollout", "status", "deployment/buildcluster-queue-worker", "-n", "sd", "--timeout=120s")
 
 
