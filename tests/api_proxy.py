@@ -21,7 +21,7 @@ HOP_HEADERS = frozenset({"connection", "content-length", "host", "keep-alive", "
 
 
 class Request(t.NamedTuple):
-    """What a client asks for. ``answered`` tells whether the API server has answered already."""
+    """What a client asks for; ``answered`` once the API server has answered."""
 
     method: str
     path: str
@@ -81,7 +81,7 @@ def disturbed(lab: Lab, directory: Path, disturb: Callable[[Request], int | None
         daemon_threads = True
 
         def handle_error(self, *args: t.Any) -> None:
-            """A client that was killed is no error."""
+            """A client that was killed is not an error."""
 
     with Server(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
