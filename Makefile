@@ -23,7 +23,7 @@ e2e: ## Builds on a virtual machine that site made a Kata node, end to end. E2E_
 
 .PHONY: test
 test: ## Everything that needs no VM: integration on a real API server, beside it lints, sanity, units, docs and build.
-	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target integration lint sanity units docs build
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=line integration lint sanity units docs build
 	@echo "==> make test passed"
 
 .PHONY: molecule

@@ -34,7 +34,15 @@ BUILDS_PER_SECOND = 2.0
 
 
 # Whole rollouts: begun first, so that no worker is left with one while the others have ended.
-LONG = ("test_rollout_role.py", "test_permissions.py", "test_nodes.py", "test_rollout_faults.py", "test_site.py")
+LONG = (
+    "test_newcomer.py",
+    "test_rollout_role.py",
+    "test_permissions.py",
+    "test_nodes.py",
+    "test_rollout_faults.py",
+    "test_site.py",
+    "test_node_pool.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

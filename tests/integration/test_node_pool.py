@@ -312,7 +312,7 @@ def test_a_node_that_vanishes_during_the_call(lab: Lab, module: ModuleRunner, wr
     """The nodes are written one after the other, so the last one goes while the first ones are written."""
     own(writes)
     last = f"pool-{MANY}"
-    process = module.start("node_pool", nodes=[*(f"pool-{number}" for number in range(3, MANY)), last], concurrency=1, **POOL)
+    process = module.start("node_pool", nodes=[*(f"pool-{number}" for number in range(3, 43)), last], concurrency=1, **POOL)
     wait_until(lambda: own(writes), "the first write", interval=0.01)
     lab.kubectl("delete", "node", last)
     if replaced:
