@@ -63,6 +63,15 @@ options:
         for it. Each one that is left out is a finding.
       - A new entry has weightage 0.
     type: dict
+  remove_legacy:
+    description:
+      - Let nothing route to O(legacy_executor) any more, by naming O(kata_executor) as C(plugin), which gets what no weightage routes. The
+        legacy entry stays in the text, without a build.
+      - Refused while anything still routes to another executor. That is an exclusion of O(kata_executor), a share below 100 %, or a
+        variable of the worker.
+      - A later call without it names O(legacy_executor) again, so that a rollback works as before.
+    type: bool
+    default: false
   override_environment:
     description:
       - What to do about variables of the worker that route builds, such as C(WEIGHT_K8S), C(EXECUTOR_PLUGIN) or keys of C(NODE_CONFIG),
@@ -198,6 +207,7 @@ class ExecutorConfig:
         self.legacy: str = module.params["legacy_executor"]
         asked = module.params["kata_share"]
         self.share = None if asked is None else parse_share(asked, "kata_share")
+        self.plugin = self.kata if module.params["remove_legacy"] else self.legacy
         report.hide(module, module.params["executors"])
         self._check_exclusions()
         self.source = source_of(module)
@@ -272,22 +282,49 @@ class ExecutorConfig:
             self._require_environment()
             for name, weight in self._weights(worker.merged(section, changes), self.share).items():
                 changes[name] = {**changes.get(name, {}), "weightage": weight}
-        changes["plugin"] = self.legacy
+        changes["plugin"] = self.plugin
         document.merge({"executor": changes})
         if self.share is not None:
             self._check_share(document.plain())
+        if self.module.params["remove_legacy"]:
+            self._require_environment("remove_legacy")
+            for source in self.environments:
+                self._require_unused(source, document.plain())
         return document.text()
 
-    def _require_environment(self) -> None:
+    def _require_unused(self, source: Source, document: dict[str, t.Any]) -> None:
+        """Whether a worker sends each build to Kata."""
+        effective = source.effective(document, self.environments[source], as_if_read=source.read_after)
+        excluded = effective.get(self.kata, {}).get("exclusions")
+        if excluded:
+            raise UserError(
+                f"{self.legacy} cannot be removed: the exclusions of {self.kata}, {excluded}, still send builds to it. Move these images "
+                "to Kata, and empty exclusions. Nothing was changed."
+            )
+        others = [f"{name} {float(part * 100):g} %" for name, part in routing.shares(effective).items() if part and name != self.kata]
+        overriding = self._overriding(source, document)
+        why = f", because {_named(overriding)}" if overriding else ""
+        if others:
+            raise UserError(
+                f"{self.legacy} cannot be removed: {source.worker} sends {join_names(others)} of the builds{why}. "
+                "Finish the rollout first. Nothing was changed."
+            )
+        if effective["plugin"] != self.kata:
+            raise UserError(
+                f"{self.legacy} cannot be removed: {source.worker} sends builds that no weightage routes to {effective['plugin']}{why}. "
+                "Remove that first. Nothing was changed."
+            )
+
+    def _require_environment(self, option: str = "kata_share") -> None:
         for source, environment in self.environments.items():
             if environment.unread:
                 raise UserError(
-                    f"kata_share cannot be kept: {source.worker} takes variables from {join_names(environment.unread)}, which may not be "
+                    f"{option} cannot be kept: {source.worker} takes variables from {join_names(environment.unread)}, which may not be "
                     "read, and each can override the file. Grant get on it. Nothing was changed."
                 )
             if isinstance(over := worker.node_config(environment), worker.Unknown):
                 raise UserError(
-                    f"kata_share cannot be kept: NODE_CONFIG of {source.worker} comes from {over.source} and cannot be read, and it "
+                    f"{option} cannot be kept: NODE_CONFIG of {source.worker} comes from {over.source} and cannot be read, and it "
                     "overrides the file. Remove its executor section. Nothing was changed."
                 )
 
@@ -346,7 +383,7 @@ class ExecutorConfig:
         try:
             routed = routing.shares(effective).get(self.kata, 0) * 100
             wrong = "" if routed == self.share else f"{source.worker} would send {float(routed):g} % of the builds to {self.kata}"
-            if effective["plugin"] != self.legacy:
+            if effective["plugin"] != self.plugin:
                 wrong = wrong or f"{source.worker} would send builds that no weightage routes to {effective['plugin']}"
         except UserError:
             wrong = f"what {source.worker} would do is not known"
@@ -419,6 +456,7 @@ def main() -> None:
             "kata_share": {"type": "str"},
             "exclusions": {"type": "list", "elements": "str"},
             "executors": {"type": "dict"},
+            "remove_legacy": {"type": "bool", "default": False},
             "override_environment": {"type": "str", "choices": ["fail", "remove"], "default": "fail"},
             "print_patch": {"type": "bool", "default": False},
             "backup": {"type": "bool", "default": False},

@@ -84,6 +84,64 @@ def weightages(text: str) -> dict[str, int]:
     return {name: entry["weightage"] for name, entry in yaml.safe_load(text)["executor"].items() if isinstance(entry, dict)}
 
 
+# Removing the legacy executor
+
+MOVED = """executor:
+  plugin: k8s-vm
+  k8s-vm: {weightage: 0, options: {kubernetes: {token: t}}}
+  k8s-kata: {pluginName: k8s, weightage: 100, options: {kubernetes: {runtimeClass: kata, token: t}}}
+"""
+
+
+def test_the_legacy_executor_is_removed_once_nothing_routes_to_it(module: ModuleRunner, tmp_path: Path) -> None:
+    config = tmp_path / "local.yaml"
+    config.write_text(MOVED)
+    options = {"path": str(config), "legacy_executor": "k8s-vm"}
+    assert module("executor_config", remove_legacy=True, **options)["changed"] is True
+    assert config.read_text() == MOVED.replace("plugin: k8s-vm", "plugin: k8s-kata")
+    assert module("executor_config", remove_legacy=True, **options)["changed"] is False
+    read = module("executor_config_info", images=["rhel6"], **options)
+    assert {name: share for name, share in read["shares"]["rhel6"].items() if share} == {"k8s-kata": 1}
+    module("executor_config", kata_share="0", **options)
+    section = yaml.safe_load(config.read_text())["executor"]
+    assert section["plugin"] == "k8s-vm"
+    assert section["k8s-vm"]["weightage"] == 100
+
+
+@pytest.mark.parametrize(
+    ("legacy", "kata", "sentence"),
+    [
+        ("weightage: 40", "weightage: 60", "sends k8s-vm 40 % of the builds. Finish the rollout first."),
+        ("weightage: 100", "weightage: 0", "sends k8s-vm 100 % of the builds. Finish the rollout first."),
+        ("weightage: 0", "weightage: 100, exclusions: [rhel6]", "the exclusions of k8s-kata, ['rhel6'], still send builds to it."),
+    ],
+)
+def test_the_legacy_executor_stays_while_something_routes_to_it(
+    module: ModuleRunner, tmp_path: Path, legacy: str, kata: str, sentence: str
+) -> None:
+    config = tmp_path / "local.yaml"
+    text = MOVED.replace("weightage: 100", kata).replace("weightage: 0, options", f"{legacy}, options", 1)
+    config.write_text(text)
+    refused = module("executor_config", path=str(config), legacy_executor="k8s-vm", remove_legacy=True)
+    assert refused["msg"].startswith("k8s-vm cannot be removed: ")
+    assert sentence in refused["msg"]
+    assert refused["msg"].endswith("Nothing was changed.")
+    assert config.read_text() == text
+
+
+@pytest.mark.parametrize("variable", ["EXECUTOR_PLUGIN", "WEIGHT_K8S_VM", "NODE_CONFIG"])
+def test_the_legacy_executor_stays_while_a_variable_routes_to_it(
+    lab: Lab, module: ModuleRunner, config_map: t.Callable[[], str], variable: str
+) -> None:
+    value = {"EXECUTOR_PLUGIN": "k8s-vm", "WEIGHT_K8S_VM": "5", "NODE_CONFIG": '{"executor": {"plugin": "k8s-vm"}}'}[variable]
+    lab.kubectl("patch", "configmap", "worker-config", "-n", "sd", "--type=merge", "-p", json.dumps({"data": {"local.yaml": MOVED}}))
+    lab.kubectl("set", "env", "deployment/worker", "-n", "sd", f"{variable}={value}")
+    refused = module("executor_config", config_map=MAP, legacy_executor="k8s-vm", remove_legacy=True)
+    assert refused["msg"].startswith("k8s-vm cannot be removed: ")
+    assert f"because {variable} overrides executor." in refused["msg"]
+    assert config_map() == MOVED
+
+
 # What is written
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import typing as t
 
 import pytest
@@ -10,7 +11,7 @@ import yaml
 
 from lab.cluster.lab import Lab
 
-from ..helpers import FAST_ROLLOUT, Playbook
+from ..helpers import FAST_ROLLOUT, Playbook, wait_until
 
 if t.TYPE_CHECKING:
     from ..helpers import ModuleRunner
@@ -101,3 +102,12 @@ def test_a_finished_rollout_does_not_ignore_other_exclusions(lab: Lab, module: M
         'executor_exclusions is ["rhel6", "centos:6"] and the worker\'s config has ["rhel6"], but the rollout is finished and sets no '
         "share: run screwdriver.kata.site, which writes them, or set executor_exclusions to what the config has."
     ) in done.stdout
+
+
+def test_the_legacy_executor_is_not_removed_while_builds_run_there(lab: Lab, playbook: Playbook) -> None:
+    before = lab.worker_config()
+    wait_until(lambda: lab.stats()["running"], "a build runs")
+    done = playbook([{"ansible.builtin.include_role": {"name": "screwdriver.kata.executor"}}], executor_remove_legacy=True, **FAST_ROLLOUT)
+    assert done.returncode != 0
+    assert re.search(r"k8s-vm cannot be removed: \d+ builds are not on k8s-kata now, such as ", done.stdout), done.stdout
+    assert lab.worker_config() == before
