@@ -31,6 +31,8 @@ NODES = 8
 PACE = 4.0
 KATA_NODES = 4
 BUILDS_PER_SECOND = 2.0
+# How a line of the audit log begins.
+EVENT = b'{"kind":"Event",'
 
 
 # Whole rollouts: begun first, so that no worker is left with one while the others have ended.
@@ -94,9 +96,11 @@ def writes(lab: Lab) -> Writes:
         nonlocal position
         with lab.audit_log.open("rb") as log:
             log.seek(position)
-            text = log.read()
+            # What is not a whole line yet is read by the next call.
+            text = log.read().rpartition(b"\n")[0]
         position += len(text)
-        events = [json.loads(line) for line in text.splitlines()]
+        # A server that was killed leaves half a line, and the next one writes on behind it.
+        events = [json.loads(line[line.rindex(EVENT) :]) for line in text.splitlines() if EVENT in line]
         return [event for event in events if "dryRun=" not in event["requestURI"] and event["responseStatus"]["code"] < 400]
 
     return since
