@@ -96,7 +96,7 @@ MOVED = """executor:
 def test_the_legacy_executor_is_removed_once_nothing_routes_to_it(module: ModuleRunner, tmp_path: Path) -> None:
     config = tmp_path / "local.yaml"
     config.write_text(MOVED)
-    options = {"path": str(config), "legacy_executor": "k8s-vm"}
+    options: dict[str, t.Any] = {"path": str(config), "legacy_executor": "k8s-vm"}
     assert module("executor_config", remove_legacy=True, **options)["changed"] is True
     assert config.read_text() == MOVED.replace("plugin: k8s-vm", "plugin: k8s-kata")
     assert module("executor_config", remove_legacy=True, **options)["changed"] is False
