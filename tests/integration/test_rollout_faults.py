@@ -334,6 +334,7 @@ def test_an_api_server_that_fails_a_tenth_of_the_requests_stops_nothing(lab: Lab
 
 def test_a_worker_that_does_not_restart_gets_the_last_share_back(lab: Lab, playbook: Playbook) -> None:
     quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "full", "namespace": "sd"}, "spec": {"hard": {"pods": "0"}}}
+    lab.kubectl("rollout", "status", "deployment/buildcluster-queue-worker", "-n", "sd", "--timeout=120s")
     lab.kubectl("create", "-f", "-", stdin=json.dumps(quota))
     try:
         in_force = ("get", "resourcequota", "full", "-n", "sd", "-o", "jsonpath={.status.hard.pods}")
