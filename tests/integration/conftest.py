@@ -148,7 +148,8 @@ def builds(lab: Lab, playbook: Playbook, request: pytest.FixtureRequest) -> t.It
 
 @pytest.fixture
 def no_rollout(lab: Lab, builds: None, module: ModuleRunner) -> None:
-    """There is no record, Kata's share is 0 %, and no builds of an earlier test are left."""
+    """There is no record, the worker is rolled out with Kata's share at 0 %, and no builds of an earlier test are left."""
     lab.kubectl("delete", "configmap,lease", "kata-rollout", "-n", "sd", "--ignore-not-found")
     set_share(module, "0")
+    lab.kubectl("rollout", "status", "deployment/buildcluster-queue-worker", "-n", "sd", "--timeout=120s")
     wait_until(lambda: lab.stats().get("in_flight", 0) < BUILDS_PER_SECOND * 25, "the builds in flight end")

@@ -88,14 +88,16 @@ def test_exclusions_are_written_with_a_share_and_not_needed_for_0(lab: Lab, play
 
 
 def test_a_finished_rollout_does_not_ignore_other_exclusions(lab: Lab, module: ModuleRunner, playbook: Playbook) -> None:
-    assert playbook([{**SHARE, "vars": {"executor_share": "100"}}], **FAST_ROLLOUT).returncode == 0
+    done = playbook([{**SHARE, "vars": {"executor_share": "100"}}], **FAST_ROLLOUT)
+    assert done.returncode == 0, done.stdout
     own: dict[str, t.Any] = {"name": "kata-rollout", "namespace": "sd", "holder": "test"}
     steps: list[dict[str, t.Any]] = [{"action": "begin", "steps": [100]}, {"action": "finish"}, {"action": "release"}]
     for more in steps:
         result = module("rollout", **own, **more)
         assert not result.get("failed"), result
     assert lab.record()["phase"] == "finished"
-    assert playbook("playbooks/rollout.yml", **FAST_ROLLOUT).returncode == 0
+    done = playbook("playbooks/rollout.yml", **FAST_ROLLOUT)
+    assert done.returncode == 0, done.stdout
     done = playbook("playbooks/rollout.yml", **{**FAST_ROLLOUT, "executor_exclusions": ["rhel6", "centos:6"]})
     assert done.returncode != 0
     assert (
