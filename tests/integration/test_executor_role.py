@@ -39,7 +39,8 @@ def test_a_rollout_refuses_shares_that_are_only_printed(lab: Lab, playbook: Play
         "executor_print_patch is true, and a rollout writes a share at each step: set it to false, and let the tool that manages ConfigMap "
         "sd/buildcluster-queue-worker ignore key local.yaml. Nothing was changed."
     ) in done.stdout
-    assert (lab.worker_config(), lab.record()) == (before, {})
+    assert lab.worker_config() == before
+    assert lab.record() == {}
 
 
 # A rollback is 0 % to the worker, or fails

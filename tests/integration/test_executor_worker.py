@@ -186,10 +186,8 @@ def test_a_share_beside_a_weightage_that_a_variable_sets(lab: Lab, module: Modul
         "override_environment to remove. Nothing was changed."
     )
     done = module("executor_config", override_environment="remove", **asked)
-    assert (done["shares"], done["removed_variables"]) == (
-        {"k8s": 90.0, "k8s-kata": 10.0},
-        ["EXECUTOR_PLUGIN", "WEIGHT_K8S", "WEIGHT_K8S_VM"],
-    )
+    assert done["shares"] == {"k8s": 90.0, "k8s-kata": 10.0}
+    assert done["removed_variables"] == ["EXECUTOR_PLUGIN", "WEIGHT_K8S", "WEIGHT_K8S_VM"]
 
 
 @pytest.mark.parametrize("name", ["a variable", "all of a ConfigMap", "all of a Secret", "NODE_CONFIG", "a variable of a Secret"])
@@ -206,10 +204,13 @@ def test_variables_are_removed_when_asked(lab: Lab, module: ModuleRunner, apply:
     asked = {"config_map": source(), "kata_share": "0", "override_environment": "remove", **SHARE}
     tried = module("executor_config", check=True, **asked)
     done = module("executor_config", **asked)
-    assert (done["changed"], done["rolled"], done["removed_variables"]) == (True, True, tried["removed_variables"])
+    assert done["changed"]
+    assert done["rolled"]
+    assert done["removed_variables"] == tried["removed_variables"]
     assert done["removed_variables"] == ["NODE_CONFIG" if name == "NODE_CONFIG" else "WEIGHT_K8S"]
     again = module("executor_config", **asked)
-    assert (again["changed"], again["shares"]["k8s"]) == (False, 0)
+    assert not again["changed"]
+    assert again["shares"]["k8s"] == 0
     environment = {
         item["name"]: item.get("value", "")
         for item in read(lab, "deployment", "w")["spec"]["template"]["spec"]["containers"][0].get("env", [])
@@ -234,8 +235,11 @@ def test_an_entry_gets_what_the_variables_add(lab: Lab, module: ModuleRunner, ap
     done = module("executor_config", config_map=source(), legacy_executor="k8s", executors=KATA)
     entry = yaml.safe_load(read(lab, "configmap", "w")["data"]["local.yaml"])["executor"]["k8s-kata"]["options"]
     kubernetes = entry["kubernetes"]
-    assert (kubernetes["jobsNamespace"], entry["prefix"], kubernetes["podLabels"]) == ("builds", "prod-", {"team": "x"})
-    assert (kubernetes["dockerFeatureEnabled"], kubernetes["resources"]["cpu"]["low"]) == (True, "4")
+    assert kubernetes["jobsNamespace"] == "builds"
+    assert entry["prefix"] == "prod-"
+    assert kubernetes["podLabels"] == {"team": "x"}
+    assert kubernetes["dockerFeatureEnabled"]
+    assert kubernetes["resources"]["cpu"]["low"] == "4"
     assert "entries_apart" not in [code for code, unused in codes(done)]
 
 
@@ -369,7 +373,8 @@ def test_a_config_is_written_where_the_worker_reads_it(lab: Lab, module: ModuleR
     apply({**config_map("w"), "data": {key: text}}, body)
     asked: dict[str, t.Any] = {"config_map": source(key=key), "legacy_executor": "k8s-vm", "kata_share": "10", "executors": KATA}
     done = module("executor_config", **asked)
-    assert (done["rolled"], done["shares"]["k8s-kata"]) == (True, 10)
+    assert done["rolled"]
+    assert done["shares"]["k8s-kata"] == 10
     written = read(lab, "configmap", "w")["data"][key]
     section = (json.loads if text.startswith("{") else yaml.safe_load)(written)["executor"]
     assert section["k8s-kata"]["weightage"] == 10
@@ -411,7 +416,9 @@ def test_each_worker_of_a_config_gets_the_share(lab: Lab, module: ModuleRunner, 
     asked = {"config_map": source(), "kata_share": "10", **SHARE}
     assert module("executor_config", check=True, **asked)["rolled"] is True
     done = module("executor_config", **asked)
-    assert (done["changed"], done["rolled"], done["shares"]["k8s"]) == (True, True, 10)
+    assert done["changed"]
+    assert done["rolled"]
+    assert done["shares"]["k8s"] == 10
     (notice,) = [finding for finding in done["findings"] if finding["code"] == "config_shared"]
     assert notice["message"] == (
         f"ConfigMap {NAMESPACE}/w is also read by {kind} {NAMESPACE}/second: its share changes there too, and its pods are replaced as "
@@ -438,7 +445,8 @@ def test_variables_of_each_worker_are_removed_when_asked(lab: Lab, module: Modul
     apply(config_map("w"), worker("w", "w"), worker("second", "w", env=WEIGHT))
     asked = {"config_map": source(), "kata_share": "10", "override_environment": "remove", **SHARE}
     done = module("executor_config", **asked)
-    assert (done["removed_variables"], [code for code, unused in codes(done)]) == (["WEIGHT_K8S"], ["config_shared"])
+    assert done["removed_variables"] == ["WEIGHT_K8S"]
+    assert [code for code, unused in codes(done)] == ["config_shared"]
     assert "env" not in read(lab, "deployment", "second")["spec"]["template"]["spec"]["containers"][0]
     assert module("executor_config", **asked)["changed"] is False
 
@@ -457,7 +465,8 @@ def test_an_immutable_config_is_replaced_for_each_worker(lab: Lab, module: Modul
 def test_another_program_that_mounts_the_config_is_left_alone(lab: Lab, module: ModuleRunner, apply: t.Any) -> None:
     apply(config_map("w"), worker("w", "w"), worker("other", "w", image="screwdrivercd/screwdriver:stable", env=WEIGHT))
     done = module("executor_config", config_map=source(), kata_share="10", **SHARE)
-    assert (done["rolled"], codes(done)) == (True, [("config_shared", f"ConfigMap {NAMESPACE}/w, other workloads")])
+    assert done["rolled"]
+    assert codes(done) == [("config_shared", f"ConfigMap {NAMESPACE}/w, other workloads")]
     assert read(lab, "deployment", "other")["metadata"]["generation"] == 1
 
 
@@ -484,7 +493,9 @@ def test_pods_that_keep_an_old_file_are_replaced(lab: Lab, module: ModuleRunner,
     # The file says 0, and the pod still has the text that it started with.
     assert codes(module("executor_config_info", config_map=source())) == [("pods_outdated", f"Deployment {NAMESPACE}/w")]
     done = module("executor_config", **asked)
-    assert (done["changed"], done["rolled"], done["findings"]) == (True, True, [])
+    assert done["changed"]
+    assert done["rolled"]
+    assert done["findings"] == []
     wait_until(settled)
     assert module("executor_config_info", config_map=source())["findings"] == []
     assert module("executor_config", **asked)["changed"] is False
@@ -493,7 +504,8 @@ def test_pods_that_keep_an_old_file_are_replaced(lab: Lab, module: ModuleRunner,
 def test_a_stateful_set_is_rolled(lab: Lab, module: ModuleRunner, apply: t.Any) -> None:
     apply(config_map("w"), worker("w", "w", kind="StatefulSet"))
     done = module("executor_config", config_map=source(workload_kind="StatefulSet"), kata_share="10", **SHARE)
-    assert (done["changed"], done["rolled"]) == (True, True)
+    assert done["changed"]
+    assert done["rolled"]
     assert read(lab, "statefulset", "w")["metadata"]["generation"] == 2
 
 
@@ -516,7 +528,8 @@ def test_a_config_that_cannot_change_is_replaced(lab: Lab, module: ModuleRunner,
     asked = {"config_map": {**where, "deployment": "w"}, **SHARE}
     assert module("executor_config", check=True, kata_share="10", **asked)["changed"] is True
     done = module("executor_config", kata_share="10", **asked)
-    assert (done["rolled"], done["shares"]["k8s"]) == (True, 10)
+    assert done["rolled"]
+    assert done["shares"]["k8s"] == 10
     assert read(lab, "configmap", name)["data"]["local.yaml"] == TEXT
     mounted = read(lab, "deployment", "w")["spec"]["template"]["spec"]["volumes"][0]["configMap"]["name"]
     assert mounted != name
@@ -532,7 +545,9 @@ def test_a_config_in_a_secret(lab: Lab, module: ModuleRunner, apply: t.Any) -> N
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "w", "namespace": NAMESPACE}, "stringData": {"local.yaml": TEXT}}
     apply(secret, worker("w", "w", source="secret"))
     done = module("executor_config", config_map=source(kind="Secret"), kata_share="10", **SHARE)
-    assert (done["changed"], done["rolled"], done["shares"]["k8s"]) == (True, True, 10)
+    assert done["changed"]
+    assert done["rolled"]
+    assert done["shares"]["k8s"] == 10
     text = base64.b64decode(read(lab, "secret", "w")["data"]["local.yaml"]).decode()
     assert yaml.safe_load(text)["executor"]["k8s"]["weightage"] == 10
     assert text.startswith("# kept\n")
@@ -556,7 +571,9 @@ def test_a_worker_with_variables_alone_gets_a_config(lab: Lab, module: ModuleRun
     where = source(mount=True, **more)
     tried = module("executor_config", check=True, config_map=where, **asked)
     done = module("executor_config", config_map=where, **asked)
-    assert (done["changed"], done["rolled"], done["shares"]) == (True, True, {"k8s-vm": 90.0, "k8s-kata": 10.0})
+    assert done["changed"]
+    assert done["rolled"]
+    assert done["shares"] == {"k8s-vm": 90.0, "k8s-kata": 10.0}
     assert [tried[key] for key in ("changed", "rolled", "shares")] == [done[key] for key in ("changed", "rolled", "shares")]
     assert module("executor_config", config_map=where, **asked)["changed"] is False
     found = module("executor_config_info", config_map=source(**more))
@@ -631,7 +648,8 @@ def test_the_permissions_that_it_needs(lab: Lab, apply: t.Any) -> None:
     apply(config_map("w"), worker("w", "w"))
     with granted(lab, [*READ[2:], ("patch", "configmaps", NAMESPACE), ("patch", "deployments.apps", NAMESPACE)]) as limited:
         done = limited("executor_config", config_map=source(), kata_share="10", **SHARE)
-    assert (done["changed"], done["rolled"]) == (True, True)
+    assert done["changed"]
+    assert done["rolled"]
 
 
 @pytest.mark.parametrize(("share", "written"), [("10", False), ("0", True)])

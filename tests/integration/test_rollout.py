@@ -77,25 +77,34 @@ def stamp(when: datetime) -> str:
 
 def test_a_rollout_from_begin_to_release(rollout: Rollout, writes: Writes) -> None:
     began = rollout("begin", steps=STEPS)
-    assert (began["changed"], began["resumed"], began["lock"]["holder"]) == (True, False, "ada")
+    assert began["changed"]
+    assert not began["resumed"]
+    assert began["lock"]["holder"] == "ada"
     assert written(writes()) == ["create leases", "create configmaps"]
     assert rollout.data().keys() == {"version", "phase", "step", "share", "reason", "record"}
     assert {key: rollout.data()[key] for key in ("phase", "step", "share")} == {"phase": "running", "step": "1 of 3", "share": "0"}
     assert rollout.lease()["holderIdentity"] == "ada"
 
     observed = rollout("observe", step=1, evidence={"seen": [1.5, 2]}, baseline={"legacy": {"5": 3}})
-    assert (observed["changed"], observed["evidence"], observed["baseline"]) == (True, {"seen": [1.5, 2]}, {"legacy": {"5": 3}})
+    assert observed["changed"]
+    assert observed["evidence"] == {"seen": [1.5, 2]}
+    assert observed["baseline"] == {"legacy": {"5": 3}}
     assert observed["diff"]["before"] == observed["diff"]["after"]
 
     gate = {"verdict": "pass", "reasons": ["All well."]}
     advanced = rollout("advance", step=1, gate=gate)
-    assert (advanced["rollout"]["step"], advanced["rollout"]["share"], advanced["rollout"]["pilot"]) == (2, 5, False)
-    assert (advanced["evidence"], advanced["baseline"]) == ({}, {"legacy": {"5": 3}})
-    assert (advanced["diff"]["before"]["step"], advanced["diff"]["after"]["step"]) == (1, 2)
+    assert advanced["rollout"]["step"] == 2
+    assert advanced["rollout"]["share"] == 5
+    assert not advanced["rollout"]["pilot"]
+    assert advanced["evidence"] == {}
+    assert advanced["baseline"] == {"legacy": {"5": 3}}
+    assert advanced["diff"]["before"]["step"] == 1
+    assert advanced["diff"]["after"]["step"] == 2
     assert rollout.data()["share"] == "5"
 
     assert rollout("pause", holder=None, reason="lunch")["rollout"]["phase"] == "paused"
-    assert (rollout.data()["phase"], rollout.record()["reason"]) == ("paused", "lunch")
+    assert rollout.data()["phase"] == "paused"
+    assert rollout.record()["reason"] == "lunch"
     assert rollout("begin")["rollout"]["phase"] == "paused"
     assert rollout("resume")["rollout"]["phase"] == "running"
     rollout("advance", step=2, gate=gate)
@@ -105,15 +114,21 @@ def test_a_rollout_from_begin_to_release(rollout: Rollout, writes: Writes) -> No
     assert rollout.record()["history"][0]["gate"] == gate
 
     back = rollout("roll_back", holder=None, reason="builds hang", gate={"verdict": "fail"})
-    assert (back["changed"], back["rollout"]["phase"], back["rollout"]["share"]) == (True, "rolled_back", 0)
-    assert (rollout.data()["share"], rollout.record()["reason"]) == ("0", "builds hang")
+    assert back["changed"]
+    assert back["rollout"]["phase"] == "rolled_back"
+    assert back["rollout"]["share"] == 0
+    assert rollout.data()["share"] == "0"
+    assert rollout.record()["reason"] == "builds hang"
 
     released = rollout("release")
-    assert (released["changed"], released["lock"]) == (True, None)
+    assert released["changed"]
+    assert released["lock"] is None
     assert "holderIdentity" not in rollout.lease()
 
     again = rollout("begin", holder="bob", steps=[50])
-    assert (again["resumed"], again["rollout"]["share"], again["rollout"]["holder"]) == (False, 50, "bob")
+    assert not again["resumed"]
+    assert again["rollout"]["share"] == 50
+    assert again["rollout"]["holder"] == "bob"
     assert [past["reason"] for past in again["rollout"]["past"]] == ["builds hang"]
 
 
@@ -135,15 +150,19 @@ def test_a_second_run_writes_nothing_but_the_lock(rollout: Rollout, writes: Writ
         writes()
         before = rollout.data()
         repeated = rollout(action, **parameters)
-        assert (action, repeated["changed"], written(writes())) == (action, False, expected)
+        assert not repeated["changed"], action
+        assert written(writes()) == expected, action
         assert repeated["diff"]["before"] == repeated["diff"]["after"]
         assert rollout.data() == before
 
 
 def test_check_mode_predicts_and_writes_nothing(rollout: Rollout, writes: Writes) -> None:
     began = rollout("begin", steps=STEPS, check=True)
-    assert (began["changed"], began["rollout"]["phase"], began["lock"]["holder"]) == (True, "running", "ada")
-    assert (rollout.exists(), writes()) == ([], [])
+    assert began["changed"]
+    assert began["rollout"]["phase"] == "running"
+    assert began["lock"]["holder"] == "ada"
+    assert rollout.exists() == []
+    assert writes() == []
 
     rollout("begin", steps=STEPS)
     writes()
@@ -156,12 +175,14 @@ def test_check_mode_predicts_and_writes_nothing(rollout: Rollout, writes: Writes
         ("release", {}),
     ):
         tried = rollout(action, check=True, **parameters)
-        assert (action, tried["changed"]) == (action, action != "begin")
+        assert tried["changed"] == (action != "begin"), action
     assert writes() == []
-    assert (rollout.data()["phase"], rollout.lease()["holderIdentity"]) == ("running", "ada")
+    assert rollout.data()["phase"] == "running"
+    assert rollout.lease()["holderIdentity"] == "ada"
     tried = rollout("advance", step=1, check=True)
     done = rollout("advance", step=1)
-    assert (tried["rollout"]["step"], tried["diff"]["after"].keys()) == (done["rollout"]["step"], done["diff"]["after"].keys())
+    assert tried["rollout"]["step"] == done["rollout"]["step"]
+    assert tried["diff"]["after"].keys() == done["diff"]["after"].keys()
 
 
 def test_another_holder_is_refused_until_the_lock_has_expired(rollout: Rollout, writes: Writes) -> None:
@@ -179,8 +200,12 @@ def test_another_holder_is_refused_until_the_lock_has_expired(rollout: Rollout, 
 
     rollout.expire()
     taken = rollout("begin", holder="bob")
-    assert (taken["changed"], taken["resumed"], taken["lock"]["holder"], taken["rollout"]["holder"]) == (True, True, "bob", "bob")
-    assert (rollout.lease()["holderIdentity"], rollout.lease()["leaseTransitions"]) == ("bob", 1)
+    assert taken["changed"]
+    assert taken["resumed"]
+    assert taken["lock"]["holder"] == "bob"
+    assert taken["rollout"]["holder"] == "bob"
+    assert rollout.lease()["holderIdentity"] == "bob"
+    assert rollout.lease()["leaseTransitions"] == 1
     assert rollout.refused("observe", evidence={}).startswith(f"Rollout {rollout.title} is locked by bob until ")
 
 
@@ -197,7 +222,8 @@ def test_clocks_of_two_operators_may_differ(rollout: Rollout, minutes: int) -> N
 def test_two_runs_of_one_account_exclude_each_other_until_one_takes_over(rollout: Rollout) -> None:
     first = rollout("begin", steps=STEPS, unique=True)["lock"]["holder"]
     name, _space, identifier = first.partition(" ")
-    assert (name, len(identifier)) == ("ada", 8)
+    assert name == "ada"
+    assert len(identifier) == 8
     assert rollout.refused("begin", unique=True).startswith(f"Rollout {rollout.title} is locked by {first} until ")
     assert rollout("renew", holder=first)["lock"]["holder"] == first
     second = rollout("begin", unique=True, take_over=True)["lock"]["holder"]
@@ -209,11 +235,13 @@ def test_two_runs_of_one_account_exclude_each_other_until_one_takes_over(rollout
 def test_a_step_is_approved_by_a_call_or_by_an_annotation(rollout: Rollout) -> None:
     rollout("begin", steps=STEPS)
     approved = rollout("approve", holder="bob")
-    assert (approved["changed"], [(item["step"], item["by"]) for item in approved["rollout"]["approvals"]]) == (True, [(1, "bob")])
+    assert approved["changed"]
+    assert [(item["step"], item["by"]) for item in approved["rollout"]["approvals"]] == [(1, "bob")]
     assert not rollout("approve", holder="cyd")["changed"]
     rollout.lab.kubectl("annotate", "configmap", rollout.name, "-n", "sd", "kata.screwdriver.cd/approve-step-2=dan")
     read = rollout("read", holder=None)
-    assert (read["changed"], [(item["step"], item["by"]) for item in read["rollout"]["approvals"]]) == (False, [(1, "bob"), (2, "dan")])
+    assert not read["changed"]
+    assert [(item["step"], item["by"]) for item in read["rollout"]["approvals"]] == [(1, "bob"), (2, "dan")]
     rollout("observe", step=1)
     assert [(item["step"], item["by"]) for item in rollout.record()["approvals"]] == [(1, "bob"), (2, "dan")]
     rollout("note", holder="eve", reason="The registry is slow.")
@@ -229,7 +257,10 @@ def test_the_annotation_that_holds_all_steps_is_returned(rollout: Rollout) -> No
 
 def test_reading_what_does_not_exist_writes_nothing(rollout: Rollout, writes: Writes) -> None:
     read = rollout("read", holder=None)
-    assert (read["changed"], read["rollout"]["phase"], read["rollout"]["history"], read["lock"]) == (False, "none", [], None)
+    assert not read["changed"]
+    assert read["rollout"]["phase"] == "none"
+    assert read["rollout"]["history"] == []
+    assert read["lock"] is None
     assert writes() == []
 
 
@@ -251,7 +282,9 @@ def test_a_step_needs_the_lock(rollout: Rollout, writes: Writes) -> None:
     assert not rollout("release")["changed"]
     assert writes() == []
     taken = rollout("begin")
-    assert (taken["changed"], taken["diff"]["before"]["lock"], taken["diff"]["after"]["lock"]) == (True, None, "ada")
+    assert taken["changed"]
+    assert taken["diff"]["before"]["lock"] is None
+    assert taken["diff"]["after"]["lock"] == "ada"
 
 
 def test_one_of_many_concurrent_begins_wins(rollout: Rollout) -> None:
@@ -262,7 +295,8 @@ def test_one_of_many_concurrent_begins_wins(rollout: Rollout) -> None:
     winners = [holder for holder, answer in answers.items() if not answer.get("failed")]
     assert len(winners) == 1, answers
     (winner,) = winners
-    assert (rollout.lease()["holderIdentity"], rollout.record()["holder"]) == (winner, winner)
+    assert rollout.lease()["holderIdentity"] == winner
+    assert rollout.record()["holder"] == winner
     refusals = [answer["msg"] for holder, answer in answers.items() if holder != winner]
     assert all(refusal.startswith(f"Rollout {rollout.title} is locked by {winner} until ") for refusal in refusals), refusals
 
@@ -272,7 +306,8 @@ def test_concurrent_advances_take_a_step_once(rollout: Rollout) -> None:
     parameters = {"namespace": "sd", "name": rollout.name, "action": "advance", "step": 1, "holder": "ada"}
     answers = [rollout.module.result(process) for process in [rollout.module.start("rollout", **parameters) for _unused in range(4)]]
     assert sorted(answer["changed"] for answer in answers) == [False, False, False, True]
-    assert (rollout.record()["step"], len(rollout.record()["history"])) == (2, 1)
+    assert rollout.record()["step"] == 2
+    assert len(rollout.record()["history"]) == 1
 
 
 # A rollout's life: each action, its parameters, and the phase, the step and the number of steps left after it.
@@ -346,12 +381,16 @@ def test_a_run_interrupted_after_its_lock_resumes(rollout: Rollout) -> None:
     rollout.lab.kubectl("create", "-f", "-", stdin=json.dumps(lease))
     assert rollout.refused("begin", holder="bob", steps=STEPS).startswith(f"Rollout {rollout.title} is locked by ada until ")
     began = rollout("begin", steps=STEPS)
-    assert (began["changed"], began["resumed"], rollout.record()["step"]) == (True, False, 1)
+    assert began["changed"]
+    assert not began["resumed"]
+    assert rollout.record()["step"] == 1
 
 
 def test_a_rollback_without_a_record_changes_nothing(rollout: Rollout, writes: Writes) -> None:
     back = rollout("roll_back", holder=None, reason="builds hang")
-    assert (back["changed"], back["rollout"]["phase"], back["lock"]) == (False, "none", None)
+    assert not back["changed"]
+    assert back["rollout"]["phase"] == "none"
+    assert back["lock"] is None
     assert writes() == []
 
 
@@ -391,8 +430,10 @@ def test_bad_input_is_refused_before_anything_is_touched(
     rollout: Rollout, writes: Writes, parameters: dict[str, t.Any], message: str
 ) -> None:
     answer = rollout.module("rollout", namespace="sd", name=rollout.name, **parameters)
-    assert (answer.get("failed"), answer["msg"]) == (True, message.format(title=rollout.title))
-    assert (writes(), rollout.exists()) == ([], [])
+    assert answer.get("failed")
+    assert answer["msg"] == message.format(title=rollout.title)
+    assert writes() == []
+    assert rollout.exists() == []
 
 
 def test_other_steps_are_refused_and_leave_no_lock(rollout: Rollout, writes: Writes) -> None:
@@ -415,7 +456,8 @@ def test_a_foreign_config_map_is_left_alone(rollout: Rollout, writes: Writes, ac
         f"ConfigMap {rollout.title} is not a rollout record: its key record is not what this module writes."
         " Use another name, or delete it if nothing needs it."
     )
-    assert (writes(), rollout.data()) == ([], {"local.yaml": "executor"})
+    assert writes() == []
+    assert rollout.data() == {"local.yaml": "executor"}
 
 
 def test_a_record_of_a_newer_version_is_refused(rollout: Rollout, writes: Writes) -> None:

@@ -129,7 +129,8 @@ def test_rancher(roles: Roles, name: str) -> None:
     nofile, _pid, runtime = node.run(
         f"export CONTAINERD_ADDRESS={SOCKET} PATH=$PATH:{place}\n" + POD.format(handler="stub", name="stub")
     ).splitlines()
-    assert (int(nofile), runtime) == (16384, "io.containerd.kata.v2")
+    assert int(nofile) == 16384
+    assert runtime == "io.containerd.kata.v2"
     # It counts before a restart, and what is removed is removed.
     refused = roles.refusal("containerd", containerd_nofile=15000)
     assert refused.startswith("containerd on node1 has to restart, and ") and " containers run. Drain the node" in refused
@@ -264,7 +265,9 @@ def test_detection(roles: Roles) -> None:
         said = node.run("sh -s", stdin=(probe + "\ndetect_installer; printf '{'; installer; printf '}'\n").encode())
         return json.loads(said)["installer"]
 
-    assert (found()["name"], found()["managed"], found()["socket"]) == ("", False, "/run/containerd/containerd.sock")
+    assert found()["name"] == ""
+    assert not found()["managed"]
+    assert found()["socket"] == "/run/containerd/containerd.sock"
     names, refused = [], []
     for mark in MARKS.values():
         node.run(UNIT + mark.format(unit="unit"))

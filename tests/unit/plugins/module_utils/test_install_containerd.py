@@ -81,7 +81,8 @@ def tables(config: str = "", written: str = "", **options: t.Any) -> dict[str, t
 )
 def test_all_problems_of_a_foreign_file(config: str, problems: list[str]) -> None:
     found = planned(config)
-    assert (found["drop_in"], found["problems"]) == (True, problems)
+    assert found["drop_in"]
+    assert found["problems"] == problems
 
 
 @pytest.mark.parametrize(
@@ -118,13 +119,15 @@ config_path = "/srv/certs.d:/etc/docker/certs.d"
 """
     found = planned(config, mirrors=True)
     content = tomllib.loads(found["content"])
-    assert (found["root"], found["registry"]) == ("/data/containerd", "/srv/certs.d")
+    assert found["root"] == "/data/containerd"
+    assert found["registry"] == "/srv/certs.d"
     assert content["plugins"]["io.containerd.snapshotter.v1.devmapper"]["root_path"].startswith("/data/containerd/")
     assert content["plugins"][IMAGES].keys() == {"snapshotter", "discard_unpacked_layers", "use_local_image_pull", "runtime_platforms"}
     assert content["plugins"][RUNTIME]["containerd"]["runtimes"].keys() == {"kata"}
     # What the role is asked for goes into the drop-in.
     asked = tables(config, sandbox_image="mirror.example.com/pause:3.10", registry_config_path="/etc/own/certs.d")["plugins"][IMAGES]
-    assert (asked["pinned_images"]["sandbox"], asked["registry"]["config_path"]) == ("mirror.example.com/pause:3.10", "/etc/own/certs.d")
+    assert asked["pinned_images"]["sandbox"] == "mirror.example.com/pause:3.10"
+    assert asked["registry"]["config_path"] == "/etc/own/certs.d"
     # So does what the foreign file lacks.
     bare = tables(f"version = 3\n{IMPORTS}")["plugins"][IMAGES]
     assert bare["registry"]["config_path"] == "/etc/containerd/certs.d"
@@ -143,12 +146,15 @@ def test_file_of_the_package() -> None:
     config = 'version = 2\n[plugins."io.containerd.grpc.v1.cri".cni]\nbin_dir = "/usr/lib/cni"\n'
     assert planned(config, source="package", version="1.6.20")["drop_in"] is True
     found = planned(config, source="package", version="1.6.20", replace_packaged=True, cni_bin_dir="/usr/lib/cni")
-    assert (found["drop_in"], found["path"], found["problems"]) == (False, "/etc/containerd/config.toml", [])
+    assert not found["drop_in"]
+    assert found["path"] == "/etc/containerd/config.toml"
+    assert found["problems"] == []
 
 
 def test_own_configuration() -> None:
     content = tables()
-    assert (content["version"], content["imports"]) == (3, ["/etc/containerd/conf.d/*.toml"])
+    assert content["version"] == 3
+    assert content["imports"] == ["/etc/containerd/conf.d/*.toml"]
     runtimes = content["plugins"][RUNTIME]["containerd"]["runtimes"]
     assert runtimes["runc"] == {
         "runtime_type": "io.containerd.runc.v2",
@@ -158,11 +164,9 @@ def test_own_configuration() -> None:
     assert "pod_annotations" not in runtimes["kata"]
     assert content["plugins"][IMAGES]["runtime_platforms"] == {"kata": {"snapshotter": "devmapper"}}
     old = tables(version="1.7.34", cni_bin_dir="/usr/lib/cni")
-    assert (old["version"], "imports" in old, old["plugins"].keys()) == (
-        2,
-        False,
-        {"io.containerd.grpc.v1.cri", "io.containerd.snapshotter.v1.devmapper"},
-    )
+    assert old["version"] == 2
+    assert "imports" not in old
+    assert old["plugins"].keys() == {"io.containerd.grpc.v1.cri", "io.containerd.snapshotter.v1.devmapper"}
     assert old["plugins"]["io.containerd.grpc.v1.cri"]["cni"] == {"bin_dir": "/usr/lib/cni"}
     assert tables(cni_bin_dir="/usr/lib/cni")["plugins"][RUNTIME]["cni"] == {"bin_dirs": ["/usr/lib/cni"]}
 
@@ -279,7 +283,9 @@ def managed(config: str, **options: t.Any) -> dict[str, t.Any]:
 
 def test_a_containerd_that_an_installer_manages_gets_a_drop_in() -> None:
     found = managed(K3S_FILE.format(3))
-    assert (found["problems"], found["drop_in"], found["old_format"]) == ([], True, False)
+    assert found["problems"] == []
+    assert found["drop_in"]
+    assert not found["old_format"]
     assert found["path"] == "/var/lib/rancher/k3s/agent/etc/containerd/config-v3.toml.d/screwdriver-kata.toml"
     plugins = tomllib.loads(managed(K3S_FILE.format(3), snapshotter="devmapper")["content"])["plugins"]
     state = "/var/lib/rancher/k3s/agent/containerd/io.containerd.snapshotter.v1.devmapper"
