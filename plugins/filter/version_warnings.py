@@ -19,13 +19,13 @@ options:
     type: str
     required: true
   component:
-    description: The program, such as V(kata) or V(containerd).
+    description: The program, V(kata), V(containerd) or V(runc).
     type: str
     required: true
   advisories:
     description:
-      - Dictionaries with C(id), C(component), C(summary) and C(fixed), the first fixed release of each line. C(shim) and C(hypervisor)
-        limit one to handlers of that shim or hypervisor.
+      - Dictionaries with C(id), C(component), C(summary) and C(fixed), the first fixed release of each line. C(introduced) is the first
+        release that has the fault. C(shim) and C(hypervisor) limit one to handlers of that shim or hypervisor.
     type: list
     elements: dict
     required: true

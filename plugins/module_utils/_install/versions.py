@@ -15,10 +15,10 @@ def parse(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in found[1].split(".")) if found else ()
 
 
-def is_affected(version: str, fixed: list[str]) -> bool:
-    """Whether a version is older than the fix of its line, or than the newest fix where its line has none."""
+def is_affected(version: str, fixed: list[str], introduced: str = "0") -> bool:
+    """Whether a version has the fault and is older than the fix of its line, or than the newest fix where its line has none."""
     ours, fixes = parse(version), [parse(release) for release in fixed]
-    if not ours:
+    if not ours or ours < parse(introduced):
         return False
     of_line = [fix for fix in fixes if fix[:2] == ours[:2]]
     return ours < (of_line[0] if of_line else max(fixes))
@@ -44,14 +44,16 @@ def affecting(
     Args:
         version: The version, such as ``2.3.4``.
         component: ``kata``, ``containerd`` or ``runc``.
-        advisories: Each with ``id``, ``component``, ``summary`` and ``fixed``, the first fixed release of each line; ``shim`` and
-            ``hypervisor`` limit it to handlers of that one.
+        advisories: Each with ``id``, ``component``, ``summary`` and ``fixed``, the first fixed release of each line; ``introduced`` is the
+            first release that has the fault, and ``shim`` and ``hypervisor`` limit it to handlers of that one.
         handlers: Those of the node, each with ``shim`` and ``hypervisor``; an empty one is unknown. None if nothing is known of them.
     """
     return [
         advisory
         for advisory in advisories
-        if advisory["component"] == component and is_affected(version, advisory["fixed"]) and _concerns(advisory, handlers)
+        if advisory["component"] == component
+        and is_affected(version, advisory["fixed"], advisory.get("introduced", "0"))
+        and _concerns(advisory, handlers)
     ]
 
 

@@ -16,7 +16,7 @@ from ansible_collections.screwdriver.kata.plugins.module_utils._install.versions
 VARS = Path(__file__).parents[4] / "roles/download/vars/main"
 ADVISORIES: dict[str, t.Any] = yaml.safe_load((VARS / "advisories.yml").read_text())
 CHECKSUMS: dict[str, t.Any] = yaml.safe_load((VARS / "checksums.yml").read_text())
-# What an image or a pod can do to the host; the others stop containerd.
+# What an image or a pod can do to the host; the others stop containerd, stay between pods, or need a program that no role installs.
 ESCAPES = {
     "CVE-2026-50540",
     "GHSA-7fhf-v3p3-rp56",
@@ -26,6 +26,11 @@ ESCAPES = {
     "CVE-2026-24834",
     "CVE-2026-24054",
     "CVE-2026-53488",
+    "CVE-2026-53489",
+    "CVE-2026-53492",
+    "CVE-2025-31133",
+    "CVE-2025-52565",
+    "CVE-2025-52881",
 }
 GUIDE = VARS.parents[3] / "docs/docsite/rst/guide_security.rst"
 
@@ -50,6 +55,34 @@ def affected(version: str, component: str, handlers: list[dict[str, t.Any]] | No
 )
 def test_fix_of_each_line(version: str, expected: bool) -> None:
     assert is_affected(version, ["1.7.33", "2.0.10", "2.1.9", "2.2.5", "2.3.2"]) is expected
+
+
+@pytest.mark.parametrize(
+    ("component", "version", "expected"),
+    [
+        # Checkpoints of containers are restored from 2.1 on.
+        ("containerd", "1.7.36", set()),
+        ("containerd", "2.0.12", {"CVE-2026-53493"}),
+        ("containerd", "2.1.9", {"CVE-2026-95837", "CVE-2026-53493", "CVE-2026-53495"}),
+        ("containerd", "2.2.8", {"CVE-2026-53493"}),
+        (
+            "containerd",
+            "2.3.1",
+            {
+                *("CVE-2026-53488", "CVE-2026-53492", "CVE-2026-53489", "CVE-2026-50195"),
+                *("CVE-2026-95837", "CVE-2026-47262", "CVE-2026-53495", "CVE-2026-53493"),
+            },
+        ),
+        ("containerd", "2.3.6", set()),
+        ("containerd", "2.4.0", {"CVE-2026-53493"}),
+        ("containerd", "2.4.1", set()),
+        ("runc", "1.2.7", {"CVE-2025-31133", "CVE-2025-52565", "CVE-2025-52881"}),
+        ("runc", "1.3.3", set()),
+        ("runc", "1.5.1", set()),
+    ],
+)
+def test_lines_of_containerd_and_runc(component: str, version: str, expected: set[str]) -> None:
+    assert affected(version, component) == expected
 
 
 def test_versions_of_distributions() -> None:
@@ -129,7 +162,7 @@ def test_shim_and_hypervisor(version: str, handlers: list[dict[str, t.Any]] | No
 def test_fields_of_an_advisory() -> None:
     """A mistyped value would match nothing, and hide the advisory."""
     for advisory in ADVISORIES["download_advisories"]:
-        assert advisory.keys() <= {"id", "component", "shim", "hypervisor", "annotation", "summary", "fixed"}, advisory
+        assert advisory.keys() <= {"id", "component", "shim", "hypervisor", "annotation", "summary", "introduced", "fixed"}, advisory
         assert advisory.get("shim", "go") in {"go", "rust"}
         assert advisory.get("hypervisor", "qemu") in {"qemu", "clh", "fc", "dragonball"}
         assert advisory.get("annotation", "io.katacontainers.").startswith("io.katacontainers.")
