@@ -144,6 +144,7 @@ def test_the_quick_start(cluster: Lab, newcomer: Newcomer) -> None:
 
     outputs = {command: newcomer.done(command) for command in commands[first_playbook:]}
     before, site, plan, status, rollback = outputs.values()
+    rollback_command = list(outputs)[-1]
     assert "failures" not in "".join(outputs.values())
     assert "1 changed" not in before or "changed" in site
     assert "pilot" in plan and "100 %" in plan
@@ -162,6 +163,14 @@ def test_the_quick_start(cluster: Lab, newcomer: Newcomer) -> None:
     assert has_message(no_cluster, "no answer from the API server at https://127.0.0.1:1. Check that it runs and can be reached.")
     no_number = newcomer.refused(playbook.format("inventory.yml") + " -e rollout_interval=soon")
     assert "argument 'rollout_interval' is of type str and we were unable to convert to int" in no_number
+    slip = " is not a variable of screwdriver.kata: did you mean "
+    no_variable = newcomer.refused(playbook.format("inventory.yml") + " -e rollout_stps=100")
+    assert has_message(no_variable, f"rollout_stps{slip}rollout_steps? Nothing was changed.")
+    newcomer.done(f"{rollback_command} -e rollout_stps=100")
+    hosts = {"kata_nodes": {"hosts": {"build-1": {"kata_versoin": "4.2.0"}}}}
+    (newcomer.directory / "slip.yml").write_text(yaml.safe_dump(hosts))
+    no_variable = newcomer.refused("ansible-playbook -i slip.yml screwdriver.kata.site -e @vars.yml --check")
+    assert has_message(no_variable, f"kata_versoin{slip}kata_version? Nothing was changed.")
     no_step = newcomer.refused(playbook.format("inventory.yml") + """ -e '{"rollout_steps": ["half"]}'""")
     assert has_message(
         no_step, "rollout_steps: half is not a share; use pilot, or a percentage above 0 and up to 100, such as [pilot, 1, 10, 100]."
