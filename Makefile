@@ -13,25 +13,25 @@ help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: ## Move a throw-away cluster to Kata while builds run. DEMO_FAULT=failed-starts shows a rollback.
+demo: ## Move a simulated cluster to Kata. Also DEMO_FAULT=failed-starts.
 	$(RUN) python -m lab demo --fault "$(DEMO_FAULT)"
 
 .PHONY: e2e
-e2e: ## Builds on a virtual machine that site made a Kata node, end to end. E2E_VARS=FILE overrides variables.
+e2e: ## Roll Kata out with a virtual machine as node. E2E_VARS=FILE.
 	[ -n "$(KATA_NODE_INVENTORY)" ] || $(RUN) tools/machine
 	$(RUN) python -m lab e2e --variables "$(E2E_VARS)"
 
 .PHONY: test
-test: ## Everything that needs no VM: integration on a real API server, beside it lints, sanity, units, docs and build.
+test: ## All tests that need neither root nor a virtual machine.
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=line integration lint sanity units docs build
 	@echo "==> make test passed"
 
 .PHONY: molecule
-molecule: ## molecule test on a virtual machine: roles, reboot, removal; then tests/node on its disks.
+molecule: ## Test the roles on a virtual machine: install, reboot, remove.
 	$(RUN) tools/molecule
 
 .PHONY: lint
-lint: ## Style, types and words: antsibull-nox, mypy, ansible-lint (production), shellcheck, argument specs against defaults, changelog.
+lint: ## Check style, types, spelling, workflows and argument specs.
 	$(RUN) python tools/lint_roles.py
 	$(RUN) tools/lint_shell
 	$(RUN) mypy
@@ -41,27 +41,27 @@ lint: ## Style, types and words: antsibull-nox, mypy, ansible-lint (production),
 	$(NOX) docs-check || $(NOX) docs-check
 	$(STAGED) ansible-lint --strict --offline --profile production
 	$(STAGED) antsibull-changelog lint
-	$(RUN) zizmor --offline --quiet .github
+	$(RUN) tools/lint_workflows
 	$(RUN) codespell
 
 .PHONY: sanity
-sanity: ## ansible-test sanity, on what the collection's archive has.
+sanity: ## Run ansible-test sanity.
 	$(STAGED) bash -c 'ansible-test sanity --local --color no --python "$(PYTHON_VERSION)" changelogs/ meta/ playbooks/ plugins/ roles/'
 
 .PHONY: units
-units: ## ansible-test units.
+units: ## Run ansible-test units.
 	$(STAGED) bash -c 'ansible-test units --local --color no --python "$(PYTHON_VERSION)"'
 
 .PHONY: integration
-integration: ## Integration tests against the lab's API server and Screwdriver's npm router.
+integration: ## Test against the lab's API server and Screwdriver's router.
 	$(RUN) python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 15 tests/integration -m "not faults"
 
 .PHONY: faults
-faults: ## Fault injection during rollouts, on the lab. Takes about twenty minutes.
+faults: ## Inject faults during rollouts; takes about twenty minutes.
 	$(RUN) python -m pytest --durations 10 tests/integration -m faults
 
 .PHONY: nodes
-nodes: ## Faults and bad input of the node roles, in systemd containers. Needs root.
+nodes: ## Test the node roles in systemd containers, as root.
 	$(RUN) python -m pytest -rs --durations 10 tests/node
 
 .PHONY: docs
@@ -69,22 +69,22 @@ docs: ## Build the documentation site into docs/build.
 	$(RUN) tools/docs
 
 .PHONY: transcript
-transcript: ## Record the demo from an empty directory as a page of the documentation.
+transcript: ## Record the demo as a page of the documentation.
 	$(RUN) tools/transcript
 
 .PHONY: build
-build: ## Build the collection's archive, check it as Galaxy does (galaxy-importer), and install it.
+build: ## Build the archive, check it as Galaxy does, and install it.
 	$(STAGED) ansible-galaxy collection build --force --output-path "$(CURDIR)/dist"
 	$(NOX) build-import-check 2>&1 | tools/no_warnings
 	$(RUN) bash -c 'ansible-galaxy collection install --force --no-deps --offline --collections-path "$$KATA_CACHE/installed" \
 	  dist/screwdriver-kata-*.tar.gz'
 
 .PHONY: bench
-bench: ## Measure: node_pool beside a loop over kubernetes.core.k8s and kubectl label, on 1,000 and 5,000 nodes.
+bench: ## Measure node_pool beside kubernetes.core.k8s and kubectl.
 	$(RUN) python -m benchmarks.node_pool
 
 .PHONY: bench-node
-bench-node: ## Measure: seconds, tasks and bytes of the first and the second run of the node roles. Needs root.
+bench-node: ## Measure first and second runs of the node roles, as root.
 	$(RUN) python -m benchmarks.node
 
 .PHONY: lab-up lab-down

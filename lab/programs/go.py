@@ -79,6 +79,9 @@ KUBELET = Part(
     version_variables=("k8s.io/component-base/version.gitVersion", "k8s.io/client-go/pkg/version.gitVersion"),
 )
 
+# For `make lint`.
+ACTIONLINT = Part("actionlint", "github.com/rhysd/actionlint", {"actionlint": "github.com/rhysd/actionlint/cmd/actionlint"})
+
 # The mirror's archives have these programs.
 NODE_PARTS = (
     *(
