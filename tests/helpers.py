@@ -25,6 +25,7 @@ if t.TYPE_CHECKING:
 TOP = Path(__file__).resolve().parents[1]
 Playbook = t.Callable[..., "subprocess.CompletedProcess[str]"]
 Writes = t.Callable[[], list[dict[str, t.Any]]]
+BUILDS_PER_SECOND = 2.0
 # A rollout of one step that needs few builds and little time.
 FAST_ROLLOUT: dict[str, t.Any] = {
     "executor_exclusions": ["rhel6"],

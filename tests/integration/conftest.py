@@ -14,6 +14,7 @@ import pytest
 from lab.cluster.lab import Lab
 
 from ..helpers import (
+    BUILDS_PER_SECOND,
     FAST_ROLLOUT,
     RUNTIME_CLASS,
     TOP,
@@ -30,7 +31,6 @@ NODES = 8
 # Builds start and end within a second or three.
 PACE = 4.0
 KATA_NODES = 4
-BUILDS_PER_SECOND = 2.0
 # How a line of the audit log begins.
 EVENT = b'{"kind":"Event",'
 

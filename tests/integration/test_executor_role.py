@@ -11,7 +11,7 @@ import yaml
 
 from lab.cluster.lab import Lab
 
-from ..helpers import FAST_ROLLOUT, Playbook, wait_until
+from ..helpers import BUILDS_PER_SECOND, FAST_ROLLOUT, Playbook, wait_until
 
 if t.TYPE_CHECKING:
     from ..helpers import ModuleRunner
@@ -43,7 +43,46 @@ def test_a_rollout_refuses_shares_that_are_only_printed(lab: Lab, playbook: Play
     assert lab.record() == {}
 
 
+def test_a_rollout_refuses_executors_that_are_not_configured(lab: Lab, playbook: Playbook) -> None:
+    before = lab.worker_config()
+    done = playbook("playbooks/rollout.yml", **{**FAST_ROLLOUT, "executor_kata": "k8s-kta", "executor_legacy": "vm"})
+    assert done.returncode != 0
+    assert (
+        "k8s-kta and vm are not configured in ConfigMap sd/buildcluster-queue-worker: run the playbook screwdriver.kata.site, which adds "
+        "Kata's executor, or correct executor_kata and executor_legacy. Nothing was changed."
+    ) in done.stdout
+    assert lab.worker_config() == before
+    assert lab.record() == {}
+
+
 # A rollback is 0 % to the worker, or fails
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "says"),
+    [
+        (
+            "executor_kata",
+            "k8s-kta",
+            "kata_executor k8s-kta is not configured in key local.yaml of ConfigMap sd/buildcluster-queue-worker, which has k8s-vm, "
+            "k8s-kata: add it through executors. Nothing was changed: set executor_kata to the name of Kata's executor.",
+        ),
+        (
+            "executor_namespace",
+            "nope",
+            "Deployment nope/buildcluster-queue-worker does not exist: name the worker's, or leave deployment out. The share was not set "
+            "to 0. Run rollback again, or set the weightage of k8s-kata to 0 in the worker's config and restart the worker.",
+        ),
+    ],
+)
+def test_a_rollback_that_does_not_find_the_share_says_what_to_do(
+    lab: Lab, playbook: Playbook, variable: str, value: str, says: str
+) -> None:
+    before = lab.worker_config()
+    done = playbook("playbooks/rollback.yml", **{**FAST_ROLLOUT, variable: value})
+    assert done.returncode != 0
+    assert says in done.stdout
+    assert lab.worker_config() == before
 
 
 def test_a_rollback_that_a_variable_overrides_says_so(lab: Lab, playbook: Playbook) -> None:
@@ -73,19 +112,25 @@ def excluded(lab: Lab) -> list[str]:
 
 
 def test_exclusions_are_written_with_a_share_and_not_needed_for_0(lab: Lab, playbook: Playbook) -> None:
-    for share, given, wanted in (
-        ("10", ["rhel6", "centos:6"], ["rhel6", "centos:6"]),
-        ("10", [], []),
-        ("0", ["*bad"], []),
-        ("5", ["a"], ["a"]),
-    ):
-        variables = {**FAST_ROLLOUT, "executor_exclusions": given}
-        done = playbook([{**SHARE, "vars": {"executor_share": share}}], **variables)
-        assert done.returncode == 0, done.stdout
-        assert excluded(lab) == wanted
-    without = {key: value for key, value in FAST_ROLLOUT.items() if key != "executor_exclusions"}
-    assert playbook([{**SHARE, "vars": {"executor_share": "10"}}], **without).returncode == 0
-    assert excluded(lab) == ["a"]
+    # A share without exclusions would send rhel6 builds to Kata.
+    assert lab.stop_builds()["excluded_on_kata"] == 0
+    try:
+        for share, given, wanted in (
+            ("10", ["rhel6", "centos:6"], ["rhel6", "centos:6"]),
+            ("10", [], []),
+            ("0", ["*bad"], []),
+            ("5", ["a"], ["a"]),
+        ):
+            variables = {**FAST_ROLLOUT, "executor_exclusions": given}
+            done = playbook([{**SHARE, "vars": {"executor_share": share}}], **variables)
+            assert done.returncode == 0, done.stdout
+            assert excluded(lab) == wanted
+        without = {key: value for key, value in FAST_ROLLOUT.items() if key != "executor_exclusions"}
+        assert playbook([{**SHARE, "vars": {"executor_share": "10"}}], **without).returncode == 0
+        assert excluded(lab) == ["a"]
+        assert playbook([{**SHARE, "vars": {"executor_share": "10"}}], **FAST_ROLLOUT).returncode == 0
+    finally:
+        lab.start_builds(BUILDS_PER_SECOND)
 
 
 def test_a_finished_rollout_does_not_ignore_other_exclusions(lab: Lab, module: ModuleRunner, playbook: Playbook) -> None:
