@@ -13,7 +13,7 @@ help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: ## Move a simulated cluster to Kata. Also DEMO_FAULT=failed-starts.
+demo: ## Move a simulated cluster to Kata. DEMO_FAULT=failed-starts.
 	$(RUN) python -m lab demo --fault "$(DEMO_FAULT)"
 
 .PHONY: e2e

@@ -23,6 +23,8 @@ options:
     description: The directory of the roles of this collection.
     type: path
     required: true
+requirements:
+  - PyYAML
 """
 
 EXAMPLES = r"""
