@@ -2,6 +2,7 @@
 
 project = title = html_short_title = "screwdriver.kata"
 extensions = ["sphinx_antsibull_ext"]
+copyright = "screwdriver.kata maintainers, GPL-3.0-or-later"  # noqa: A001
 html_theme = "sphinx_ansible_theme"
 html_show_sphinx = False
 html_use_index = False
