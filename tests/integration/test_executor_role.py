@@ -164,3 +164,28 @@ def test_the_legacy_executor_is_not_removed_while_builds_run_there(lab: Lab, pla
     assert done.returncode != 0
     assert re.search(r"k8s-vm cannot be removed: \d+ builds are not on k8s-kata now, such as ", done.stdout), done.stdout
     assert lab.worker_config() == before
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("executor:\n\tplugin: k8s-vm\n", "is not valid YAML: found character '\\t' that cannot start any token (line 2, column 1)"),
+        ("- executor\n", "holds a list and not a map with the key executor"),
+    ],
+)
+def test_a_config_that_cannot_be_parsed_is_named_by_each_playbook(text: str, problem: str, lab: Lab, playbook: Playbook) -> None:
+    """Status prints it and succeeds; rollback and rollout end with it, and none of them writes."""
+    before = lab.worker_config()
+    lab.set_worker_config(text)
+    try:
+        done = {name: playbook(f"playbooks/{name}.yml", **FAST_ROLLOUT) for name in ("status", "rollback", "rollout")}
+        assert lab.worker_config() == text
+        assert lab.record() == {}
+    finally:
+        lab.set_worker_config(before)
+    said = f"key local.yaml of ConfigMap sd/buildcluster-queue-worker {problem}. Nothing was changed."
+    shown = {name: run.stdout.replace("\\\\t", "\\t") for name, run in done.items()}
+    assert [run.returncode for run in done.values()] == [0, 2, 2], shown
+    assert f"Weightages now: unknown. {said}" in shown["status"]
+    assert f"{said} The share was not set to 0." in shown["rollback"]
+    assert said in shown["rollout"]

@@ -111,6 +111,11 @@ def test_status_without_the_permission_to_read_the_config_is_a_sentence() -> Non
     assert "Weightages now: unknown. Cannot read ConfigMap sd/x: not allowed (403)." in text
 
 
+def test_status_of_a_config_without_executors_has_no_blank() -> None:
+    values = {"__rollout_stored": record("paused"), "__rollout_lock_holder": "", "executor_result": {"weightages": {}, "findings": []}}
+    assert "Weightages now: none\n" in render("status.j2", **values)
+
+
 def test_failures_have_one_denominator_everywhere() -> None:
     """Builds with an outcome: those that started and those that failed to."""
     stored = record("finished", reason="")
