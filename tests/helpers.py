@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import functools
+import importlib.util
 import json
 import os
 import select
@@ -133,6 +134,18 @@ def lock_holder(lab: Lab) -> str:
     return lab.kubectl("get", "lease", "kata-rollout", "-n", "sd", "--ignore-not-found", "-o", "jsonpath={.spec.holderIdentity}")
 
 
+def clock_ahead(minutes: int) -> dict[str, str]:
+    """The environment variables of a process whose clock, and that of all that it starts, is ahead of the real one."""
+    if not minutes:
+        return {}
+    package = importlib.util.find_spec("libfaketime")
+    assert package
+    assert package.submodule_search_locations
+    library = Path(package.submodule_search_locations[0]) / "vendor" / "libfaketime" / "src" / "libfaketime.so.1"
+    # The clock that processes wait by stays as it is: threads would hang.
+    return {"LD_PRELOAD": str(library), "FAKETIME": f"{minutes:+d}m", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+
+
 def playbook_environment(kubeconfig: Path) -> dict[str, str]:
     """The environment of ansible-playbook against the lab of a kubeconfig."""
     return {**os.environ, "K8S_AUTH_KUBECONFIG": str(kubeconfig), "ANSIBLE_NOCOLOR": "1", "ANSIBLE_PIPELINING": "1"}
@@ -173,16 +186,20 @@ class ModuleCall:
 
 
 @functools.cache
-def fork_server() -> Path:
+def fork_server(minutes_ahead: int) -> Path:
     """The directory of this test process's fork server: its ``socket``, and ``python``, which has it run what Python would.
 
-    The server ends with the tests, as its standard input is closed.
+    The forks have the server's clock. The server ends with the tests, as its standard input is closed.
     """
     directory = Path(tempfile.mkdtemp(prefix="kata-fork-"))
     atexit.register(shutil.rmtree, directory, ignore_errors=True)
     here = Path(__file__).parent
     server = subprocess.Popen(
-        [sys.executable, here / "fork_server.py", directory / "socket"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, here / "fork_server.py", directory / "socket"],
+        env=os.environ | clock_ahead(minutes_ahead),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     # Kept until then: without a reference to it, its standard input would be closed.
     atexit.register(server.terminate)
@@ -208,7 +225,7 @@ class ModuleRunner:
         given.write_text(json.dumps({"ANSIBLE_MODULE_ARGS": arguments}))
         message = (["-m", f"ansible_collections.screwdriver.kata.plugins.modules.{name}"], os.getcwd(), dict(os.environb))
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        connection.connect(str(fork_server() / "socket"))
+        connection.connect(str(fork_server(0) / "socket"))
         with given.open() as stdin, given.with_name("out").open("w") as out, given.with_name("err").open("w") as err:
             socket.send_fds(connection, [repr(message).encode()], [file.fileno() for file in (stdin, out, err)])
             return ModuleCall(connection, directory)

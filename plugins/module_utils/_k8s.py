@@ -16,6 +16,8 @@ import threading
 import time
 import typing as t
 from copy import deepcopy
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 
 from ansible_collections.kubernetes.core.plugins.module_utils.args_common import AUTH_ARG_SPEC
 from ansible_collections.kubernetes.core.plugins.module_utils.k8s.client import get_api_client
@@ -32,7 +34,7 @@ except ImportError:
     pass
 
 if t.TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Mapping
 
 # Answers that a healthy API server gives while it is busy, restarting or losing its etcd.
 RETRIABLE_STATUS = frozenset({429, 500, 502, 503, 504})
@@ -93,6 +95,9 @@ class Cluster:
     Safe for use by several threads.
     """
 
+    # How far the API server's clock is ahead of this machine's.
+    _ahead = timedelta()
+
     def __init__(self, module: AnsibleK8SModule, dry_run: bool = False) -> None:
         """dry_run: every write is a dry run, also outside check mode."""
         self._resources: dict[tuple[str, str], t.Any] = {}
@@ -107,6 +112,13 @@ class Cluster:
         self._client.dry_run = self._client.dry_run or dry_run
         # More calls at a time would open and close a connection each.
         self.connections: int = self._client.configuration.connection_pool_maxsize or 1
+
+    def now(self) -> datetime:
+        """The time by the API server's clock, after its latest answer: those of two machines that work on one rollout may differ.
+
+        Until it has answered, the time is this machine's.
+        """
+        return datetime.now(UTC) + self._ahead
 
     def get(self, kind: str, name: str, namespace: str | None = None, api_version: str = "v1") -> dict[str, t.Any] | None:
         """One object, or None where it does not exist."""
@@ -284,7 +296,13 @@ class Cluster:
             options = {"timeout_seconds": left, "_request_timeout": (CONNECT_SECONDS, left + READ_SECONDS)}
             try:
                 resource = self._resource(kind, api_version)
-                for event in Watch().stream(resource.get, serialize=False, resource_version=resource_version, **options, **params):
+
+                def begin(resource: t.Any = resource, **request: t.Any) -> t.Any:
+                    answer = resource.get(**request)
+                    self._read_clock(answer.headers)
+                    return answer
+
+                for event in Watch().stream(begin, serialize=False, resource_version=resource_version, **options, **params):
                     body = event["raw_object"]
                     if event["type"] == "ERROR":
                         raise ClusterError(f"Cannot watch {kind}: {body.get('message')}.", int(body.get("code", 0)))
@@ -298,6 +316,14 @@ class Cluster:
                 if (error.status and error.status not in RETRIABLE_STATUS) or time.monotonic() - silent_since > RETRY_SECONDS:
                     raise error from exc
                 time.sleep(1)
+
+    def _read_clock(self, headers: Mapping[str, str] | None) -> None:
+        """Notes the time at which the API server answered, in whole seconds."""
+        try:
+            told = parsedate_to_datetime((headers or {})["Date"]).replace(tzinfo=UTC)
+        except (KeyError, ValueError):
+            return
+        self._ahead = told - datetime.now(UTC)
 
     def _resource(self, kind: str, api_version: str) -> t.Any:
         key = (api_version, kind)
@@ -317,6 +343,7 @@ class Cluster:
                 self._reached = True
                 return answer
             except (ApiException, urllib3.exceptions.HTTPError, ResourceNotFoundError) as exc:
+                self._read_clock(getattr(exc, "headers", None))
                 error = self._error(exc, verb, what)
                 retriable = error.status in RETRIABLE_STATUS if error.status else self._reached
                 if not retriable or time.monotonic() + delay > deadline:
@@ -340,6 +367,7 @@ class Cluster:
             answer = self._client.patch(resource, body, content_type="application/merge-patch+json", **options)
         else:
             answer = self._client.delete(resource, body=body, **options)
+        self._read_clock(answer.headers)
         return json.loads(answer.data)
 
     def _error(self, exc: Exception, verb: str, what: str) -> ClusterError:

@@ -123,8 +123,8 @@ options:
   start_timeout:
     description:
       - How long a build may take to start before it counts as failed, in seconds.
-      - It counts from when the module first sees the pod, by the clock of the machine that runs the module, so that a difference between
-        the clocks does not matter.
+      - It counts from when the module first observes the pod, by the API server's clock, so that the machine of the next interval may have
+        another clock.
       - Screwdriver itself fails builds after 5 minutes when its retry queue is enabled.
     type: int
     default: 300
@@ -432,18 +432,22 @@ class BuildGate:
             left = (self.params["interval"] or self.params["window"]) - (time.monotonic() - self._began)
             if _is_final(judgement) or left <= 0:
                 return self._result(judgement)
-            self._watch(max(1, round(min(TICK_SECONDS, left, self.observation.overdue_in(int(time.time()))))))
+            self._watch(max(1, round(min(TICK_SECONDS, left, self.observation.overdue_in(self._now())))))
 
     def _judge(self) -> gate.Judgement:
         self.observation.observed_seconds = self._before + time.monotonic() - self._began
-        return gate.judge(self.observation, self.limits, self.names, int(time.time()))
+        return gate.judge(self.observation, self.limits, self.names, self._now())
+
+    def _now(self) -> int:
+        """Epoch seconds. The next interval may be watched on another machine, so the clock is the API server's."""
+        return int(self.cluster.now().timestamp())
 
     def _watch(self, seconds: int) -> None:
         """Takes events for this many seconds, or until one is final."""
         judged, decisive = time.monotonic(), self._decisive()
         for change in self.cluster.follow("Pod", self.observation.resource_version, seconds, **self.pods):
             self._received = time.time()
-            builds, now = [self._read(pod) for pod in change.objects], int(time.time())
+            builds, now = [self._read(pod) for pod in change.objects], self._now()
             if change.kind == LIST:
                 self.observation.relist(builds, change.resource_version, now)
             elif builds:
@@ -453,7 +457,7 @@ class BuildGate:
                 if _is_final(self._judge()):
                     return
                 judged, decisive = time.monotonic(), self._decisive()
-        self.observation.tick(int(time.time()))
+        self.observation.tick(self._now())
 
     def _decisive(self) -> tuple[int, int]:
         """What each event that may fail the gate changes; missing builds are many events."""

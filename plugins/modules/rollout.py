@@ -19,8 +19,7 @@ description:
   - Needs the verbs C(get), C(create) and C(patch) on configmaps and on C(leases.coordination.k8s.io) in O(namespace).
   - Every write is a single object and refers to the version that was read. A record is therefore never half written and no change is lost.
 notes:
-  - Whether another holder's lock has expired is judged by the API server's clock, which also notes when the lock was renewed. The clocks
-    of the machines that run the module may differ.
+  - All times of the record and of the lock are by the API server's clock. The clocks of the machines that run the module may differ.
   - The ConfigMap has the record as compressed JSON in the key C(record), and for readers the keys C(phase), C(step), C(share) and
     C(reason). To read the record without this module, pipe that key through C(base64 -d | gunzip).
   - A step is also approved by the annotation C(kata.screwdriver.cd/approve-step-N) of the ConfigMap, with who approves it as its value.
@@ -306,6 +305,11 @@ freeze:
   returned: success
   type: str
   sample: Release day
+now:
+  description: The time by the API server's clock, by which all times of the record are.
+  returned: success
+  type: str
+  sample: '2026-11-23T20:17:31Z'
 evidence:
   description: The evidence stored for the current step.
   returned: success
@@ -318,14 +322,10 @@ baseline:
 
 import typing as t
 import uuid
-from datetime import UTC, datetime
 
 from ansible_collections.screwdriver.kata.plugins.module_utils._errors import UserError
 from ansible_collections.screwdriver.kata.plugins.module_utils._k8s import Cluster, create_module
 from ansible_collections.screwdriver.kata.plugins.module_utils._rollout import record as records
-
-if t.TYPE_CHECKING:
-    from collections.abc import Callable
 
 LEASES = "coordination.k8s.io/v1"
 FREEZE = "kata.screwdriver.cd/freeze"
@@ -353,11 +353,9 @@ class State(t.NamedTuple):
 class Rollout:
     """The ConfigMap and the Lease of one rollout."""
 
-    def __init__(self, params: dict[str, t.Any], cluster: Cluster, dry_run: Callable[[], Cluster]) -> None:
-        """dry_run: creates a cluster of which no write is kept, to ask the API server for its time."""
+    def __init__(self, params: dict[str, t.Any], cluster: Cluster) -> None:
         self.params = params
         self.cluster = cluster
-        self.dry_run = dry_run
         self.action: str = params["action"]
         self.name: str = params["name"]
         self.namespace: str = params["namespace"]
@@ -376,6 +374,7 @@ class Rollout:
             "rollout": records.view(after.record),
             "lock": {"holder": lock.holder, "expires": records.stamp(lock.expires)} if lock else None,
             "freeze": after.freeze,
+            "now": records.stamp(self.cluster.now()),
             "evidence": record.get("evidence", {}),
             "baseline": record.get("baseline", {}),
             "diff": {"before": before.diff_view(), "after": after.diff_view()},
@@ -404,7 +403,7 @@ class Rollout:
 
     def _decide(self, record: records.Record | None, annotations: dict[str, str]) -> records.Record | None:
         """The record as it should be."""
-        params, now = self.params, records.stamp(datetime.now(UTC))
+        params, now = self.params, records.stamp(self.cluster.now())
         if self.action == "begin":
             return records.begin(record, self.title, self.steps, self.holder, now)
         if record is None:
@@ -443,10 +442,10 @@ class Rollout:
 
     def _lock(self, lease: dict[str, t.Any] | None, state: State) -> dict[str, t.Any] | None:
         """Takes the lock at the beginning of a run, renews it from then on, and releases it at the end."""
-        holder, now = self.holder, datetime.now(UTC)
+        holder, now = self.holder, self.cluster.now()
         taking = self.action == "begin" and self.params["take_over"]
         if state.lock and state.holder != holder and not taking:
-            records.require_free(state.lock, self.title, holder, self._server_time(now))
+            records.require_free(state.lock, self.title, holder, now)
         spec: dict[str, t.Any]
         if self.action == "release":
             if state.holder != holder:
@@ -461,11 +460,6 @@ class Rollout:
             return self.cluster.create({"apiVersion": LEASES, "kind": "Lease", "metadata": meta, "spec": spec})
         patch = {"metadata": {"resourceVersion": lease["metadata"]["resourceVersion"]}, "spec": spec}
         return self.cluster.patch("Lease", self.name, patch, self.namespace, LEASES)
-
-    def _server_time(self, now: datetime) -> datetime:
-        """The time by the API server, which also notes when the lock was renewed: the clocks of two operators may differ."""
-        patch = {"metadata": {"annotations": {"kata.screwdriver.cd/time": uuid.uuid4().hex}}}
-        return records.written_at(self.dry_run().patch("Lease", self.name, patch, self.namespace, LEASES)) or now
 
 
 def problem_of(params: dict[str, t.Any]) -> str | None:
@@ -509,7 +503,7 @@ def main() -> None:
     if problem := problem_of(module.params):
         module.fail_json(msg=problem)
     try:
-        module.exit_json(**Rollout(module.params, Cluster(module), lambda: Cluster(module, dry_run=True)).run())
+        module.exit_json(**Rollout(module.params, Cluster(module)).run())
     except UserError as exc:
         module.fail_json(msg=str(exc))
 

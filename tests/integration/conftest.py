@@ -21,6 +21,7 @@ from ..helpers import (
     ModuleRunner,
     Playbook,
     Writes,
+    clock_ahead,
     fork_server,
     playbook_environment,
     set_share,
@@ -108,17 +109,24 @@ def writes(lab: Lab) -> Writes:
 
 @pytest.fixture(scope="session")
 def playbook(lab: Lab) -> Playbook:
-    """``playbook("playbooks/status.yml", "--check", variable=1)`` against the lab; a list of tasks works as well."""
+    """``playbook("playbooks/status.yml", "--check", variable=1)`` against the lab; a list of tasks works as well.
+
+    With ``minutes_ahead`` the controller's clock is wrong, that of its modules too.
+    """
 
     def run(
-        what: str | Path | list[dict[str, t.Any]], *options: str, kubeconfig: Path | None = None, **variables: t.Any
+        what: str | Path | list[dict[str, t.Any]],
+        *options: str,
+        kubeconfig: Path | None = None,
+        minutes_ahead: int = 0,
+        **variables: t.Any,
     ) -> subprocess.CompletedProcess[str]:
         path = what if not isinstance(what, list) else lab.directory / "play.yml"
         if isinstance(what, list):
             Path(path).write_text(json.dumps([{"hosts": "localhost", "connection": "local", "gather_facts": False, "tasks": what}]))
-        variables = {"ansible_python_interpreter": str(fork_server() / "python"), **variables}
+        variables = {"ansible_python_interpreter": str(fork_server(minutes_ahead) / "python"), **variables}
         command = ["ansible-playbook", "-e", json.dumps(variables), *options, str(path)]
-        environment = playbook_environment(kubeconfig or lab.kubeconfig)
+        environment = playbook_environment(kubeconfig or lab.kubeconfig) | clock_ahead(minutes_ahead)
         return subprocess.run(command, cwd=TOP, capture_output=True, text=True, env=environment, check=False)
 
     return run

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import json
 import os
+import platform
 import random
 import re
 import signal
@@ -13,6 +14,7 @@ import threading
 import time
 import typing as t
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -20,7 +22,18 @@ import pytest
 from lab.cluster.lab import Lab
 
 from ..api_proxy import Request, disturbed
-from ..helpers import FAST_ROLLOUT, RUNTIME_CLASS, TOP, Playbook, lock_holder, playbook_environment, wait_until, weightages
+from ..helpers import (
+    FAST_ROLLOUT,
+    RUNTIME_CLASS,
+    TOP,
+    Playbook,
+    Writes,
+    clock_ahead,
+    lock_holder,
+    playbook_environment,
+    wait_until,
+    weightages,
+)
 
 pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("no_rollout")]
 ZERO = {"k8s-vm": 100, "k8s-kata": 0}
@@ -37,9 +50,9 @@ def no_build_is_lost(lab: Lab, no_rollout: None, request: pytest.FixtureRequest)
 
 
 @contextmanager
-def running(lab: Lab, path: Path, **variables: t.Any) -> t.Iterator[subprocess.Popen[bytes]]:
+def running(lab: Lab, path: Path, minutes_ahead: int = 0, **variables: t.Any) -> t.Iterator[subprocess.Popen[bytes]]:
     """A rollout in the background, until its evidence was stored for the first time; ``path`` gets its output."""
-    environment = playbook_environment(lab.kubeconfig)
+    environment = playbook_environment(lab.kubeconfig) | clock_ahead(minutes_ahead)
     command = ["ansible-playbook", "-e", json.dumps(variables), "playbooks/rollout.yml"]
     with path.open("w") as out:
         # A session of its own, as of a terminal: no signal to the tests reaches it.
@@ -384,3 +397,100 @@ def test_the_time_from_the_deciding_event_to_a_share_of_zero_is_printed(lab: Lab
     assert lab.record()["phase"] == "rolled_back", done.stdout
     assert weightages(lab) == ZERO, done.stdout
     assert re.search(r"Kata's share was at 0 % \d+\.\d s after the event that decided\.", done.stdout), done.stdout
+
+
+@pytest.fixture(params=[5, -5])
+def minutes(request: pytest.FixtureRequest) -> int:
+    """How far the controller's clock is ahead of the API server's."""
+    if platform.machine() != "x86_64":
+        pytest.skip("The package libfaketime has its library for x86_64 alone.")
+    return request.param
+
+
+def test_operators_with_wrong_clocks_hand_over_by_the_ttl_and_finish(
+    lab: Lab, playbook: Playbook, writes: Writes, tmp_path: Path, minutes: int
+) -> None:
+    """One is killed in the middle of a step, and the other, whose clock is wrong the other way, continues with its evidence."""
+    began = datetime.now(UTC).replace(microsecond=0)
+    variables = {**FAST_ROLLOUT, "rollout_steps": [50, 100], "rollout_guard": False}
+    out = tmp_path / "out"
+    with running(lab, out, minutes, **{**variables, "rollout_window": 300, "rollout_timeout": 600}) as process:
+        process.kill()
+        process.wait()
+    assert weightages(lab) == {"k8s-vm": 50, "k8s-kata": 50}
+    lease = json.loads(lab.kubectl("get", "lease", "kata-rollout", "-n", "sd", "-o", "json", "--show-managed-fields"))
+    renewed = max(datetime.fromisoformat(entry["time"]) for entry in lease["metadata"]["managedFields"])
+    expires = renewed + timedelta(seconds=lease["spec"]["leaseDurationSeconds"])
+    writes()
+
+    done = playbook("playbooks/rollout.yml", minutes_ahead=-minutes, **variables)
+    if done.returncode != 0:
+        assert "is locked by" in done.stdout, done.stdout
+        wait_until(lambda: datetime.now(UTC) > expires + timedelta(seconds=2), "the lock expires")
+        done = playbook("playbooks/rollout.yml", minutes_ahead=-minutes, **variables)
+    assert done.returncode == 0, done.stdout
+    taken = next(event for event in writes() if event["objectRef"]["resource"] == "leases" and event["objectRef"]["namespace"] == "sd")
+    assert datetime.fromisoformat(taken["requestReceivedTimestamp"]) >= expires
+
+    record = lab.record()
+    assert record["phase"] == "finished"
+    assert [step["outcome"] for step in record["history"]] == ["passed", "passed"]
+    assert [figures["failures"] for step in record["history"] for figures in step["gate"]["executors"].values()] == [{}] * 4
+    times = [record["began"], *(step[key] for step in record["history"] for key in ("began", "ended")), record["ended"]]
+    assert times == sorted(times)
+    assert began <= datetime.fromisoformat(times[0])
+    assert datetime.fromisoformat(times[-1]) <= datetime.now(UTC)
+    assert weightages(lab) == {"k8s-vm": 0, "k8s-kata": 100}
+    assert lock_holder(lab) == ""
+
+
+def test_failed_starts_are_rolled_back_by_a_controller_with_a_wrong_clock(lab: Lab, playbook: Playbook, minutes: int) -> None:
+    lab.fault("failed-starts")
+    try:
+        variables = {**FAST_ROLLOUT, "rollout_steps": [50], "rollout_min_builds": 20}
+        done = playbook("playbooks/rollout.yml", minutes_ahead=minutes, **variables)
+    finally:
+        lab.fault("none")
+    assert lab.record()["phase"] == "rolled_back", done.stdout
+    assert weightages(lab) == ZERO, done.stdout
+    assert lock_holder(lab) == ""
+    took = re.search(r"Kata's share was at 0 % (\S+) s after the event that decided\.", done.stdout)
+    assert took, done.stdout
+    # A difference of two clocks would be 300 s.
+    assert 0 <= float(took[1]) < 200
+
+
+def test_a_window_is_open_by_the_api_servers_clock(lab: Lab, playbook: Playbook, minutes: int) -> None:
+    before = datetime.now(UTC)
+    near = {f"{before + timedelta(days=days):%a}".lower() for days in (-1, 0, 1)}
+    far = sorted({"mon", "tue", "wed", "thu", "fri", "sat", "sun"} - near)
+    windows = [{"days": far, "from": "00:00", "to": "24:00"}]
+    done = playbook("playbooks/rollout.yml", minutes_ahead=minutes, **FAST_ROLLOUT, rollout_windows=windows)
+    assert done.returncode == 0, done.stdout
+    held = re.search(r"is held: it is (\w+ \S+) UTC, outside of rollout_windows\.", done.stdout)
+    assert held, done.stdout
+    passed = range(int((datetime.now(UTC) - before).total_seconds() // 60) + 2)
+    assert held[1] in [f"{before + timedelta(minutes=number):%a %H:%M}".lower() for number in passed]
+    assert lab.record()["phase"] == "paused"
+    assert weightages(lab) == ZERO
+    assert lock_holder(lab) == ""
+    opened = [{"days": sorted(near), "from": "00:00", "to": "24:00"}]
+    assert playbook("playbooks/rollout.yml", minutes_ahead=minutes, **FAST_ROLLOUT, rollout_windows=opened).returncode == 0
+    assert lab.record()["phase"] == "finished"
+
+
+def test_modules_of_a_controller_with_a_wrong_clock_have_that_clock(playbook: Playbook, minutes: int) -> None:
+    """Else the tests above would prove nothing."""
+    before = int(time.time())
+    tasks: list[dict[str, t.Any]] = [
+        {"ansible.builtin.setup": {"gather_subset": ["!all", "date_time"]}},
+        {
+            "ansible.builtin.debug": {
+                "msg": "by the module {{ ansible_facts.date_time.epoch }}, by the controller {{ now().timestamp() | int }}"
+            }
+        },
+    ]
+    done = playbook(tasks, minutes_ahead=minutes)
+    told = re.search(r"by the module (\d+), by the controller (\d+)", done.stdout)
+    assert told, done.stdout
+    assert all(before <= int(epoch) - 60 * minutes <= time.time() for epoch in told.groups())

@@ -101,7 +101,7 @@ def run(planted: dict[str, t.Any], what: str | list[dict[str, t.Any]], *options:
         "RESULTS_JSON": str(results),
         "ANSIBLE_LOG_PATH": str(results.with_name("ansible.log")),
     }
-    variables = {"ansible_python_interpreter": str(fork_server() / "python"), **variables}
+    variables = {"ansible_python_interpreter": str(fork_server(0) / "python"), **variables}
     command = ["ansible-playbook", "-i", str(planted["inventory"]), "-vvv", "--diff", "-e", json.dumps(variables), *options, what]
     done = subprocess.run(command, cwd=TOP, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stdout[-3000:]

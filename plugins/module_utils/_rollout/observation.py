@@ -246,7 +246,7 @@ class Observation:
             self._run(kind, build)
 
     def tick(self, now: int) -> None:
-        """Fails the builds whose time to start has run out. The time counts from when they were first observed, by this machine's clock."""
+        """Fails the builds whose time to start has run out. The time counts from when they were first observed, by the clock of ``now``."""
         for uid in [uid for uid, state in self.waiting.items() if now - state["since"] >= self._start_timeout]:
             state = self.waiting.pop(uid)
             self._fail(uid, state, state["trouble"] or state["overdue"])
@@ -289,7 +289,7 @@ class Observation:
         if kind != "DELETED" and not build.final:
             return
         del self.waiting[build.uid]
-        waited = max(now - state["since"], build.stopped - build.created if build.stopped is not None else 0)
+        waited = max(now - state["since"], build.stopped - build.created if build.stopped is not None else 0, 0)
         hung = waited >= HUNG_PART * min(self._start_timeout, WORKER_SECONDS)
         detail = self._explain(build.uid) if state["overdue"] == "SandboxFailed" and not state["trouble"] else ""
         if state["trouble"] or detail or hung:

@@ -9,12 +9,15 @@ from __future__ import annotations
 import itertools
 import types
 import typing as t
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
 import kubernetes.watch
 import pytest
 import urllib3
 from ansible_collections.screwdriver.kata.plugins.module_utils import _k8s
 from ansible_collections.screwdriver.kata.plugins.module_utils._k8s import Cluster, ClusterError
+from kubernetes.client.exceptions import ApiException
 
 
 class Clock:
@@ -142,3 +145,62 @@ def test_an_object_that_is_deleted_or_replaced_is_not_an_error(monkeypatch: pyte
 def test_any_other_error_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ClusterError, match="^refused with 422$"):
         Node(monkeypatch, [422]).reconcile()
+
+
+def answer(date: str | None) -> types.SimpleNamespace:
+    return types.SimpleNamespace(data=b"{}", headers={"Date": date} if date else {})
+
+
+def ahead_of_this_machine(cluster: Cluster) -> int:
+    """Whole minutes."""
+    return round((cluster.now() - datetime.now(UTC)) / timedelta(minutes=1))
+
+
+def in_minutes(minutes: int) -> str:
+    return format_datetime(datetime.now(UTC) + timedelta(minutes=minutes), usegmt=True)
+
+
+@pytest.mark.parametrize("minutes", [5, -5])
+def test_the_time_is_that_of_the_api_servers_latest_answer(monkeypatch: pytest.MonkeyPatch, minutes: int) -> None:
+    cluster = Server(monkeypatch, away=(0, 0)).cluster
+    assert ahead_of_this_machine(cluster) == 0
+    monkeypatch.setattr(
+        cluster, "_client", types.SimpleNamespace(get=lambda *_names, **_options: answer(in_minutes(minutes))), raising=False
+    )
+    cluster.get("Pod", "a")
+    assert ahead_of_this_machine(cluster) == minutes
+
+
+def test_an_error_and_a_watch_tell_the_time_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Server(monkeypatch, away=(0, 0))
+
+    def missing(*_names: t.Any, **_options: t.Any) -> t.NoReturn:
+        error = ApiException(404, "Not Found")
+        error.headers = {"Date": in_minutes(7)}
+        raise error
+
+    monkeypatch.setattr(server.cluster, "_client", types.SimpleNamespace(get=missing), raising=False)
+    assert server.cluster.get("Pod", "a") is None
+    assert ahead_of_this_machine(server.cluster) == 7
+
+    resource = types.SimpleNamespace(get=lambda **_options: answer(in_minutes(-3)))
+    monkeypatch.setattr(server.cluster, "_resource", lambda kind, api_version: resource)
+    watch = server.stream
+
+    def stream(get: t.Any, **options: t.Any) -> t.Iterator[dict[str, t.Any]]:
+        assert get(watch=True).data == b"{}"
+        return watch(get, **options)
+
+    monkeypatch.setattr(server, "stream", stream)
+    server.follow(1)
+    assert ahead_of_this_machine(server.cluster) == -3
+
+
+@pytest.mark.parametrize("date", [None, "yesterday"])
+def test_an_answer_without_a_date_changes_no_time(monkeypatch: pytest.MonkeyPatch, date: str | None) -> None:
+    cluster = Server(monkeypatch, away=(0, 0)).cluster
+    for told, minutes in ((in_minutes(5), 5), (date, 5)):
+        client = types.SimpleNamespace(get=lambda *_names, told=told, **_options: answer(told))
+        monkeypatch.setattr(cluster, "_client", client, raising=False)
+        cluster.get("Pod", "a")
+        assert ahead_of_this_machine(cluster) == minutes

@@ -6,7 +6,11 @@
 
 from __future__ import annotations
 
+import itertools
+import time
+import types
 import typing as t
+from datetime import UTC, datetime
 
 import pytest
 from ansible_collections.screwdriver.kata.plugins.module_utils import _javascript
@@ -88,12 +92,20 @@ def test_thousands_of_builds_of_few_images_ask_the_engine_rarely(monkeypatch: py
     assert not any(found)
 
 
+NOW = datetime(2026, 11, 23, 21, 0, 0, tzinfo=UTC)
+
+
 class StubCluster:
     """An API server whose watch has these events and then would have no more for a long time."""
 
-    def __init__(self, events: list[tuple[str, dict[str, t.Any]]]) -> None:
+    def __init__(self, events: list[tuple[str, dict[str, t.Any]]], is_over: bool = False) -> None:
+        """is_over: the time of the watch is over after the events."""
         self.events = events
+        self.is_over = is_over
         self.watches: list[int] = []
+
+    def now(self) -> datetime:
+        return NOW
 
     def list(self, kind: str, **params: t.Any) -> tuple[list[dict[str, t.Any]], str]:
         return [], "1"
@@ -105,7 +117,8 @@ class StubCluster:
         self.watches.append(seconds)
         for number, (event, pod) in enumerate(self.events, 2):
             yield Change(event, [pod], str(number))
-        raise AssertionError("the watch was not left with the event that decides")
+        if not self.is_over:
+            raise AssertionError("the watch was not left with the event that decides")
 
 
 def pod(name: str, kata: bool, state: dict[str, t.Any], image: str = "node:22") -> dict[str, t.Any]:
@@ -144,13 +157,9 @@ STREAMS: dict[str, tuple[list[tuple[str, dict[str, t.Any]]], dict[str, t.Any], t
 }
 
 
-@pytest.mark.parametrize("name", STREAMS)
-def test_the_event_that_decides_ends_the_watch(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    events, change, expected = STREAMS[name]
-    monkeypatch.setattr(build_gate, "EVENTS_SECONDS", 0)
-    params = {
+def parameters(**change: t.Any) -> dict[str, t.Any]:
+    return {
         **GOOD,
-        **change,
         "namespace": "sd-builds",
         "build_selector": "tier=builds",
         "kata_runtime_class": "kata",
@@ -158,8 +167,35 @@ def test_the_event_that_decides_ends_the_watch(name: str, monkeypatch: pytest.Mo
         "earlier": [],
         "evidence": None,
         "baseline": None,
+        **change,
     }
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_the_event_that_decides_ends_the_watch(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    events, change, expected = STREAMS[name]
+    monkeypatch.setattr(build_gate, "EVENTS_SECONDS", 0)
+    params = parameters(**change)
     cluster = StubCluster(events)
     result = build_gate.BuildGate(params, t.cast("t.Any", cluster)).run()
     assert (result["verdict"], result["doubt"], result["pause"]) == expected
     assert cluster.watches == [build_gate.TICK_SECONDS]
+
+
+@pytest.mark.parametrize("minutes", [5, -5])
+def test_a_controller_with_another_clock_continues_with_the_same_times(minutes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where a scheduler runs each look on another machine: no build that waits has failed, and none has waited less."""
+    waits = {"waiting": {"reason": "ContainerCreating"}}
+    # Each question for the time takes a while, so the interval ends.
+    steady = types.SimpleNamespace(**{**vars(time), "monotonic": itertools.count(step=0.5).__next__})
+    monkeypatch.setattr(build_gate, "time", steady)
+    evidence = None
+    for ahead, events in ((0, [("ADDED", pod(f"k{number}", True, waits)) for number in range(20)]), (60 * minutes, [])):
+        steady.time = lambda ahead=ahead: NOW.timestamp() + ahead
+        cluster = StubCluster(events, is_over=True)
+        params = parameters(interval=3, start_timeout=60, evidence=evidence)
+        result = build_gate.BuildGate(params, t.cast("t.Any", cluster)).run()
+        evidence = result["evidence"]
+    figures = result["executors"]["k8s-kata"]
+    assert (figures["failures"], figures["waiting"]) == ({}, 20)
+    assert {state["since"] for state in evidence["waiting"].values()} == {NOW.timestamp()}
