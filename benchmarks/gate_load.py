@@ -1,6 +1,7 @@
 """Measures the gate on a window of very many builds: CPU time of each build as the window fills, and the memory of the process.
 
-Each build is three events of its pod, read and judged as the module does it. Figures are CPU seconds of this process, not of a clock.
+Each build is three events of its pod, read and judged as the module does it. Figures are CPU seconds of this process, not of a clock, and
+the least of several rounds, since other work on the machine adds to them.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import math
 import multiprocessing
 import resource
 import time
@@ -23,6 +25,7 @@ from ansible_collections.screwdriver.kata.plugins.modules.build_gate import MAX_
 
 EPOCH = 1_800_000_000
 PART = 5000
+ROUNDS = 5
 # Builds between two verdicts, as with 80 builds a second and a verdict every 5 seconds.
 BUILDS_PER_LOOK = 40
 LIMITS = gate.Limits(600, 20, 0.02, 0.02, 2.0, 300.0, share=50.0, steps=7)
@@ -70,21 +73,38 @@ def lives(number: int, image: str) -> list[tuple[str, dict[str, t.Any]]]:
     return [("ADDED", waits), ("MODIFIED", runs), ("MODIFIED", ends)]
 
 
-def run(builds: int, images: int) -> tuple[list[float], float, float]:
-    """Microseconds a build of each part, MiB of the process at its greatest, KiB of the evidence."""
-    is_excluded = lru_cache(MAX_CACHED_IMAGES)(lambda image: _javascript.matches_any(EXCLUSIONS, image))
+def image(number: int, images: int) -> str:
+    """That of a build, of so many."""
+    return f"registry.example.com/team/image-{number % images}"
+
+
+def observation() -> Observation:
+    """One that has begun, as of the module."""
+    is_excluded = lru_cache(MAX_CACHED_IMAGES)(lambda name: _javascript.matches_any(EXCLUSIONS, name))
     seen = Observation({}, 300, is_excluded, lambda uid: "")
     seen.begin([], "1", {})
+    return seen
+
+
+def take(seen: Observation, number: int, life: list[tuple[str, dict[str, t.Any]]]) -> None:
+    """What the module does with the events of one build."""
+    now = EPOCH + number // 80
+    for kind, state in life:
+        seen.event(kind, read_build(state, "kata"), now)
+    if number % BUILDS_PER_LOOK == 0:
+        seen.tick(now)
+        gate.judge(seen, LIMITS, NAMES, now)
+
+
+def run(builds: int, images: int) -> tuple[list[float], float, float]:
+    """Microseconds a build of each part, MiB of the process at its greatest, KiB of the evidence."""
+    seen = observation()
     spent: list[float] = []
     for number in range(builds):
         # Created one at a time, as in the events of a watch.
-        life = lives(number, f"registry.example.com/team/image-{number % images}")
+        life = lives(number, image(number, images))
         began = time.process_time()
-        for kind, state in life:
-            seen.event(kind, read_build(state, "kata"), EPOCH + number // 80)
-        if number % BUILDS_PER_LOOK == 0:
-            seen.tick(EPOCH + number // 80)
-            gate.judge(seen, LIMITS, NAMES, EPOCH + number // 80)
+        take(seen, number, life)
         if number % PART == 0:
             spent.append(0.0)
         spent[-1] += time.process_time() - began
@@ -99,10 +119,13 @@ def main() -> None:
     builds = parser.parse_args().builds
     print(f"{'builds':>7} {'images':>7}  {'first 5,000':>12} {'last 5,000':>12}  {'memory':>9}  {'evidence':>9}")
     for images in (30, builds):
-        # In a process of its own, so that the memory is that of this run alone.
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
-            parts, memory, evidence = pool.apply(run, (builds, images))
-        print(f"{builds:7} {images:7}  {parts[0]:9.0f} us {parts[-1]:9.0f} us  {memory:5.0f} MiB  {evidence:5.0f} KiB", flush=True)
+        first = last = math.inf
+        for _round in range(ROUNDS):
+            # In a process of its own, so that the memory is that of this run alone.
+            with multiprocessing.get_context("spawn").Pool(1) as pool:
+                parts, memory, evidence = pool.apply(run, (builds, images))
+            first, last = min(first, parts[0]), min(last, parts[-1])
+        print(f"{builds:7} {images:7}  {first:9.0f} us {last:9.0f} us  {memory:5.0f} MiB  {evidence:5.0f} KiB", flush=True)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import select
 import signal
 import traceback
 import typing as t
-from functools import cache
+from functools import cache, lru_cache
 
 try:
     import regress
@@ -27,6 +27,8 @@ except ImportError:
 
 # A pattern that needs longer for one image name would hold up every build of the worker.
 MATCH_SECONDS = 2.0
+# Of the latest images, since a window may have one for each build.
+MAX_CACHED_MATCHES = 1000
 
 _NUMBER = re.compile(r"[-+]?(?:Infinity|(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?)")
 _RADIX = {"0x": 16, "0o": 8, "0b": 2}
@@ -128,7 +130,7 @@ def matches(pattern: t.Any, text: str) -> bool:
     return _matches(text_of(pattern), text)
 
 
-@cache
+@lru_cache(MAX_CACHED_MATCHES)
 def _matches(pattern: str, text: str) -> bool:
     expression = _compile(pattern)
     subject = _units(text)
