@@ -57,6 +57,8 @@ def test_versions(roles: Roles) -> None:
         "runc": "io.containerd.runc.v2",
         **dict.fromkeys(("kata", "kata-rs", "stub", "stub-rs"), "io.containerd.kata.v2"),
     }
+    dumped = node.run("containerd config dump")
+    assert dumped.count("privileged_without_host_devices = true") == len(old["kata_handlers"])
     node.run(END_PODS)
     since = started(node)
     assert roles.changes(*NODE_ROLES, **old) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,39 @@ def test_make_help_lists_every_target() -> None:
     shown = set(re.findall(r"^([a-z0-9-]+):.*## ", makefile, re.MULTILINE))
     assert targets == shown
     assert re.search(r"\^\[a-z0-9-\]\+:\.\*## ", makefile), "help has to know digits"
+
+
+def test_make_help_fits_80_columns() -> None:
+    lines = subprocess.run(["make", "help"], cwd=TOP, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert len(lines) > 15
+    assert [line for line in lines if len(line) > 80] == []
+
+
+def table_of_the_article() -> list[list[str]]:
+    """The cells of each row: statement, where, page, tests."""
+    text = (GUIDES / "guide_tests.rst").read_text().split("The article, statement by statement")[1]
+    rows = [re.sub(r"\s+", " ", row) for row in re.split(r"^   \* - ", text, flags=re.MULTILINE)[2:]]
+    return [row.split(" - ") for row in rows]
+
+
+@pytest.mark.parametrize("row", table_of_the_article(), ids=lambda row: row[0])
+def test_each_statement_of_the_article_has_its_variable_page_and_test(row: list[str]) -> None:
+    _statement, where, page, tests = row
+    specs = "".join(path.read_text() for path in TOP.glob("roles/*/meta/argument_specs.yml"))
+    guide = re.search(r"docsite\.(guide_\w+)>", page)
+    assert guide
+    text = (GUIDES / f"{guide[1]}.rst").read_text()
+    for kind, name in re.findall(r"(module |playbook |role )?``(\w+)``", where):
+        place = {"module ": "plugins/modules/{}.py", "playbook ": "playbooks/{}.yml", "role ": "roles/{}"}.get(kind)
+        if place:
+            assert (TOP / place.format(name)).exists(), name
+        elif name != "pilot":
+            assert re.search(rf"^ +{name}:", specs, re.MULTILINE), f"{name} is not a variable"
+            assert name in text, f"{guide[1]} does not have {name}"
+    listed = re.findall(r"``([^`]+)::(\w+)``", tests)
+    assert listed or tests.startswith("not tested: ")
+    for file, function in listed:
+        assert f"def {function}(" in (TOP / file).read_text(), f"{file} has no {function}"
 
 
 def test_links_of_the_readme_lead_somewhere() -> None:
