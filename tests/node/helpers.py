@@ -71,6 +71,11 @@ def state(node: Node) -> str:
     )
 
 
+def differences(before: str, after: str) -> list[str]:
+    """The lines that two listings do not share."""
+    return sorted(set(before.splitlines()) ^ set(after.splitlines()))
+
+
 def state_with_times(node: Node) -> str:
     """As ``state``, with the times of files, and without what only containerd changes."""
     return node.run("find /etc /opt /usr/local /var/lib -xdev -path /var/lib/systemd -prune -o -printf '%p %y %m %s %T@\\n' | sort")

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import http.server
+import ssl
+import subprocess
+import threading
 import typing as t
+
+from lab.machines.registry import Handler as RegistryHandler
+from lab.machines.registry import Images
 
 from ..helpers import default
 from .helpers import CONTAINERD, END_PODS, KATA, NODE_ROLES, STUBS, image, pod, refusals, started, state_with_times, versions
 
 if t.TYPE_CHECKING:
+    from pathlib import Path
+
     from .conftest import Mirror, Roles
 
 RESTART = "screwdriver.kata.containerd : Start containerd, or restart it after a change"
@@ -142,3 +151,43 @@ def test_configuration(roles: Roles, mirror: Mirror) -> None:
     # What a power cut leaves of CNI's results goes at the next start: no sandbox can be removed with it.
     node.run("mkdir -p /var/lib/cni/results && cd /var/lib/cni/results && touch empty && echo {} >whole && systemctl restart containerd")
     assert node.run("ls /var/lib/cni/results; rm -r /var/lib/cni") == "whole"
+
+
+# Stubs of two registries: on the node their names lead to a server of the test, whose certificate the node trusts.
+REGISTRIES = ("registry-1.docker.io", "registry.example.com")
+REACHED = """
+update-ca-certificates >/dev/null 2>&1
+echo '127.0.0.1 {names}' >>/etc/hosts
+systemd-run --quiet --unit test-registry systemd-socket-activate --listen 127.0.0.1:443 /lib/systemd/systemd-socket-proxyd 127.0.0.1:{port}
+"""
+
+
+def test_mirrors_that_do_not_have_the_image(roles: Roles, mirror: Mirror, tmp_path: Path) -> None:
+    """After a mirror that is down and one without the image containerd asks the registry itself, Docker Hub by the name that it has."""
+    node = roles.node
+    names = ",".join(f"DNS:{name}" for name in REGISTRIES)
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-noenc", "-subj", "/CN=test", "-addext", f"subjectAltName={names}"]
+    subprocess.run([*command, "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    RegistryHandler.images = Images()
+    registry = http.server.ThreadingHTTPServer(("127.0.0.1", 0), RegistryHandler)
+    registry.socket = context.wrap_socket(registry.socket, server_side=True)
+    threading.Thread(target=registry.serve_forever, daemon=True).start()
+    port = registry.server_address[1]
+    trusted = {"src": str(certificate), "dest": "/usr/local/share/ca-certificates/test.crt"}
+    (copied,) = node.play([{"ansible.builtin.copy": trusted}])
+    assert not copied["failed"], copied
+    node.run(REACHED.format(names=" ".join(REGISTRIES), port=port))
+    mirrors = ["http://127.0.0.1:9", f"http://127.0.0.1:{mirror.port}"]
+    roles.changes("containerd", "crictl", containerd_registry_mirrors={"docker.io": mirrors, "_default": mirrors})
+    images = ("docker.io/library/nothing:1", "registry.example.com/tools/nothing:1")
+    with node.tunnel(mirror.port, port):
+        node.run("; ".join(f"crictl pull {image} || exit 1" for image in images))
+    registry.shutdown()
+    held = node.run("crictl images --output json")
+    assert all(image in held for image in images)
+    asked = [line for line in mirror.requests() if line.split()[1].startswith("/v2/") and " 404 " in line]
+    for path in ("/v2/library/nothing/manifests/1?ns=docker.io", "/v2/tools/nothing/manifests/1?ns=registry.example.com"):
+        assert any(path in line for line in asked), path

@@ -7,7 +7,21 @@ import tomllib
 import typing as t
 from pathlib import Path
 
-from .helpers import CONTAINERD, CONTAINERD_OLD, END_PODS, KATA, NODE_ROLES, STUBS, handlers, image, pod, started, state, versions
+from .helpers import (
+    CONTAINERD,
+    CONTAINERD_OLD,
+    END_PODS,
+    KATA,
+    NODE_ROLES,
+    STUBS,
+    differences,
+    handlers,
+    image,
+    pod,
+    started,
+    state,
+    versions,
+)
 
 if t.TYPE_CHECKING:
     from .conftest import Node, Roles
@@ -191,14 +205,25 @@ def test_taken_back(roles: Roles) -> None:
     assert roles.changes("crictl", "kata", "containerd", entry="absent") == []
 
 
+# A package that depends on containerd, as docker.io does.
+NEEDS_CONTAINERD = """
+mkdir -p /tmp/needs/DEBIAN
+printf 'Package: needs-containerd\\nVersion: 1\\nArchitecture: all\\nMaintainer: nobody\\nDescription: test\\nDepends: containerd\\n' \
+  >/tmp/needs/DEBIAN/control
+dpkg-deb --build /tmp/needs /tmp/needs.deb >/dev/null && dpkg --install /tmp/needs.deb >/dev/null
+"""
+
+
 def test_packages_of_debian(roles: Roles) -> None:
     """The distribution's containerd is older than 1.7, and its CNI plugins lie elsewhere."""
     node = roles.node
     image(roles)
     node.run(f"""echo 'Acquire::http::Proxy "socks5h://127.0.0.1:{PROXY}";' >/etc/apt/apt.conf.d/99-test""")
+    packages = "dpkg-query --show --showformat '${Package} ${Status}\\n'"
     with node.tunnel(proxy=PROXY):
-        # As a fresh image of the distribution has them.
-        node.run("rm -rf /var/lib/apt/lists/*")
+        # One that the node has already, and the lists as a fresh image of the distribution has them.
+        node.run("apt-get -qq update && apt-get -qq -y install runc >/dev/null 2>&1; rm -rf /var/lib/apt/lists/*")
+        before = state(node), node.run(packages)
         assert roles.changes("containerd", "crictl", containerd_source="package")
     since = started(node)
     assert roles.changes("containerd", "crictl", containerd_source="package") == []
@@ -213,5 +238,15 @@ def test_packages_of_debian(roles: Roles) -> None:
         f"containerd {version} of the distribution gives a handler no snapshotter of its own on node1. Give every handler the snapshotter "
         "of containerd_snapshotter, or set containerd_source to archive."
     )
-    assert roles.changes("containerd", entry="absent", containerd_source="package")
-    assert node.run("dpkg-query -W -f '${Status}' containerd", check=False) in ("", "deinstall ok config-files")
+    # What another package needs by now stays.
+    node.run(NEEDS_CONTAINERD)
+    results = roles.run("containerd", entry="absent", options=("--check",), containerd_source="package")
+    [stays] = [result["msg"] for result in results if result["task"].endswith("Report packages that stay")]
+    # Its dependencies are named too.
+    assert stays.startswith("containerd, containernetworking-plugins, ")
+    assert stays.endswith(" stay on node1: without them the package manager would remove needs-containerd.")
+    node.run("dpkg --purge needs-containerd >/dev/null")
+    assert roles.changes("crictl", "containerd", entry="absent", containerd_source="package")
+    assert differences(before[0], state(node)) == []
+    assert differences(before[1], node.run(packages)) == []
+    assert roles.changes("crictl", "containerd", entry="absent", containerd_source="package") == []

@@ -259,7 +259,7 @@ def plan(host: dict[str, t.Any], options: dict[str, t.Any], migrate: str) -> dic
     # A file that the distribution's package brought and nobody changed decides nothing.
     drop_in = installer["managed"] or bool(text.strip()) and not is_ours(text, host["written"]) and not options["replace_packaged"]
     if not drop_in:
-        ours = render(options, drop_in=False)
+        ours = render(options, drop_in=False, root=options["extra_config"].get("root") or ROOT)
         whole = extend(ours, _additions(text, host["written"], ours["version"]) if is_ours(text, host["written"]) else {})
         found: dict[str, t.Any] = {"path": CONFIG, "content": to_toml(whole), "written": to_toml(ours), "root": whole.get("root", ROOT)}
         found["taken"] = _taken({}, host.get("others", []), options, CONFIG)

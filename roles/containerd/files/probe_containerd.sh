@@ -1,6 +1,7 @@
 # shellcheck shell=sh
-# Prints what the role wants to know of a host. Goes behind probe_functions.sh and probe_installer.sh. Usage: probe RELEASES BIN RELEASE
-releases=$1 bin=$2 release=$3
+# Prints what the role wants to know of a host. Goes behind probe_functions.sh and probe_installer.sh.
+# Usage: probe RELEASES BIN RELEASE REGISTRY
+releases=$1 bin=$2 release=$3 registry=$4
 config=/etc/containerd
 units=/etc/systemd/system
 detect_installer
@@ -13,9 +14,22 @@ detect_installer
 
 started=$(systemctl show -p ActiveEnterTimestamp --value "$unit" 2>/dev/null)
 active() { systemctl is-active --quiet "$unit"; }
+# The absolute paths that the configuration names, those of imports and of registries among them.
+# shellcheck disable=SC2154  # detect_installer sets it.
+named() { grep -oE "[\"'][^\"']*[\"']" "$containerd_config" | tr -d "\"'" | tr ':' '\n' | grep '^/'; }
+# The directories of drop-ins.
+imports() {
+  { for directory in "$own"/*.d; do echo "$directory"; done; named | grep -F '*' | sed 's|/[^/]*$||'; } | sort -u
+}
+# Where the role's files lie that are not below the directory of the configuration.
+elsewhere() {
+  imports | sed 's|$|/screwdriver-kata.toml|'
+  for directory in $(named) "$registry"; do for file in "$directory"/*/hosts.toml; do echo "$file"; done; done
+}
 # What containerd read at its start is older than this, or else it runs on something else than what is on the disk.
 stale() {
-  active && [ -n "$started" ] && find "$config" "$own" "$units/containerd.service" "$units/containerd.service.d" "$releases/current" \
+  # shellcheck disable=SC2046  # Names without spaces.
+  active && [ -n "$started" ] && find "$config" "$own" $(imports | sed 's|$|/screwdriver-kata.toml|') "$units/containerd.service" "$units/containerd.service.d" "$releases/current" \
     -newermt "$started + 1 second" \( -type f -o -type l \) ! -path '*/certs.d/*' ! -name '*.screwdriver-kata-backup' 2>/dev/null | grep -q .
 }
 # The programs are where the system looks, and of the release that is asked for.
@@ -40,11 +54,18 @@ is_pristine() {
     rpm --query --file "$config/config.toml" && ! rpm --verify --file "$config/config.toml" | grep -q "$config/config.toml"
   fi
 }
+# What a removal leaves because it was there before: directories in which the role creates one, and the content of containerd's own.
+before() {
+  find /etc/containerd /etc/cni /opt/cni /opt/containerd "$units/containerd.service.d" -maxdepth 2 -type d -printf 'directory %p\n'
+  if find /var/lib/containerd -mindepth 1 -maxdepth 1 ! -name lost+found | grep -q .; then echo content /var/lib/containerd; fi
+}
 # The handlers in drop-ins of others, each behind its file.
 others() {
-  for file in "$own"/*.d/*.toml; do
-    [ "${file##*/}" = screwdriver-kata.toml ] ||
-      sed -nE "s#^ *\[ *plugins\..*\.containerd\.runtimes\.['\"]?([A-Za-z0-9_.-]*[A-Za-z0-9_-])['\"]? *\].*#$file \1#p" "$file"
+  for directory in $(imports); do
+    for file in "$directory"/*.toml; do
+      [ "${file##*/}" = screwdriver-kata.toml ] ||
+        sed -nE "s#^ *\[ *plugins\..*\.containerd\.runtimes\.['\"]?([A-Za-z0-9_.-]*[A-Za-z0-9_-])['\"]? *\].*#$file \1#p" "$file"
+    done
   done
 }
 plugins() { "$bin/ctr" plugins ls 2>/dev/null | awk '$NF == "ok" { print $2 }'; }
@@ -52,9 +73,14 @@ plugins() { "$bin/ctr" plugins ls 2>/dev/null | awk '$NF == "ok" { print $2 }'; 
 printf '{%s, %s, "config": "%s", "written": "%s", "complete": %s, "linked": %s, ' \
   "$(host)" "$(installer)" "$(encoded "$containerd_config")" "$(encoded "$releases/config.toml")" \
   "$(cat "$release/complete" 2>/dev/null | list)" "$(flag is_linked)"
-printf '"files": %s, ' "$(find "$config" "$own" "$units/containerd.service" "$units/containerd.service.d" "$releases/config.toml" -maxdepth 3 \
-  -type f ! -name '*.screwdriver-kata-backup' ! -name '*~' 2>/dev/null | sort -u | { set --; while read -r file; do set -- "$@" "$file"; done; digests "$@"; })"
+own_files() {
+  find "$config" "$own" "$units/containerd.service" "$units/containerd.service.d" "$releases/config.toml" "$releases/record" -maxdepth 3 \
+    -type f ! -name '*.screwdriver-kata-backup' ! -name '*~' 2>/dev/null
+  elsewhere
+}
+printf '"files": %s, ' "$(own_files | sort -u | { set --; while read -r file; do set -- "$@" "$file"; done; digests "$@"; })"
 printf '"pristine": %s, "others": %s, ' "$(flag is_pristine)" "$(others | list)"
+printf '"record": %s, "before": %s, ' "$(cat "$releases/record" 2>/dev/null | list)" "$(before | list)"
 printf '"spec": %s, "plugins": %s, ' "$("$bin/ctr" oci spec 2>/dev/null || printf null)" "$(plugins | list)"
 printf '"enabled": %s, "active": %s, "stale": %s, "package": "%s"}\n' \
   "$(flag systemctl is-enabled --quiet "$unit")" "$(flag active)" "$(flag stale)" \

@@ -1,8 +1,10 @@
 #!/bin/sh
-# Removes what the role created, restores what it had backed up, and prints the changes. Usage: remove_containerd.sh RELEASES check|apply
-# With 'left' instead it prints whether a containerd stays that is not the role's.
+# Removes what the role created, restores what it had backed up, and prints the changes.
+# Usage: remove_containerd.sh RELEASES check|apply|left PACKAGED [DROP_IN REGISTRY]
+# With 'left' it only prints whether a containerd stays that is not the role's. PACKAGED is true where the distribution's package is the
+# role's, DROP_IN the path of the drop-in, REGISTRY the directory of registries.
 set -eu
-releases=$1 action=$2
+releases=$1 action=$2 packaged=$3 drop_in=${4:-} registry=${5:-/etc/containerd/certs.d}
 kept=.screwdriver-kata-backup
 
 there() { [ -e "$1" ] || [ -L "$1" ]; }
@@ -11,15 +13,30 @@ ours() { head -n 5 "$1" 2>/dev/null | grep -q 'screwdriver.kata.containerd'; }
 rewritten() { [ -e "$releases/config.toml" ] && grep -qs 'screwdriver-kata-base-spec.json' "$1"; }
 other() {
   for program in /usr/bin/containerd /usr/local/bin/containerd "/usr/local/bin/containerd$kept"; do
+    if [ "$packaged" = true ] && [ "$program" = /usr/bin/containerd ]; then continue; fi
     if [ -e "$program" ]; then case $(readlink "$program" || true) in "$releases"/*) ;; *) return 0 ;; esac; fi
   done
   return 1
 }
 drop() { if there "$1"; then echo "$1"; [ "$action" = check ] || rm -rf "$1"; fi; }
+# Removes directories that are empty, unless they were there before the role.
+drop_empty() {
+  for directory; do
+    grep -qsxF "directory $directory" "$releases/record" || rmdir --ignore-fail-on-non-empty "$directory" 2>/dev/null || true
+  done
+}
 # A foreign file there is newer than the one that was kept. In check mode the role's own is still there.
 bring_back() {
   there "$1$kept" || return 0
   if [ "$action" = check ]; then echo "$1"; elif ! there "$1"; then echo "$1" && mv -T "$1$kept" "$1"; fi
+}
+
+# What was noted at a start of containerd.
+recorded() { sed -n "s/^$1 //p" "$releases/data" 2>/dev/null || true; }
+# The directories whose content is containerd's alone. A package starts containerd before the role does.
+data() {
+  recorded data
+  if [ "$packaged" = true ] && ! grep -qxF 'content /var/lib/containerd' "$releases/record"; then echo /var/lib/containerd; fi
 }
 
 if [ "$action" = left ]; then
@@ -27,11 +44,11 @@ if [ "$action" = left ]; then
   exit
 fi
 unit=/etc/systemd/system/containerd.service
-if ours "$unit" && [ "$action" = apply ]; then
+if { ours "$unit" || [ "$packaged" = true ]; } && [ "$action" = apply ]; then
   systemctl disable --now containerd >/dev/null 2>&1 || true
 fi
 drop_ins=$(grep -lsF 'Managed by the role screwdriver.kata.containerd' /etc/containerd/*/screwdriver-kata.toml \
-  /var/lib/rancher/*/agent/etc/containerd/*/screwdriver-kata.toml || true)
+  /var/lib/rancher/*/agent/etc/containerd/*/screwdriver-kata.toml "$drop_in" | sort -u)
 for file in "$unit" /etc/containerd/config.toml $drop_ins; do
   if ours "$file" || { [ "$file" = /etc/containerd/config.toml ] && rewritten "$file"; }; then
     drop "$file"
@@ -39,7 +56,8 @@ for file in "$unit" /etc/containerd/config.toml $drop_ins; do
   fi
   bring_back "$file"
 done
-for file in $(grep -lsF 'Managed by the role screwdriver.kata.containerd' /etc/containerd/*/*/hosts.toml || true); do
+hosts=$(grep -lsF 'Managed by the role screwdriver.kata.containerd' /etc/containerd/*/*/hosts.toml "$registry"/*/hosts.toml | sort -u)
+for file in $hosts; do
   drop "$file"
   bring_back "$file"
 done
@@ -51,19 +69,25 @@ done
 for program in containerd ctr containerd-shim-runc-v2; do bring_back "/usr/local/bin/$program"; done
 bring_back /usr/local/sbin/runc
 for place in /opt/cni/bin/*"$kept"; do bring_back "${place%"$kept"}"; done
-# Images and snapshots are of no use where no containerd is left. The directory may be a mount, which stays.
-if [ -e "$releases" ] && ! other && [ -n "$(ls -A /var/lib/containerd 2>/dev/null)" ]; then
-  echo /var/lib/containerd
+# Images and snapshots are of no use where no containerd is left. What was in the directory before the role was not recorded, and stays.
+if ! other; then
+  data | while read -r root; do
+    find "$root" -mindepth 1 -maxdepth 1 ! -name lost+found 2>/dev/null | grep -q . || continue
+    echo "$root"
+    [ "$action" = check ] || find "$root" -mindepth 1 ! -path "$root/lost+found*" -delete
+  done
   if [ "$action" = apply ]; then
-    find /var/lib/containerd -mindepth 1 -delete
-    rmdir /var/lib/containerd 2>/dev/null || true
+    recorded created | while read -r directory; do rmdir "$directory" 2>/dev/null || true; done
+    recorded mode | while read -r mode directory; do chmod "$mode" "$directory"; done
   fi
 fi
-drop "$releases"
 if [ "$action" = apply ]; then
-  for file in $drop_ins; do rmdir --ignore-fail-on-non-empty "${file%/*}"; done
-  rmdir --ignore-fail-on-non-empty /etc/containerd/certs.d/* /etc/containerd/certs.d /etc/containerd/conf.d /etc/containerd \
-    /etc/systemd/system/containerd.service.d /opt/cni/bin /opt/cni /opt/containerd/bin /opt/containerd/lib /opt/containerd \
-    /etc/cni/net.d /etc/cni 2>/dev/null || true
-  systemctl daemon-reload
+  for file in $drop_ins; do
+    case $file in /etc/containerd/* | /var/lib/rancher/*) drop_empty "${file%/*}" ;; esac
+  done
+  for file in $hosts; do drop_empty "${file%/*}"; done
+  drop_empty /etc/containerd/certs.d /etc/containerd/conf.d /etc/containerd /etc/systemd/system/containerd.service.d /opt/cni/bin /opt/cni \
+    /opt/containerd/bin /opt/containerd/lib /opt/containerd /etc/cni/net.d /etc/cni
 fi
+drop "$releases"
+if [ "$action" = apply ]; then systemctl daemon-reload; fi

@@ -44,7 +44,11 @@ detect_installer() {
   elif unit_of docker >/dev/null; then
     installer=docker
   fi
+  root=$(configured_root "$containerd_config")
+  containerd_state=${root:-$containerd_state}
 }
+# The top level of the configuration is above its first table.
+configured_root() { sed -n "/^ *\\[/q; s/^ *root *= *[\"']\([^\"']*\)[\"'].*/\1/p" "$1"; }
 # The handlers of kata-deploy, each with its snapshotter, which is empty where it is containerd's default. Its /opt/kata is a directory,
 # where that of the role kata is a link.
 kata_deploy() {

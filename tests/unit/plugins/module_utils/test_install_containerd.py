@@ -171,6 +171,13 @@ def test_own_configuration() -> None:
     assert tables(cni_bin_dir="/usr/lib/cni")["plugins"][RUNTIME]["cni"] == {"bin_dirs": ["/usr/lib/cni"]}
 
 
+def test_moved_root_of_our_own_configuration() -> None:
+    found = planned(snapshotter="devmapper", extra_config={"root": "/data/containerd"})
+    assert found["root"] == "/data/containerd"
+    devmapper = tomllib.loads(found["content"])["plugins"]["io.containerd.snapshotter.v1.devmapper"]
+    assert devmapper["root_path"] == "/data/containerd/io.containerd.snapshotter.v1.devmapper"
+
+
 def test_more_configuration_is_merged() -> None:
     extra = {"plugins": {RUNTIME: {"max_container_log_line_size": 65536}}, "debug": {"level": "debug"}}
     content = tables(extra_config=extra)
