@@ -31,8 +31,10 @@ for name in vm/overcommit_memory vm/panic_on_oom kernel/panic kernel/panic_on_oo
   cat /proc/sys/$name >$file && mount --bind $file /proc/sys/$name
 done
 """
+# The kubelet's process, and T if it is halted.
 PROCESS = (
-    "systemctl show --property MainPID --property NRestarts kubelet; ps -o state= -p $(systemctl show --property MainPID --value kubelet)"
+    "systemctl show --property MainPID --property NRestarts kubelet; "
+    "ps -o state= -p $(systemctl show --property MainPID --value kubelet) | tr -d 'RSDI'"
 )
 
 
@@ -89,6 +91,64 @@ def test_the_kubelet_runs_the_proof(joined: Roles, lab: Lab) -> None:
     assert joined.node.run(PROCESS) == before
     assert left(lab) == []
     wait_until(lambda: joined.node.run("crictl pods --quiet") == "")
+
+
+# Stands before crictl, and holds the proof in the middle: its pod runs and is being inspected.
+HOLD = """
+mv /usr/local/bin/crictl /usr/local/bin/crictl.real
+cat >/usr/local/bin/crictl <<'SCRIPT'
+#!/bin/sh
+case " $* " in *" exec "*) while [ -e /run/hold ]; do touch /run/held; sleep 0.1; done ;; esac
+exec /usr/local/bin/crictl.real "$@"
+SCRIPT
+chmod 755 /usr/local/bin/crictl
+touch /run/hold
+"""
+BUILD = {
+    "apiVersion": "v1",
+    "kind": "Pod",
+    "metadata": {"name": "build", "namespace": "sd-builds", "labels": {"tier": "builds"}},
+    "spec": {
+        "runtimeClassName": "test-build",
+        "restartPolicy": "Never",
+        "hostNetwork": True,
+        "tolerations": [{"operator": "Exists"}],
+        "containers": [{"name": "build", "image": "docker.io/library/busybox:1.37.0", "command": ["sh", "-c", "exit 0"]}],
+    },
+}
+RUNTIME_CLASS = {"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": "test-build"}, "handler": "stub"}
+
+
+def test_a_build_that_starts_during_the_proof_is_not_delayed(joined: Roles, lab: Lab) -> None:
+    """The proof is held in its middle until the build has ended, and has neither halted the kubelet nor changed the node."""
+    node = joined.node
+
+    def spec() -> str:
+        return lab.kubectl("get", "node", node.name, "-o", "jsonpath={.spec}")
+
+    before, process = spec(), node.run(PROCESS)
+    build = {**BUILD, "spec": {**t.cast("dict[str, t.Any]", BUILD["spec"]), "nodeName": node.name}}
+    node.run(HOLD)
+    os.environ["K8S_AUTH_KUBECONFIG"] = str(lab.kubeconfig)
+    proof = joined.start("node_proof", **IN_CLUSTER)
+    try:
+        wait_until(lambda: node.run("ls /run/held", check=False) != "", "the proof inspects its pod", seconds=300)
+        lab.kubectl("create", "-f", "-", stdin=json.dumps(RUNTIME_CLASS))
+        lab.kubectl("create", "-f", "-", stdin=json.dumps(build))
+
+        def phase() -> str:
+            return lab.kubectl("get", "pod", "build", "-n", "sd-builds", "-o", "jsonpath={.status.phase}")
+
+        wait_until(lambda: phase() == "Succeeded", "the build ends while the proof is held", seconds=300)
+        assert proof.poll() is None
+        assert (spec(), node.run(PROCESS)) == (before, process)
+    finally:
+        del os.environ["K8S_AUTH_KUBECONFIG"]
+        node.run("rm -f /run/hold; mv /usr/local/bin/crictl.real /usr/local/bin/crictl")
+        results = node.results(proof)
+        lab.kubectl("delete", "--ignore-not-found", "pod/build", "-n", "sd-builds")
+        lab.kubectl("delete", "--ignore-not-found", "runtimeclass/test-build")
+    assert not results[-1]["failed"], results[-1]
 
 
 def test_message_has_the_kubelets_reason_and_containerds(joined: Roles, lab: Lab) -> None:

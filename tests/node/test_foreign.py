@@ -255,7 +255,7 @@ def test_removal_beside_a_foreign_configuration(roles: Roles) -> None:
     before = state(node)
     asked: dict[str, t.Any] = {
         "containerd_handlers": [HANDLER],
-        "containerd_registry_mirrors": {"docker.io": ["https://mirror.example.com"], "ghcr.io": ["https://mirror.example.com"]},
+        "containerd_registry_mirrors": dict.fromkeys(("docker.io", "ghcr.io"), [f"http://127.0.0.1:{roles.mirror.port}"]),
     }
     assert roles.changes("containerd", "crictl", **asked)
     assert node.run("ls /srv/imports /srv/certs.d/*").split() == [
@@ -269,6 +269,10 @@ def test_removal_beside_a_foreign_configuration(roles: Roles) -> None:
             "screwdriver-kata.toml",
         )
     ]
+    # containerd reads both: it asks the mirror, and runs the handler.
+    with node.tunnel(roles.mirror.port):
+        node.run("crictl pull ghcr.io/example/nothing:1", check=False)
+    assert any("/v2/example/nothing/manifests/1?ns=ghcr.io" in line for line in roles.mirror.requests())
     pod(node, "sandboxed")
     node.run(END_PODS)
     assert roles.changes("containerd", "crictl", **asked) == []
