@@ -99,6 +99,15 @@ class Stream:
         self.add(at, "ADDED", build(uid, at, kata, **quiet))
         self.add(at + 3, "MODIFIED", build(uid, at, kata, **figures))
 
+    def one_of_each_fails(self, every: int, builds: int, nodes: int, images: int) -> None:
+        """Builds on Kata in ten minutes, on so many nodes and of so many images in turn; the first of each ``every`` cannot start."""
+        for number in range(builds):
+            at, place = number * 600 // builds, {"node": f"node-{number % nodes}", "image": f"image-{number % images}"}
+            if number % every:
+                self.start(f"kata-{number}", at, True, **place)
+            else:
+                self.fail(f"kata-{number}", at, True, start_error=True, **place)
+
     def run(self, seconds: int) -> gate.Judgement:
         """What is judged at the end; verdicts has all on the way there."""
         events = sorted(self.events, key=lambda event: event[0])
@@ -283,12 +292,7 @@ def test_builds_pinned_to_legacy_do_not_replace_a_baseline(annotations: dict[str
 @pytest.mark.parametrize("nodes, builds, legacy", [(20, 60, 0), (20, 60, 600), (8, 60, 600), (3, 45, 600), (50, 400, 4000)])
 def test_a_bad_node_is_named_and_not_held_against_kata(nodes: int, builds: int, legacy: int) -> None:
     stream = Stream(K8S)
-    for number in range(builds):
-        at, node, image = number * 600 // builds, f"node-{number % nodes}", f"image-{number % 7}"
-        if number % nodes == 0:
-            stream.fail(f"kata-{number}", at, True, start_error=True, node=node, image=image)
-        else:
-            stream.start(f"kata-{number}", at, True, node=node, image=image)
+    stream.one_of_each_fails(nodes, builds, nodes=nodes, images=7)
     for number in range(legacy):
         stream.start(f"legacy-{number}", number * 600 // legacy, False, node=f"vm-{number % 9}", image=f"image-{number % 7}")
     found = stream.run(700)
@@ -301,14 +305,9 @@ def test_a_bad_node_is_named_and_not_held_against_kata(nodes: int, builds: int, 
 @pytest.mark.parametrize("images, builds", [(20, 60), (8, 60), (30, 400)])
 def test_an_image_that_fails_on_kata_alone_is_named_and_not_held_against_kata(images: int, builds: int) -> None:
     stream = Stream(K8S)
-    for number in range(builds):
-        at, node, image = number * 600 // builds, f"node-{number % 7}", f"image-{number % images}"
-        if number % images == 0:
-            stream.fail(f"kata-{number}", at, True, start_error=True, node=node, image=image)
-        else:
-            stream.start(f"kata-{number}", at, True, node=node, image=image)
-        for beside in range(5):
-            stream.start(f"legacy-{number}-{beside}", at, False, node=f"vm-{number % 9}", image=image)
+    stream.one_of_each_fails(images, builds, nodes=7, images=images)
+    for number in range(5 * builds):
+        stream.start(f"legacy-{number}", number * 120 // builds, False, node=f"vm-{number % 9}", image=f"image-{number % images}")
     found = stream.run(700)
     failed = -(-builds // images)
     assert found.worst == {"image": {"name": "image-0", "builds": failed, "failed": failed}, "node": None}
