@@ -10,7 +10,7 @@ import pytest
 
 from lab.programs.go import NODE_PARTS, compile_part
 
-from .helpers import CONTAINERD, CONTAINERD_OLD, END_PODS, KATA, NODE_ROLES, STUBS, handlers, image, pod, started, state
+from .helpers import CONTAINERD, CONTAINERD_OLD, END_PODS, KATA, NODE_ROLES, STUBS, differences, handlers, image, pod, started, state
 
 if t.TYPE_CHECKING:
     from .conftest import Roles
@@ -121,6 +121,8 @@ def test_handlers_of_others_stay(roles: Roles) -> None:
     roles.changes("containerd", containerd_handlers=[HANDLER])
     assert handlers(node).keys() == {"runc", "nvidia", "nvidia-cdi", "sandboxed"}
     assert roles.changes("containerd", containerd_handlers=[HANDLER]) == []
+    assert roles.changes("crictl", "containerd", entry="absent")
+    assert node.run("find /etc/containerd -type f") == "/etc/containerd/conf.d/99-nvidia.toml"
 
 
 # What kata-deploy leaves on a node.
@@ -145,9 +147,11 @@ def test_handler_of_others_with_our_name(roles: Roles) -> None:
         "containerd_handlers: node1 has a handler sandboxed in /etc/containerd/conf.d/kata-deploy.toml already, and containerd would mix "
         "the two, annotations of pods included. Remove that one, or give this one another name."
     )
-    assert state(node) == before
+    assert differences(before, state(node)) == []
     assert roles.changes("containerd", "crictl", containerd_handlers=[{**HANDLER, "name": "other"}])
     assert handlers(node).keys() == {"runc", "sandboxed", "other"}
+    assert roles.changes("crictl", "containerd", entry="absent")
+    assert differences(before, state(node)) == []
 
 
 # Docker's and nerdctl's containers are in namespaces of their own.
@@ -161,6 +165,7 @@ ctr -n {0} run --detach --snapshotter overlayfs docker.io/library/busybox:1.37.0
 def test_containers_of_others_count(roles: Roles, namespace: str) -> None:
     node = roles.node
     image(roles)
+    before = state(node)
     assert roles.changes("containerd", "crictl", containerd_build_labels={"tier": "builds"})
     node.run(OTHERS.format(namespace))
     since = started(node)
@@ -176,7 +181,8 @@ def test_containers_of_others_count(roles: Roles, namespace: str) -> None:
     node.run(f"ctr -n {namespace} tasks kill --signal KILL other; sleep 1; ctr -n {namespace} tasks rm other", check=False)
     assert roles.refusal("containerd", entry="absent").startswith(refused)
     node.run(f"ctr -n {namespace} containers rm other")
-    assert roles.changes("containerd", entry="absent")
+    assert roles.changes("crictl", "containerd", entry="absent")
+    assert differences(before, state(node)) == []
 
 
 # k3s links its tools, a larger disk has /opt/kata and the plugins of CNI, one link leads nowhere.
@@ -207,7 +213,7 @@ def test_links_of_others_come_back(roles: Roles) -> None:
     assert roles.changes("crictl", "kata", "containerd", entry="absent")
     assert node.run("readlink /usr/local/bin/ctr /usr/local/bin/containerd-shim-kata-v2").split() == ["newer", "/srv/newer"]
     node.run("cd /usr/local/bin && for name in ctr containerd-shim-kata-v2; do mv -T $name.screwdriver-kata-backup $name; done")
-    assert state(node) == before
+    assert differences(before, state(node)) == []
 
 
 # A disk for containerd, and what an earlier containerd left. A container's own file system cannot have the snapshots of overlayfs.
@@ -231,7 +237,7 @@ def test_removal_with_another_root(roles: Roles, root: str) -> None:
     assert node.run("ls /var/lib/containerd") == "earlier"
     assert roles.changes("containerd", "crictl", **moved) == []
     assert roles.changes("crictl", "containerd", entry="absent")
-    assert state(node) == before
+    assert differences(before, state(node)) == []
     # One that moved between two runs has left its content in both.
     node.run("rmdir /var/lib/containerd/earlier")
     before = state(node)
@@ -239,7 +245,7 @@ def test_removal_with_another_root(roles: Roles, root: str) -> None:
     assert roles.changes("containerd", **moved)
     assert node.run(f"ls -A {root} /var/lib/containerd").count("io.containerd.content.v1.content") == 2
     assert roles.changes("crictl", "containerd", entry="absent")
-    assert state(node) == before
+    assert differences(before, state(node)) == []
 
 
 def test_removal_beside_a_foreign_configuration(roles: Roles) -> None:
@@ -277,7 +283,7 @@ def test_removal_beside_a_foreign_configuration(roles: Roles) -> None:
     node.run(END_PODS)
     assert roles.changes("containerd", "crictl", **asked) == []
     assert roles.changes("crictl", "containerd", entry="absent", **asked)
-    assert state(node) == before
+    assert differences(before, state(node)) == []
 
 
 @pytest.mark.parametrize("author", ["kubeadm", "mirrors"])

@@ -11,7 +11,7 @@ import typing as t
 import pytest
 
 from ..helpers import TOP
-from .helpers import CONTAINERD, POD, STUBS, handlers, image, started, state, state_with_times
+from .helpers import CONTAINERD, POD, STUBS, differences, handlers, image, started, state, state_with_times
 from .test_playbooks import Playbooks
 
 if t.TYPE_CHECKING:
@@ -71,6 +71,7 @@ PLACES = {
     "rke2": ("rke2-agent", "/var/lib/rancher/rke2/data/v1.33.5-rke2r1/bin"),
 }
 SOCKET = "/run/k3s/containerd/containerd.sock"
+DOCKER_UNIT = "/lib/systemd/system/docker.service"
 
 
 def copy(node: Node, **files: t.Any) -> None:
@@ -233,6 +234,43 @@ def test_kata_deploy(roles: Roles) -> None:
     playbooks.done("remove", cluster_handler="kata-qemu")
     assert started(node) == since
     assert node.run("ls /opt/kata/bin /opt/kata/containerd/config.d").split()[-1] == "kata-deploy.toml"
+    # The times of directories alone have changed, and what containerd keeps of the pods of the proof.
+    changed = {line.split()[0] for line in differences(before, state_with_times(node)) if line.split()[1] != "d"}
+    assert not [path for path in changed if not path.startswith("/var/lib/containerd/")]
+
+
+# A node of Docker's: its package has a containerd and a unit of its own.
+DOCKER_CONFIG = f'version = 3\nimports = ["/etc/containerd/conf.d/*.toml"]\n{OF_THE_TEST}'
+DOCKER = """
+tar -xzf /srv/containerd.tar.gz -C /usr
+install -m 755 /srv/runc /usr/sbin/runc
+systemctl enable --now containerd
+ctr -n moby images import /srv/proof.tar >/dev/null
+"""
+
+
+def test_docker(roles: Roles) -> None:
+    """A removal brings back Docker's containerd with its images, and nothing of the roles stays."""
+    node, playbooks = roles.node, Playbooks(roles)
+    programs(roles)
+    image(roles)
+    node.run("mkdir -p /etc/containerd")
+    copy(
+        node,
+        unit={"content": DISTRIBUTION_UNIT, "dest": "/lib/systemd/system/containerd.service"},
+        config={"content": DOCKER_CONFIG, "dest": "/etc/containerd/config.toml"},
+        docker={"content": "[Service]\nExecStart=/bin/sleep infinity\n[Install]\nWantedBy=multi-user.target\n", "dest": DOCKER_UNIT},
+    )
+    node.run(f"systemctl enable --quiet docker; {DOCKER}")
+    before, images = state(node), node.run("ctr -n moby images list --quiet")
+    assert images
+    assert roles.changes("kata", "containerd", "crictl", kata_handlers=STUBS)
+    assert handlers(node).keys() == {"runc", "stub", "stub-rs"}
+    assert node.run("readlink /proc/$(systemctl show --property MainPID --value containerd)/exe").startswith("/opt/containerd-releases/")
+    playbooks.done("remove")
+    assert node.run("readlink /proc/$(systemctl show --property MainPID --value containerd)/exe") == "/usr/bin/containerd"
+    assert node.run("ctr -n moby images list --quiet") == images
+    assert [line for line in differences(before, state(node)) if not line.startswith("/var/lib/containerd/")] == []
 
 
 # What tells each installer apart, on a node that has nothing of another.
