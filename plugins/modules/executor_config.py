@@ -177,6 +177,16 @@ rolled:
   returned: success
   type: bool
   sample: true
+workers:
+  description:
+    - The workloads that read the config and whose pods are replaced when it changes, each with C(kind) and C(name), that of
+      O(config_map.deployment) first. Empty without it.
+  returned: success
+  type: list
+  elements: dict
+  sample:
+    - kind: Deployment
+      name: buildcluster-queue-worker
 backup_file:
   description: The copy of the file.
   returned: O(backup) is true and the file was changed
@@ -235,6 +245,7 @@ class ExecutorConfig:
         result: dict[str, t.Any] = {
             "changed": written and (after != before or rolled),
             "rolled": rolled,
+            "workers": report.workers(self.source),
             "removed_variables": sorted({name for names in self.removed.values() for name in names}),
             **report.sections(document, effective),
             "weightages": report.weightages(document, effective),

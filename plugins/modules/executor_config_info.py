@@ -88,6 +88,16 @@ shares:
   sample:
     node:22: {k8s-vm: 0.9, k8s-kata: 0.1}
     registry.example/rhel6-tools:1: {k8s-vm: 1.0, k8s-kata: 0.0}
+workers:
+  description:
+    - The workloads that read the config and whose pods are replaced when it changes, each with C(kind) and C(name), that of
+      O(config_map.deployment) first. Empty without it.
+  returned: success
+  type: list
+  elements: dict
+  sample:
+    - kind: Deployment
+      name: buildcluster-queue-worker
 pod_diff:
   description: Each field in which the pods of O(legacy_executor) and O(kata_executor) for the same build differ.
   returned: success
@@ -186,6 +196,7 @@ def main() -> None:
             image: {name: round(float(part), 6) for name, part in report.shares(document, acted_on, image).items()} if known else {}
             for image in module.params["images"]
         },
+        workers=report.workers(source),
         pod_diff=report.pod_diff(acted_on, kata, legacy),
         findings=report.findings(source, document, {each: each.environment for each in (source, *source.peers)}, kata, legacy),
     )

@@ -374,6 +374,27 @@ def test_a_worker_that_does_not_restart_gets_the_last_share_back(lab: Lab, playb
         lab.kubectl("rollout", "status", "deployment/buildcluster-queue-worker", "-n", "sd", "--timeout=120s")
 
 
+def test_another_worker_of_the_config_that_does_not_restart_stops_the_step(lab: Lab, playbook: Playbook) -> None:
+    named = json.loads(lab.kubectl("get", "deployment", "buildcluster-queue-worker", "-n", "sd", "-o", "json"))
+    other = {key: named[key] for key in ("apiVersion", "kind", "spec")} | {"metadata": {"name": "other-worker", "namespace": "sd"}}
+    labels = {"app": "other-worker"}
+    other["spec"] |= {"selector": {"matchLabels": labels}, "replicas": 1}
+    other["spec"]["template"]["metadata"]["labels"] = labels
+    lab.kubectl("create", "-f", "-", stdin=json.dumps(other))
+    try:
+        lab.kubectl("rollout", "status", "deployment/other-worker", "-n", "sd", "--timeout=120s")
+        # Its template changes then, and its pods do not.
+        lab.kubectl("rollout", "pause", "deployment/other-worker", "-n", "sd")
+        done = playbook("playbooks/rollout.yml", **FAST_ROLLOUT, rollout_worker_timeout=5)
+        assert done.returncode != 0, done.stdout
+        assert "Deployment sd/other-worker has 0 updated and 1 available of 1 pods" in " ".join(done.stdout.split()), done.stdout
+        assert lab.record()["phase"] == "paused", done.stdout
+        assert weightages(lab) == ZERO, done.stdout
+        assert lock_holder(lab) == ""
+    finally:
+        lab.kubectl("delete", "deployment", "other-worker", "-n", "sd")
+
+
 def test_a_node_that_is_not_ready_is_no_reason_to_roll_back(lab: Lab, playbook: Playbook) -> None:
     lost = {"status": {"conditions": [{"type": "Ready", "status": "Unknown", "reason": "NodeStatusUnknown"}]}}
     # kwok reports only on nodes with its label.

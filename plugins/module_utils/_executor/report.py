@@ -83,6 +83,11 @@ def percentages(document: t.Mapping[str, t.Any], effective: t.Mapping[str, t.Any
     return {name: round(float(part * 100), 4) for name, part in shares(document, effective).items()}
 
 
+def workers(source: Source) -> list[dict[str, str]]:
+    """The workloads whose pods are replaced when the config changes, the one that the user names first; none where no one is named."""
+    return [each.workload for each in (source, *source.peers) if each.workload] if source.workload else []
+
+
 def findings(
     source: Source, document: t.Mapping[str, t.Any], environments: t.Mapping[Source, Environment], kata: str | None, legacy: str | None
 ) -> list[dict[str, t.Any]]:

@@ -73,6 +73,7 @@ class Source:
         read_by_worker: False where the worker does not read the config at all.
         read_after: Whether the worker reads the config once it is written.
         worker: The worker's name in messages.
+        workload: Its kind and name, where its pods are replaced.
         peers: Other workers that read the same config, each as a source of its own.
         notices: Notices about the place.
         backup_file: The copy that was kept.
@@ -83,6 +84,7 @@ class Source:
     shipped = True
     read_by_worker = True
     worker = "the worker"
+    workload: dict[str, str] | None = None
     peers: t.Sequence[Source] = ()
     backup_file: str | None = None
 
@@ -178,6 +180,8 @@ class ConfigMapSource(Source):
         self._container_name, self._mount = options["container"], options["mount"]
         self._is_stale = False
         self.is_json = self._named.key.endswith(JSON_ENDINGS)
+        if self._workload_name:
+            self.workload = {"kind": self._workload_kind, "name": self._workload_name}
         if self._mount and not self._workload_name:
             raise UserError("config_map.mount needs config_map.deployment: name the workload that is to mount it.")
         self._config = self._named
