@@ -54,7 +54,8 @@ CONDITIONAL: dict[str, set[Request]] = {
 
 @pytest.fixture(scope="module", autouse=True)
 def prepared(lab: Lab) -> t.Iterator[None]:
-    """Two nodes are verified; afterwards everything is as before."""
+    """Two nodes are verified, and there is no record; afterwards everything is as before."""
+    lab.kubectl("delete", "configmap,lease", "kata-rollout", "-n", "sd", "--ignore-not-found")
     config = lab.worker_config()
     lab.convert_nodes(2)
     yield
