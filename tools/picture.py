@@ -1,6 +1,6 @@
 """Turns a recorded terminal session into a picture.
 
-Use: `script -qc "make demo" log && tools/run python tools/picture.py log docs/rollout.svg`.
+`tools/transcript` calls it with its recording.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-WIDTH = 160
+# Legible at the width that GitHub gives a README.
+WIDTH = 96
 
 
 def lines(recording: str) -> list[str]:
