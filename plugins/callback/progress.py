@@ -126,6 +126,11 @@ class CallbackModule(DefaultCallback):
         self._warn(result)
         self._print_failed(result, "FAILED")
 
+    def v2_runner_retry(self, result: CallbackTaskResult) -> None:
+        # A task that waits has not failed.
+        if self._verbose:
+            super().v2_runner_retry(result)
+
     def v2_runner_on_unreachable(self, result: CallbackTaskResult) -> None:
         if self._verbose:
             super().v2_runner_on_unreachable(result)

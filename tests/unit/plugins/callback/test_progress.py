@@ -51,6 +51,14 @@ def test_check_mode_is_marked_and_verbose_output_is_the_default_one(tmp_path: Pa
     assert "TASK [Create]" in verbose.stdout and 'changed: [localhost] => {"changed": true' in verbose.stdout, verbose.stdout
 
 
+def test_a_task_that_waits_is_no_failure(tmp_path: Path) -> None:
+    wait = {"name": "Wait", "ansible.builtin.command": {"argv": ["true"]}, "register": "done", "retries": 2, "delay": 0}
+    tasks = [{**wait, "until": "done.attempts == 2"}]
+    done = run(tmp_path, tasks)
+    assert "RETRYING" not in done.stdout + done.stderr and "  changed: Wait" in done.stdout, done.stdout
+    assert "FAILED - RETRYING: [localhost]: Wait (1 retries left)." in run(tmp_path, tasks, "-v").stdout
+
+
 def test_failures_go_to_stderr_where_asked(tmp_path: Path) -> None:
     done = run(tmp_path, [{"name": "Stop", "ansible.builtin.fail": {"msg": "last words"}}], ANSIBLE_DISPLAY_FAILED_STDERR="1")
     assert "FAILED: Stop: last words" in done.stderr and "last words" not in done.stdout
