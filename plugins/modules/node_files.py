@@ -69,7 +69,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Name the socket of the CRI
+- name: Configure the socket of the CRI
   screwdriver.kata.node_files:
     files:
       - path: /etc/crictl.yaml

@@ -65,7 +65,7 @@ def test_killed_in_every_phase(roles: Roles, mirror: Mirror) -> None:
             "Write the configuration",
             "Start containerd, or restart it after a change",
         ),
-        "crictl": ("Install the release", "Name the socket", "Check that the CRI answers"),
+        "crictl": ("Install the release", "Configure the socket of the CRI", "Check that the CRI answers"),
         "kata": ("Install the release", "Write the configuration of each handler", "Switch /opt/kata and load the kernel modules"),
     }
     image(roles)
@@ -133,8 +133,8 @@ def test_configuration(roles: Roles, mirror: Mirror) -> None:
         "containerd_registry_mirrors": {"docker.io": [f"http://127.0.0.1:{mirror.port}"]},
     }
     assert roles.refusal("containerd", **asked) == (
-        "containerd on node1 has to restart, and 2 containers run. Drain the node and run again, or set containerd_restart_with_builds. "
-        "Until then the old configuration is in use."
+        "containerd on node1 must restart, but 2 containers are running. Drain the node and run again, or set "
+        "containerd_restart_with_builds. Until then the old configuration is in use."
     )
     assert untouched()
     # What a refused run left behind is noticed by the next one.

@@ -170,12 +170,10 @@ def test_containers_of_others_count(roles: Roles, namespace: str) -> None:
     node.run(OTHERS.format(namespace))
     since = started(node)
     assert roles.refusal("containerd", containerd_build_labels={"tier": "builds"}, containerd_nofile=15000).startswith(
-        "containerd on node1 has to restart, and 1 containers run. Drain the node and run again"
+        "containerd on node1 must restart, but 1 containers are running. Drain the node and run again"
     )
     assert started(node) == since
-    refused = (
-        f"1 containers run on node1 (namespace {namespace}). Drain the node first (playbook remove does), remove containers that are not "
-    )
+    refused = f"1 containers are left on node1 (namespace {namespace}). Drain the node first (the playbook remove does), remove the "
     assert roles.refusal("containerd", entry="absent").startswith(refused)
     # One that has ended still has its files in there.
     node.run(f"ctr -n {namespace} tasks kill --signal KILL other; sleep 1; ctr -n {namespace} tasks rm other", check=False)

@@ -18,10 +18,10 @@ if t.TYPE_CHECKING:
 FILES = Path(__file__).parent / "files"
 CHOICES = "value of {} must be one of: {}, got: {}"
 DIGEST = (
-    "{0} {1}: no digest of {2} is known. Choose a version of the table in roles/download/vars/main/checksums.yml, or give the digest in "
+    "{0} {1}: no digest of {2} is known. Choose a version listed in roles/download/vars/main/checksums.yml, or set the digest in "
     "{3}_checksums."
 )
-NAME = "is not a name that a RuntimeClass can have. Use lower-case letters, digits and hyphens."
+NAME = "is not a valid name of a RuntimeClass. Use lower-case letters, digits and hyphens."
 RUNC = {"name": "one", "runtime_type": "io.containerd.runc.v2"}
 S390X = {"architecture": "s390x", "os_family": "Debian"}
 # Role, its variables and the facts it finds, and the sentence.
@@ -45,27 +45,27 @@ CASES: list[tuple[str, dict[str, t.Any], dict[str, str], str]] = [
         "containerd",
         {"containerd_handlers": [{**RUNC, "name": "runc"}]},
         {},
-        "containerd_handlers: runc is there twice (runc is the role's own). Give each handler a name of its own.",
+        "containerd_handlers: runc is defined twice (the role defines runc itself). Give each handler a unique name.",
     ),
     ("containerd", {"containerd_handlers": [{**RUNC, "name": "Kata_1"}]}, {}, f"containerd_handlers: Kata_1 {NAME}"),
     (
         "containerd",
         {"containerd_pool_name": "kata/pool"},
         {},
-        "containerd_pool_name kata/pool is not the name of a device. Give it as 'dmsetup ls' shows it, such as kata-pool.",
+        "containerd_pool_name kata/pool is not a valid device name. Use the name that 'dmsetup ls' shows, for example kata-pool.",
     ),
     (
         "containerd",
         {"containerd_base_image_size": "twenty"},
         {},
-        "containerd_base_image_size twenty is not a size. Give one with its unit, such as 20GB.",
+        "containerd_base_image_size twenty is not a valid size. Include the unit, for example 20GB.",
     ),
     (
         "containerd",
         {"containerd_handlers": [{**RUNC, "snapshotter": "devmapper"}], "containerd_discard_unpacked_layers": True},
         {},
         "containerd_discard_unpacked_layers with the snapshotters overlayfs and devmapper on node1: the one that unpacks second would "
-        "find no layers. Give every handler the snapshotter of containerd_snapshotter, or set it to false.",
+        "find no layers. Use the snapshotter of containerd_snapshotter for every handler, or set it to false.",
     ),
     ("kata", {"kata_state": "gone"}, {}, CHOICES.format("kata_state", "present, rolled_back", "gone")),
     ("kata", {"kata_archive_suffix": ".zip"}, {}, CHOICES.format("kata_archive_suffix", ", .tar.zst, .tar.xz", ".zip")),
@@ -81,19 +81,19 @@ CASES: list[tuple[str, dict[str, t.Any], dict[str, str], str]] = [
         "kata",
         {"kata_handlers": [{"name": "kata", "shim": "go", "hypervisor": "dragonball"}]},
         {},
-        "kata_handlers: the go shim of handler kata does not run dragonball. Choose the other shim, or another hypervisor.",
+        "kata_handlers: the go shim of handler kata does not support dragonball. Choose the other shim, or another hypervisor.",
     ),
     (
         "kata",
         {"kata_handlers": [{"name": "small", "shim": "rust", "hypervisor": "fc"}]},
         {},
-        "kata_handlers: the rust shim of handler small does not run fc. Choose the other shim, or another hypervisor.",
+        "kata_handlers: the rust shim of handler small does not support fc. Choose the other shim, or another hypervisor.",
     ),
     (
         "kata",
         {"kata_state": "rolled_back"},
         {},
-        "kata_state rolled_back: node1 has no previous release in /opt/kata-releases to go back to.",
+        "kata_state rolled_back: node1 has no previous release in /opt/kata-releases to roll back to.",
     ),
     (
         "node_proof",
@@ -207,7 +207,7 @@ def test_other_families(roles: Roles) -> None:
     finally:
         node.run("umount -q /etc/os-release", check=False)
     assert message == [
-        f"{name} on node1 is not supported: the role knows the families Debian and RedHat."
+        f"{name} on node1 is not supported: the role supports the families Debian and RedHat."
         for name in FAMILIES.values()
         for _role in range(2)
     ]
@@ -233,8 +233,8 @@ def test_packages_that_would_remove_another_one(roles: Roles) -> None:
         ),
         "Remv podman [4.3]\n": f"Installing {packages} on node1 would remove podman: {keep}",
         "E: Unable to locate package containernetworking-plugins\n": (
-            "The package manager of node1 knows no package containernetworking-plugins: enable a repository that has it, or install from "
-            "archives (containerd_source archive)."
+            "The package manager of node1 does not find package containernetworking-plugins: enable a repository that has it, or install "
+            "from archives (containerd_source archive)."
         ),
     }
     for message, sentence in cases.items():

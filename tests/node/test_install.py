@@ -187,11 +187,11 @@ def test_taken_back(roles: Roles) -> None:
     pod(node, "stub")
     assert (
         roles.refusal("kata", entry="absent")
-        == "Sandboxes of Kata still run on node1. Drain the node first (playbook remove does), then run again."
+        == "Kata sandboxes are still running on node1. Drain the node first (the playbook remove does), then run again."
     )
     assert roles.refusal("containerd", entry="absent") == (
-        "2 containers run on node1. Drain the node first (playbook remove does), remove containers that are not of Kubernetes, "
-        "then run again."
+        "2 containers are left on node1. Drain the node first (the playbook remove does), remove the containers "
+        "that do not belong to Kubernetes, then run again."
     )
     node.run(END_PODS)
     assert roles.changes("crictl", "kata", "containerd", entry="absent", options=("--check",))
@@ -235,8 +235,8 @@ def test_packages_of_debian(roles: Roles) -> None:
     node.run(END_PODS)
     mixed = [{"name": "kata", "runtime_type": "io.containerd.kata.v2", "snapshotter": "devmapper"}]
     assert roles.refusal("containerd", containerd_source="package", containerd_handlers=mixed) == (
-        f"containerd {version} of the distribution gives a handler no snapshotter of its own on node1. Give every handler the snapshotter "
-        "of containerd_snapshotter, or set containerd_source to archive."
+        f"containerd {version} of the distribution does not support a snapshotter per handler on node1. Use the snapshotter of "
+        "containerd_snapshotter for every handler, or set containerd_source to archive."
     )
     # What another package needs by now stays.
     node.run(NEEDS_CONTAINERD)

@@ -105,12 +105,12 @@ def test_from_a_bare_machine_and_back(playbooks: Playbooks, tmp_path: Path) -> N
     node.run(f"kill -0 {process}")
     node.run(BUILD)
     refused = playbooks("site", containerd_nofile=15000)
-    assert "containerd on node1 has to restart, and 1 containers run. Drain the node and run again" in refused.stdout
+    assert "containerd on node1 must restart, but 1 containers are running. Drain the node and run again" in refused.stdout
     assert started(node) == since
 
     made = files(node)
     refused = playbooks("remove")
-    assert "Sandboxes of Kata still run on node1. Drain the node first (playbook remove does), then run again." in refused.stdout
+    assert "Kata sandboxes are still running on node1. Drain the node first (the playbook remove does), then run again." in refused.stdout
     node.run(END_PODS)
     assert changed(playbooks.done("remove", "--check"))
     assert files(node) == made

@@ -489,7 +489,7 @@ def test_role(node: Node, disks: list[str]) -> None:
     database = "/var/lib/containerd/io.containerd.snapshotter.v1.devmapper"
     node.run(f"mkdir -p {database}; touch {database}/metadata.db; dmsetup message kata-pool 0 'create_thin 1'; systemctl start containerd")
     assert role("reset")[-1]["msg"] == (
-        "A reset of thin pool kata/pool loses all snapshots of containerd; set thin_pool_discard_snapshots to true if that is meant."
+        "A reset of thin pool kata/pool loses all snapshots of containerd; set thin_pool_discard_snapshots to true if that is intended."
     )
     for entry in ("reset", "absent"):
         assert role(entry, thin_pool_discard_snapshots=True)[-1]["msg"] == (

@@ -28,7 +28,7 @@ def test_upkeep(roles: Roles) -> None:
     before = node.run(SIZE)
     asked: dict[str, t.Any] = {"kata_handlers": STUBS[:1], "kata_shm_size": "64M", "kata_clean_up_hours": 24}
     assert roles.refusal("kata", **{**asked, "kata_shm_size": "much"}) == (
-        "kata_shm_size: 'much' is not a size of a tmpfs; use for example 80% or 64G."
+        "kata_shm_size: 'much' is not a valid size of a tmpfs; use for example 80% or 64G."
     )
     assert roles.changes("kata", **asked)
     assert roles.changes("kata", **asked) == []
@@ -57,7 +57,7 @@ def test_upkeep(roles: Roles) -> None:
     # A removal leaves nothing of it, and nothing that builds left; a volume keeps its content.
     node.run("umount /srv/used")
     tried = roles.run("kata", entry="absent", options=("--check",), **less)
-    assert any(result["task"].endswith("Remove what builds and sandboxes left") and result["changed"] for result in tried)
+    assert any(result["task"].endswith("Remove what builds and sandboxes left behind") and result["changed"] for result in tried)
     assert node.run(DIRECTORIES, check=False)
     assert roles.changes("kata", entry="absent", **less)
     assert node.run(f"{UNITS}; {DIRECTORIES}; ls -d /opt/screwdriver /run/vc /run/kata-containers 2>/dev/null", check=False) == ""

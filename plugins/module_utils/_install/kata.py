@@ -91,19 +91,18 @@ def find_problems(handlers: list[dict[str, t.Any]], version: str, allow_patterns
     """
     names = [handler["name"] for handler in handlers]
     problems = [
-        f"kata_handlers: {name} is there twice. Give each handler a name of its own."
+        f"kata_handlers: {name} is defined twice. Give each handler a unique name."
         for name in dict.fromkeys(names)
         if names.count(name) > 1
     ]
     for handler in handlers:
         name, shim, hypervisor = handler["name"], handler["shim"], handler["hypervisor"]
         if not RUNTIME_CLASS_NAME.fullmatch(name):
-            problems.append(
-                f"kata_handlers: {name} is not a name that a RuntimeClass can have. Use lower-case letters, digits and hyphens."
-            )
+            problems.append(f"kata_handlers: {name} is not a valid name of a RuntimeClass. Use lower-case letters, digits and hyphens.")
         if handler["managed"] and (shim, hypervisor) in {("go", "dragonball"), ("rust", "fc")}:
             problems.append(
-                f"kata_handlers: the {shim} shim of handler {name} does not run {hypervisor}. Choose the other shim, or another hypervisor."
+                f"kata_handlers: the {shim} shim of handler {name} does not support {hypervisor}. Choose the other shim, or another "
+                "hypervisor."
             )
         problems += _find_annotations(handler, version, allow_patterns, advisories)
         try:

@@ -161,11 +161,11 @@ def test_unknown_settings_are_reported() -> None:
         ({"settings": {"runtime": "x"}}, "kata_handlers: settings of handler kata: runtime is not a table. Give its settings by name."),
         (
             {"name": "Kata_1"},
-            "kata_handlers: Kata_1 is not a name that a RuntimeClass can have. Use lower-case letters, digits and hyphens.",
+            "kata_handlers: Kata_1 is not a valid name of a RuntimeClass. Use lower-case letters, digits and hyphens.",
         ),
         (
             {"shim": "go", "hypervisor": "dragonball"},
-            "kata_handlers: the go shim of handler kata does not run dragonball. Choose the other shim, or another hypervisor.",
+            "kata_handlers: the go shim of handler kata does not support dragonball. Choose the other shim, or another hypervisor.",
         ),
     ],
 )
@@ -175,7 +175,7 @@ def test_refused_handlers(given: dict[str, t.Any], sentence: str) -> None:
 
 def test_names_are_unique() -> None:
     assert problems([handler(), handler(name="other"), handler()], "4.2.0") == [
-        "kata_handlers: kata is there twice. Give each handler a name of its own."
+        "kata_handlers: kata is defined twice. Give each handler a unique name."
     ]
 
 
