@@ -20,8 +20,10 @@ if t.TYPE_CHECKING:
     from .conftest import Mirror, Roles
 
 RESTART = "screwdriver.kata.containerd : Start containerd, or restart it after a change"
-# Stands before a program of the machine, and kills what called it once the program has done its work.
-KILLER = "printf '#!/bin/sh\\n/usr/bin/{0} \"$@\"\\nkill -9 $PPID\\n' >/usr/local/bin/{0}; chmod 755 /usr/local/bin/{0}"
+# Stands before a program of the machine, and kills the script that called it.
+KILLER = "printf '#!/bin/sh\\n{1}\\nkill -9 $PPID\\n' >/usr/local/bin/{0}; chmod 755 /usr/local/bin/{0}"
+# After the program has done its work, or before it where nothing would be left to do.
+AFTER, BEFORE = '/usr/bin/{0} "$@"', ":"
 
 
 def test_mirror_that_fails(roles: Roles, mirror: Mirror) -> None:
@@ -93,9 +95,9 @@ def killed(roles: Roles, role: str, task: str, **variables: t.Any) -> None:
 def test_machine_that_dies(roles: Roles) -> None:
     """What the roles run on the machine ends in its middle."""
     node = roles.node
-    for role, programs in {"containerd": ("tar", "systemctl"), "kata": ("tar", "mv")}.items():
-        for program in programs:
-            node.run(KILLER.format(program))
+    for role, programs in {"containerd": {"tar": AFTER, "systemctl": AFTER}, "kata": {"tar": AFTER, "mv": BEFORE}}.items():
+        for program, work in programs.items():
+            node.run(KILLER.format(program, work.format(program)))
             results = roles.run(role)
             node.run(f"rm -f /usr/local/bin/{program}")
             assert results[-1]["failed"], results[-1]
