@@ -57,7 +57,7 @@ integration: ## Test against the lab's API server and Screwdriver's router.
 	$(RUN) python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 15 tests/integration -m "not faults"
 
 .PHONY: faults
-faults: ## Inject faults during rollouts; takes about twenty minutes.
+faults: ## Inject faults during rollouts; takes about half an hour.
 	$(RUN) python -m pytest --durations 10 tests/integration -m faults
 
 .PHONY: nodes

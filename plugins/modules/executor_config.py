@@ -238,7 +238,7 @@ class ExecutorConfig:
         else:
             before, after, rolled = self._update()
             if rolled:
-                self.source.notices = [notice for notice in self.source.notices if notice.code != "pods_outdated"]
+                self.source.notices = [notice for notice in self.source.notices if notice.code not in ("pods_outdated", "pods_unknown")]
         document = Document(after, self.source.where, self.source.is_json).plain()
         written = not self.module.params["print_patch"]
         effective = self.source.effective(document, self.environment, as_if_read=written and self.source.read_after)

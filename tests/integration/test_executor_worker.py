@@ -492,6 +492,12 @@ def test_pods_that_keep_an_old_file_are_replaced(lab: Lab, module: ModuleRunner,
         lab.kubectl("patch", "configmap", "w", "-n", NAMESPACE, "--type=merge", "-p", json.dumps(patch))
     # The file says 0, and the pod still has the text that it started with.
     assert codes(module("executor_config_info", config_map=source())) == [("pods_outdated", f"Deployment {NAMESPACE}/w")]
+    with granted(lab, READ) as limited:
+        (finding,) = limited("executor_config_info", config_map=source())["findings"]
+    assert finding["message"] == (
+        f"Deployment {NAMESPACE}/w mounts ConfigMap {NAMESPACE}/w by subPath, and whether its pods still have an older file is unknown, "
+        f"since they may not be listed: grant list on pods in namespace {NAMESPACE}."
+    )
     done = module("executor_config", **asked)
     assert done["changed"]
     assert done["rolled"]

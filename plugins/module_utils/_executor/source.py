@@ -273,6 +273,7 @@ class ConfigMapSource(Source):
         """Whether pods still have the file that they started with: a mount by subPath does not follow its object."""
         found = self._cluster.get(self._config.kind, self._config.name, self._config.namespace)
         labels = (body["spec"].get("selector") or {}).get("matchLabels") or {}
+        name = workload.title(body)
         if not found or not labels or not workload.is_settled(body):
             return
         try:
@@ -281,10 +282,16 @@ class ConfigMapSource(Source):
         except ClusterError as exc:
             if exc.status != 403:
                 raise
+            self._say(
+                "pods_unknown",
+                "warning",
+                name,
+                f"{name} mounts {self._config} by subPath, and whether its pods still have an older file is unknown, since they may not be "
+                f"listed: grant list on pods in namespace {self._config.namespace}.",
+            )
             return
         if names := workload.stale_pods(pods, container, found):
             self._is_stale = True
-            name = workload.title(body)
             self._say(
                 "pods_outdated",
                 "error",
