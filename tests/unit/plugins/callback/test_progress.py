@@ -56,7 +56,8 @@ def test_a_task_that_waits_is_no_failure(tmp_path: Path) -> None:
     tasks = [{**wait, "until": "done.attempts == 2"}]
     done = run(tmp_path, tasks)
     assert "RETRYING" not in done.stdout + done.stderr and "  changed: Wait" in done.stdout, done.stdout
-    assert "FAILED - RETRYING: [localhost]: Wait (1 retries left)." in run(tmp_path, tasks, "-v").stdout
+    # Releases of ansible-core count the retries left differently.
+    assert "FAILED - RETRYING: [localhost]: Wait (" in run(tmp_path, tasks, "-v").stdout
 
 
 def test_failures_go_to_stderr_where_asked(tmp_path: Path) -> None:
