@@ -20,6 +20,14 @@ pytestmark = pytest.mark.usefixtures("no_rollout")
 SHARE = {"ansible.builtin.include_role": {"name": "screwdriver.kata.executor", "tasks_from": "share"}}
 
 
+@pytest.fixture
+def no_builds(lab: Lab) -> t.Iterator[None]:
+    """No build is routed by what a test does to the config."""
+    assert lab.stop_builds()["excluded_on_kata"] == 0
+    yield
+    lab.start_builds(BUILDS_PER_SECOND)
+
+
 def test_a_share_is_printed_and_not_written(lab: Lab, playbook: Playbook) -> None:
     before = lab.worker_config()
     done = playbook([{**SHARE, "vars": {"executor_share": "10"}}], executor_print_patch=True, **FAST_ROLLOUT)
@@ -115,26 +123,22 @@ def excluded(lab: Lab) -> list[str]:
     return yaml.safe_load(lab.worker_config())["executor"]["k8s-kata"].get("exclusions", [])
 
 
-def test_exclusions_are_written_with_a_share_and_not_needed_for_0(lab: Lab, playbook: Playbook) -> None:
+def test_exclusions_are_written_with_a_share_and_not_needed_for_0(lab: Lab, playbook: Playbook, no_builds: None) -> None:
     # A share without exclusions would send rhel6 builds to Kata.
-    assert lab.stop_builds()["excluded_on_kata"] == 0
-    try:
-        for share, given, wanted in (
-            ("10", ["rhel6", "centos:6"], ["rhel6", "centos:6"]),
-            ("10", [], []),
-            ("0", ["*bad"], []),
-            ("5", ["a"], ["a"]),
-        ):
-            variables = {**FAST_ROLLOUT, "executor_exclusions": given}
-            done = playbook([{**SHARE, "vars": {"executor_share": share}}], **variables)
-            assert done.returncode == 0, done.stdout
-            assert excluded(lab) == wanted
-        without = {key: value for key, value in FAST_ROLLOUT.items() if key != "executor_exclusions"}
-        assert playbook([{**SHARE, "vars": {"executor_share": "10"}}], **without).returncode == 0
-        assert excluded(lab) == ["a"]
-        assert playbook([{**SHARE, "vars": {"executor_share": "10"}}], **FAST_ROLLOUT).returncode == 0
-    finally:
-        lab.start_builds(BUILDS_PER_SECOND)
+    for share, given, wanted in (
+        ("10", ["rhel6", "centos:6"], ["rhel6", "centos:6"]),
+        ("10", [], []),
+        ("0", ["*bad"], []),
+        ("5", ["a"], ["a"]),
+    ):
+        variables = {**FAST_ROLLOUT, "executor_exclusions": given}
+        done = playbook([{**SHARE, "vars": {"executor_share": share}}], **variables)
+        assert done.returncode == 0, done.stdout
+        assert excluded(lab) == wanted
+    without = {key: value for key, value in FAST_ROLLOUT.items() if key != "executor_exclusions"}
+    assert playbook([{**SHARE, "vars": {"executor_share": "10"}}], **without).returncode == 0
+    assert excluded(lab) == ["a"]
+    assert playbook([{**SHARE, "vars": {"executor_share": "10"}}], **FAST_ROLLOUT).returncode == 0
 
 
 def test_a_finished_rollout_does_not_ignore_other_exclusions(lab: Lab, module: ModuleRunner, playbook: Playbook) -> None:
@@ -172,7 +176,9 @@ def test_the_legacy_executor_is_not_removed_while_builds_run_there(lab: Lab, pla
         ("- executor\n", "holds a list and not a map with the key executor"),
     ],
 )
-def test_a_config_that_cannot_be_parsed_is_named_by_each_playbook(text: str, problem: str, lab: Lab, playbook: Playbook) -> None:
+def test_a_config_that_cannot_be_parsed_is_named_by_each_playbook(
+    text: str, problem: str, lab: Lab, playbook: Playbook, no_builds: None
+) -> None:
     """Status prints it and succeeds; rollback and rollout end with it, and none of them writes."""
     before = lab.worker_config()
     lab.set_worker_config(text)
