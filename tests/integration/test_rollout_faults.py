@@ -173,6 +173,11 @@ def test_a_missing_permission_is_named_before_the_first_write(lab: Lab, playbook
     ("variables", "sentence"),
     [
         ({"rollout_interval": "0"}, "rollout_interval is 0: set it to at least 1."),
+        (
+            {"rollout_interval": "90000", "rollout_timeout": "90000"},
+            "rollout_interval is 90000 s and rollout_timeout 90000 s, so that the lock of an interrupted run would end only after 90030 s:"
+            " set rollout_interval to at most 3570 and rollout_timeout to at most 535500.",
+        ),
         ({"rollout_timeout": "3"}, "rollout_timeout is 3 s and rollout_window 4 s"),
         ({"rollout_report": "/nonexistent/report.html"}, "is not a directory that can be written to"),
         ({"rollout_steps": [50, 10]}, "give the shares in ascending order"),

@@ -173,7 +173,7 @@ def test_containers_of_others_count(roles: Roles, namespace: str) -> None:
         "containerd on node1 must restart, but 1 containers are running. Drain the node and run again"
     )
     assert started(node) == since
-    refused = f"1 containers are left on node1 (namespace {namespace}). Drain the node first (the playbook remove does), remove the "
+    refused = f"1 container is left on node1 (namespace {namespace}). Drain the node first (the playbook remove does), remove the "
     assert roles.refusal("containerd", entry="absent").startswith(refused)
     # One that has ended still has its files in there.
     node.run(f"ctr -n {namespace} tasks kill --signal KILL other; sleep 1; ctr -n {namespace} tasks rm other", check=False)
