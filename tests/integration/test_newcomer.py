@@ -7,6 +7,7 @@ comes from the tree that the other tests use, since a machine without Galaxy can
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -133,8 +134,9 @@ def test_the_quick_start(cluster: Lab, newcomer: Newcomer) -> None:
 
     # All that ansible-doc knows is documented.
     for kind, place in KINDS.items():
-        for file in sorted((root / place).glob("[!_]*.py")):
-            assert newcomer.done(f"ansible-doc --type {kind} screwdriver.kata.{file.stem}")
+        names = [f"screwdriver.kata.{file.stem}" for file in sorted((root / place).glob("[!_]*.py"))]
+        shown = re.sub(r"\x1b\[\d+m", "", newcomer.done(f"ansible-doc --type {kind} {' '.join(names)}"))
+        assert re.findall(rf"^> {kind.upper()} (\S+)", shown, re.MULTILINE) == names
     listed = newcomer.done("ansible-doc --type role --list screwdriver.kata")
     assert {role.name for role in (root / "roles").iterdir()} - {"names"} <= {
         line.split()[0].strip(":").split(".")[-1] for line in listed.splitlines() if line
