@@ -278,6 +278,8 @@ class EndToEnd:
         (self._registry,) = free_ports(1)
         self.lab.process("registry").start([sys.executable, "-m", "lab.machines.registry", "--port", self._registry], cwd=TOP)
         variables = yaml.safe_load(mirror.start(self.lab.run_dir).read_text())
+        # The node pulls the images from the registry.
+        variables = {name: value for name, value in variables.items() if name not in ("images", "node_proof_image_archive")}
         variables["containerd_registry_mirrors"] = {name: [f"http://127.0.0.1:{self._registry}"] for name in MIRRORED}
         progress(f"Kata: {'the real release' if self.settings.real_kata else 'the stub of the mirror, whose shim is that of runc'}")
         if self.settings.real_kata:
