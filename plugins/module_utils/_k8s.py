@@ -104,11 +104,9 @@ class Cluster:
         self._lock = threading.Lock()
         self._reached = False
         try:
-            self._client = get_api_client(module)
+            self._client = self._repeat(lambda: get_api_client(module), "reach", "the Kubernetes API")
         except CoreException as exc:
             raise ClusterError(f"{str(exc).rstrip('.')}. Set kubeconfig, context or the K8S_AUTH_* environment variables.") from exc
-        except (ApiException, urllib3.exceptions.HTTPError) as exc:
-            raise self._error(exc, "reach", "the Kubernetes API") from exc
         self._client.dry_run = self._client.dry_run or dry_run
         # More calls at a time would open and close a connection each.
         self.connections: int = self._client.configuration.connection_pool_maxsize or 1
@@ -335,13 +333,15 @@ class Cluster:
     def _call(self, verb: str, kind: str, api_version: str, **params: t.Any) -> dict[str, t.Any]:
         name, namespace = params.get("name"), params.get("namespace")
         what = f"{kind} {namespace}/{name}" if name and namespace else f"{kind} {name}" if name else kind
+        return self._repeat(lambda: self._send(verb, kind, api_version, params), verb, what)
+
+    def _repeat(self, attempt: Callable[[], T], verb: str, what: str) -> T:
+        """What ``attempt`` returns; called again for at most ``RETRY_SECONDS`` while the API server is busy or restarts."""
         deadline = time.monotonic() + RETRY_SECONDS
         delay = 0.2
         while True:
             try:
-                answer = self._send(verb, kind, api_version, params)
-                self._reached = True
-                return answer
+                return attempt()
             except (ApiException, urllib3.exceptions.HTTPError, ResourceNotFoundError) as exc:
                 self._read_clock(getattr(exc, "headers", None))
                 error = self._error(exc, verb, what)
@@ -367,6 +367,7 @@ class Cluster:
             answer = self._client.patch(resource, body, content_type="application/merge-patch+json", **options)
         else:
             answer = self._client.delete(resource, body=body, **options)
+        self._reached = True
         self._read_clock(answer.headers)
         return json.loads(answer.data)
 

@@ -204,3 +204,42 @@ def test_an_answer_without_a_date_changes_no_time(monkeypatch: pytest.MonkeyPatc
         monkeypatch.setattr(cluster, "_client", client, raising=False)
         cluster.get("Pod", "a")
         assert ahead_of_this_machine(cluster) == minutes
+
+
+def connect(monkeypatch: pytest.MonkeyPatch, *errors: Exception) -> tuple[Cluster, float]:
+    """A cluster whose API server answers after these errors, and the seconds until it did."""
+    left = iter(errors)
+    clock = Clock()
+    client = types.SimpleNamespace(dry_run=False, configuration=types.SimpleNamespace(connection_pool_maxsize=4))
+
+    def get_api_client(_module: t.Any) -> types.SimpleNamespace:
+        if error := next(left, None):
+            raise error
+        return client
+
+    monkeypatch.setattr(_k8s, "time", clock)
+    monkeypatch.setattr(_k8s, "get_api_client", get_api_client)
+    return Cluster(types.SimpleNamespace()), clock.now - 1000  # type: ignore[arg-type]
+
+
+def test_a_busy_api_server_is_asked_for_its_kinds_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    _cluster, seconds = connect(monkeypatch, ApiException(429, "Too Many Requests"), ApiException(500, "Internal Server Error"))
+    assert 0 < seconds < 1
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (ApiException(403, "Forbidden"), "Cannot reach the Kubernetes API: Forbidden."),
+        (
+            urllib3.exceptions.ProtocolError("away"),
+            "Cannot reach the Kubernetes API: no answer from the API server. Check that it runs and can be reached.",
+        ),
+    ],
+)
+def test_an_api_server_that_refuses_or_is_not_there_is_not_asked_again(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, says: str
+) -> None:
+    with pytest.raises(ClusterError) as refused:
+        connect(monkeypatch, error)
+    assert str(refused.value) == says
