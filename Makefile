@@ -54,7 +54,8 @@ units: ## Run ansible-test units.
 
 .PHONY: integration
 integration: ## Test against the lab's API server and Screwdriver's router.
-	$(RUN) python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 15 tests/integration -m "not faults"
+	# More than two processors have to do: much of the time is a wait for builds.
+	$(RUN) python -m pytest -n 4 --dist loadfile --no-loadscope-reorder --durations 15 tests/integration -m "not faults"
 
 .PHONY: faults
 faults: ## Inject faults during rollouts; takes about half an hour.

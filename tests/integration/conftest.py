@@ -36,15 +36,18 @@ KATA_NODES = 4
 EVENT = b'{"kind":"Event",'
 
 
-# Whole rollouts: begun first, so that no worker is left with one while the others have ended.
+# Those that take longest: begun first, so that no worker is left with one while the others have ended.
 LONG = (
-    "test_newcomer.py",
     "test_rollout_role.py",
-    "test_permissions.py",
+    "test_build_gate.py",
     "test_nodes.py",
-    "test_rollout_faults.py",
-    "test_site.py",
+    "test_newcomer.py",
+    "test_build_drain.py",
+    "test_permissions.py",
+    "test_executor_role.py",
     "test_node_pool.py",
+    "test_site.py",
+    "test_secrets.py",
 )
 
 
@@ -137,9 +140,9 @@ def builds(lab: Lab, playbook: Playbook, request: pytest.FixtureRequest) -> t.It
     """Builds run, half of the nodes are Kata's, and the worker's config has an executor for them."""
     before = lab.worker_config()
     lab.kubectl("apply", "-f", "-", stdin=json.dumps(RUNTIME_CLASS))
-    for name in lab.convert_nodes(KATA_NODES):
-        lab.kubectl("label", "node", name, "dedicated=screwdriver-kata")
-        lab.kubectl("taint", "node", name, "dedicated=screwdriver-kata:NoSchedule", "--overwrite")
+    names = lab.convert_nodes(KATA_NODES)
+    lab.kubectl("label", "node", *names, "dedicated=screwdriver-kata")
+    lab.kubectl("taint", "node", *names, "dedicated=screwdriver-kata:NoSchedule", "--overwrite")
     done = playbook([{"ansible.builtin.include_role": {"name": "screwdriver.kata.executor"}}], **FAST_ROLLOUT)
     assert done.returncode == 0, done.stdout
     lab.start_builds(BUILDS_PER_SECOND)

@@ -67,8 +67,8 @@ def apply(lab: Lab) -> t.Iterator[t.Callable[..., None]]:
         created.extend(objects)
 
     yield create
-    for body in created:
-        lab.kubectl("delete", body["kind"], body["metadata"]["name"], "-n", NAMESPACE, "--ignore-not-found")
+    left = json.dumps({"apiVersion": "v1", "kind": "List", "items": created})
+    lab.kubectl("delete", "--ignore-not-found", "-f", "-", stdin=left)
 
 
 def read(lab: Lab, kind: str, name: str) -> dict[str, t.Any]:

@@ -50,14 +50,13 @@ def pods_left(lab: Lab) -> int:
 def pool(lab: Lab, namespace: None) -> t.Iterator[None]:
     """Two nodes of the pool, the RuntimeClass, and ten builds of 62 cores that wait for a node."""
     create(lab, runtime_class())
-    for name in lab.convert_nodes(2):
-        lab.kubectl("label", "node", name, "dedicated=screwdriver-kata")
-        lab.kubectl("taint", "node", name, "dedicated=screwdriver-kata:NoSchedule")
+    names = lab.convert_nodes(2)
+    lab.kubectl("label", "node", *names, "dedicated=screwdriver-kata")
+    lab.kubectl("taint", "node", *names, "dedicated=screwdriver-kata:NoSchedule")
     lab.kubectl("wait", "node/build-1", "node/build-2", "--for=condition=Ready", "--timeout=120s")
     create(lab, *(pod(f"build-{number}", 62, nodeSelector={"no": "node"}) for number in range(10)))
     yield
-    lab.kubectl("delete", "pods", "--all", "-n", NAMESPACE, "--force", "--grace-period=0")
-    lab.kubectl("delete", "resourcequotas,limitranges", "--all", "-n", NAMESPACE)
+    lab.kubectl("delete", "pods,resourcequotas,limitranges", "--all", "-n", NAMESPACE, "--force", "--grace-period=0")
     lab.kubectl("label", "namespace", NAMESPACE, "pod-security.kubernetes.io/enforce-")
     lab.kubectl("delete", "runtimeclass", "kata", "--ignore-not-found")
     lab.revert_nodes(2)
