@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import threading
 import typing as t
 from contextlib import contextmanager
@@ -314,9 +315,12 @@ def test_a_node_that_vanishes_during_the_call(lab: Lab, module: ModuleRunner, wr
     last = f"pool-{MANY}"
     process = module.start("node_pool", nodes=[*(f"pool-{number}" for number in range(3, 43)), last], concurrency=1, **POOL)
     wait_until(lambda: own(writes), "the first write", interval=0.01)
+    # Halted meanwhile, since kubectl may be the slower one.
+    process.send_signal(signal.SIGSTOP)
     lab.kubectl("delete", "node", last)
     if replaced:
         lab.kubectl("create", "-f", "-", stdin=json.dumps(node(last, ["", "runc", "kata"])))
+    process.send_signal(signal.SIGCONT)
     done = module.result(process)
     assert not done.get("failed"), done["msg"]
     assert done["nodes"][-1] == {"name": last, "changed": False, "ready": False, "reason": "It was deleted meanwhile."}
