@@ -6,6 +6,8 @@ RUN := tools/run
 STAGED := tools/staged
 # The environments of nox are in the cache, one set for each checkout and set of requirements.
 NOX := $(STAGED) bash -c 'nox --reuse-existing-virtualenvs --no-install --envdir "$${KATA_TREE/tree-/nox-}" --session "$$@"' nox
+# Four at a time also on two processors: much of the time is a wait for builds.
+PYTEST := $(RUN) python -m pytest -n 4 --dist loadfile --no-loadscope-reorder --durations 15
 PYTHON_VERSION := $$(python -c "import sys; print(*sys.version_info[:2], sep=chr(46))")
 
 .PHONY: help
@@ -22,7 +24,7 @@ e2e: ## Roll Kata out with a virtual machine as node. E2E_VARS=FILE.
 	$(RUN) python -m lab e2e --variables "$(E2E_VARS)"
 
 .PHONY: test
-test: ## All tests that need neither root nor a virtual machine.
+test: ## What each change has to pass, in five minutes.
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=line integration lint sanity units docs build
 	@echo "==> make test passed"
 
@@ -54,8 +56,11 @@ units: ## Run ansible-test units.
 
 .PHONY: integration
 integration: ## Test against the lab's API server and Screwdriver's router.
-	# More than two processors have to do: much of the time is a wait for builds.
-	$(RUN) python -m pytest -n 4 --dist loadfile --no-loadscope-reorder --durations 15 tests/integration -m "not faults"
+	$(PYTEST) tests/integration -m "not playbooks and not faults"
+
+.PHONY: playbooks
+playbooks: ## Test whole playbooks against the lab.
+	$(PYTEST) tests/integration -m playbooks
 
 .PHONY: faults
 faults: ## Inject faults during rollouts; takes about half an hour.

@@ -16,7 +16,7 @@ from ..helpers import BUILDS_PER_SECOND, FAST_ROLLOUT, Playbook, wait_until
 if t.TYPE_CHECKING:
     from ..helpers import ModuleRunner
 
-pytestmark = pytest.mark.usefixtures("no_rollout")
+pytestmark = [pytest.mark.playbooks, pytest.mark.usefixtures("no_rollout")]
 SHARE = {"ansible.builtin.include_role": {"name": "screwdriver.kata.executor", "tasks_from": "share"}}
 
 

@@ -117,6 +117,7 @@ def has_message(output: str, message: str) -> bool:
     return message in " ".join(output.split())
 
 
+@pytest.mark.playbooks
 def test_the_quick_start(cluster: Lab, newcomer: Newcomer) -> None:
     commands = commands_of(GUIDE, THIS)
     libraries = next(number for number, command in enumerate(commands) if command.startswith("pip install -r "))

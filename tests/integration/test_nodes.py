@@ -119,6 +119,7 @@ def test_a_node_is_drained_and_returned_to_service(nodes: Nodes) -> None:
     assert re.fullmatch("[0-9a-f]{64}", nodes.mark(PROVEN) or "")
 
 
+@pytest.mark.playbooks
 def test_a_node_verified_as_asked_is_left_alone(nodes: Nodes) -> None:
     both = (role("drain"), role("return_to_service"))
     nodes.done(*both, kata_version="4.1.0")
@@ -140,6 +141,7 @@ def test_a_node_verified_as_asked_is_left_alone(nodes: Nodes) -> None:
     assert nodes.cordoned()
 
 
+@pytest.mark.playbooks
 def test_remaining_builds_are_waited_for_and_named(nodes: Nodes) -> None:
     nodes.build("long")
     stopped = nodes(role("drain"), node_drain_timeout=3, node_drain_interval=1)
@@ -153,6 +155,7 @@ def test_remaining_builds_are_waited_for_and_named(nodes: Nodes) -> None:
     assert nodes.cordoned()
 
 
+@pytest.mark.playbooks
 def test_a_failed_node_is_quarantined_with_its_reason(nodes: Nodes) -> None:
     nodes.done(role("drain"), role("return_to_service"))
     nodes.build("runs")
@@ -165,6 +168,7 @@ def test_a_failed_node_is_quarantined_with_its_reason(nodes: Nodes) -> None:
     assert nodes.lab.kubectl("get", "pod", "runs", "-n", NAMESPACE, "-o", "jsonpath={.status.phase}") == "Running"
 
 
+@pytest.mark.playbooks
 def test_a_foreign_cordon_stays(nodes: Nodes) -> None:
     nodes.lab.kubectl("cordon", NODE)
     out = nodes.done(role("drain"), role("return_to_service"))
@@ -173,6 +177,7 @@ def test_a_foreign_cordon_stays(nodes: Nodes) -> None:
     assert nodes.mark(READY) == "true"
 
 
+@pytest.mark.playbooks
 def test_a_node_that_cannot_take_builds_is_not_returned_to_service(nodes: Nodes) -> None:
     nodes.report_handlers("other")
     nodes.done(role("drain"))
@@ -210,6 +215,7 @@ def test_hosts_outside_of_a_cluster_call_no_api_server(nodes: Nodes) -> None:
     )
 
 
+@pytest.mark.playbooks
 def test_a_failed_node_stops_the_next_batch(nodes: Nodes) -> None:
     nodes.build("long")
     both = nodes.lab.directory / "inventory"
@@ -224,6 +230,7 @@ def test_a_failed_node_stops_the_next_batch(nodes: Nodes) -> None:
     assert nodes.lab.kubectl("get", "node", "build-4", "-o", "jsonpath={.spec.unschedulable}") == ""
 
 
+@pytest.mark.playbooks
 def test_a_proof_sets_and_removes_the_ready_label(nodes: Nodes) -> None:
     nodes.done(role("label"))
     assert nodes.mark(READY) == "true"
@@ -256,6 +263,7 @@ def proofs(version: str, **programs: tuple[str, str]) -> list[dict[str, str]]:
     ]
 
 
+@pytest.mark.playbooks
 def test_a_version_with_a_known_vulnerability_is_reported(nodes: Nodes) -> None:
     # What was asked for does not count, what the proof found does.
     found = proofs("3.32.0", kata=("go", "qemu"))
@@ -283,6 +291,7 @@ def test_a_version_with_a_known_vulnerability_is_reported(nodes: Nodes) -> None:
     assert "Nodes: unknown, they could not be listed with these credentials." in refused
 
 
+@pytest.mark.playbooks
 def test_a_removed_node_is_released(nodes: Nodes) -> None:
     remove: dict[str, t.Any] = {"node_purpose": "remove", "node_reason": "Kata is being removed."}
     nodes.done(role("drain"), role("return_to_service"))

@@ -152,6 +152,7 @@ def asked(lab: Lab, position: int) -> tuple[set[Request], list[str]]:
     return requests, refused
 
 
+@pytest.mark.playbooks
 def test_a_playbook_runs_with_its_permissions_and_uses_all(lab: Lab, operate: Playbook, name: str) -> None:
     position = lab.audit_log.stat().st_size
     done = operate(name)
@@ -170,6 +171,7 @@ def test_a_playbook_runs_with_its_permissions_and_uses_all(lab: Lab, operate: Pl
     )
 
 
+@pytest.mark.playbooks
 def test_a_missing_permission_is_named(lab: Lab, operate: Playbook, name: str) -> None:
     verb, resource = MISSING[name]
     revoke(lab, verb, resource)

@@ -39,6 +39,7 @@ def test_goes_to_the_last_step_on_evidence(lab: Lab, playbook: Playbook, tmp_pat
     assert "Weightages now: k8s-vm 0, k8s-kata 100" in status.stdout
 
 
+@pytest.mark.playbooks
 def test_failed_starts_lead_back_to_zero(lab: Lab, playbook: Playbook) -> None:
     lab.fault("failed-starts")
     try:
@@ -54,6 +55,7 @@ def test_failed_starts_lead_back_to_zero(lab: Lab, playbook: Playbook) -> None:
     assert lock_holder(lab) == ""
 
 
+@pytest.mark.playbooks
 def test_no_evidence_is_not_success_and_a_second_run_resumes(lab: Lab, playbook: Playbook) -> None:
     done = playbook("playbooks/rollout.yml", **{**FAST_ROLLOUT, "rollout_min_builds": 100000, "rollout_timeout": 4})
     assert done.returncode != 0, done.stdout
@@ -66,6 +68,7 @@ def test_no_evidence_is_not_success_and_a_second_run_resumes(lab: Lab, playbook:
     assert lab.record()["phase"] == "finished"
 
 
+@pytest.mark.playbooks
 def test_a_step_that_lacks_something_is_not_taken(lab: Lab, playbook: Playbook) -> None:
     lab.kubectl("delete", "runtimeclass", "kata")
     try:

@@ -151,6 +151,7 @@ def test_a_backup_is_as_private_as_the_file(planted: dict[str, t.Any], tmp_path:
     assert {stat.S_IMODE(file.stat().st_mode) for file in (path, backup)} == {0o640}
 
 
+@pytest.mark.playbooks
 def test_a_rollout_prints_and_keeps_no_secret(lab: Lab, planted: dict[str, t.Any], tmp_path: Path) -> None:
     report = tmp_path / "report.html"
     variables = {**FAST_ROLLOUT, "rollout_report": str(report)}
