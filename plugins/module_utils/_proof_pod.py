@@ -19,6 +19,8 @@ HOPELESS = frozenset({"ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull
 SANDBOX_FAILED = "FailedCreatePodSandBox"
 # The kubelet tries again and again; a sandbox that failed this often is not waited for.
 MAX_SANDBOX_FAILURES = 3
+# The kubelet rejects a pod that its node has no room for, such as OutOfmemory: no scheduler has looked for room before.
+NO_ROOM = "OutOf"
 # It ends on SIGTERM, and by itself after an hour if nobody deletes it.
 SCRIPT = "trap 'exit 0' TERM; sleep 3600 & wait"
 
@@ -46,8 +48,8 @@ def own_runtime_class(node: str, handler: str, runtime_class: dict[str, t.Any] |
 
 
 def pod_body(params: dict[str, t.Any], runtime_class: str) -> dict[str, t.Any]:
-    """Returns the pod: bound to the node, and tolerating whatever keeps other pods from it."""
-    resources = {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"cpu": "1", "memory": "256Mi"}}
+    """Returns the pod: bound to the node, tolerating whatever keeps other pods from it, and asking for no more than the overhead."""
+    resources = {"requests": {"cpu": "0", "memory": "0"}, "limits": {"cpu": "1", "memory": "256Mi"}}
     container = {
         "name": "proof",
         "image": params["image"],
@@ -80,6 +82,18 @@ def container_id(pod: dict[str, t.Any]) -> str:
         if "running" in (status.get("state") or {}):
             return str(status.get("containerID") or "unknown").rpartition("/")[2]
     return ""
+
+
+def is_ready(node: dict[str, t.Any], label: str) -> bool:
+    """Whether an earlier proof has verified the node."""
+    return (node["metadata"].get("labels") or {}).get(label) == "true"
+
+
+def lacks_room(pod: dict[str, t.Any]) -> str:
+    """Returns why the node has no room for the pod, else an empty string."""
+    status = pod.get("status", {})
+    rejected = status.get("phase") == "Failed" and str(status.get("reason") or "").startswith(NO_ROOM)
+    return describe_end(status) if rejected else ""
 
 
 def failure(pod: dict[str, t.Any]) -> str:

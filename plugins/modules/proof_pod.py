@@ -60,6 +60,10 @@ options:
     description: Whether the pod uses the node's network.
     type: bool
     default: false
+  ready_label:
+    description: The label of verified nodes, for RV(ready).
+    type: str
+    default: kata.screwdriver.cd/ready
   require_node:
     description: Whether a node that is not in the cluster is an error. If not, nothing is done for it.
     type: bool
@@ -68,6 +72,7 @@ options:
     description:
       - Seconds until the container has to run, and until a deleted pod has to be gone.
       - A sandbox that the kubelet failed to create three times is not waited for.
+      - A node that has no room for the pod is asked again until then, since builds that end make room.
     type: int
     default: 240
   state:
@@ -118,6 +123,15 @@ setup_seconds:
   returned: O(state=present)
   type: float
   sample: 2.7
+no_room:
+  description: Why the node had no room for the pod until O(timeout), so that nothing is proven. Else empty.
+  returned: O(state=present)
+  type: str
+  sample: "OutOfmemory: Pod was rejected: Node didn't have enough resource: memory, requested: 67, used: 950, capacity: 1000"
+ready:
+  description: Whether the node has O(ready_label), so that an earlier proof has verified it.
+  returned: O(state=present)
+  type: bool
 deleted:
   description: The names of the pods that were deleted.
   returned: success
@@ -136,6 +150,12 @@ from ansible_collections.screwdriver.kata.plugins.module_utils._values import jo
 
 # How long a watch runs before the events are read.
 WATCH_SECONDS = 5
+# Builds that end make room.
+ROOM_SECONDS = 5
+
+
+class NoRoomError(UserError):
+    """The node has no room for the pod."""
 
 
 class ProofPod:
@@ -160,13 +180,16 @@ class ProofPod:
                 "container_id": "",
                 "runtime_class": "",
                 "setup_seconds": 0.0,
+                "no_room": "",
+                "ready": False,
                 "deleted": [],
             }
         if node is None:
             raise UserError(f"Node {self.params['node']} is not in the cluster; start its kubelet, or give its name in the cluster.")
         deleted = self._delete()
         runtime_class = self._runtime_class(node)
-        return {**self._start(runtime_class), "in_cluster": True, "runtime_class": runtime_class, "deleted": deleted, "changed": True}
+        about = {"in_cluster": True, "runtime_class": runtime_class, "deleted": deleted, "changed": True}
+        return {**self._start(runtime_class), "ready": _proof_pod.is_ready(node, self.params["ready_label"]), **about}
 
     def _runtime_class(self, node: dict[str, t.Any]) -> str:
         """Returns the RuntimeClass that the pod can have on the node; creates one where there is none."""
@@ -183,17 +206,27 @@ class ProofPod:
             # A dry run of the RuntimeClass has left none that the pod could have.
             if not runtime_class.startswith("kata-proof-"):
                 self.cluster.create(body)
-            return {"pod": "", "container_id": "", "setup_seconds": 0.0}
-        started = time.monotonic()
-        pod = self.cluster.create(body)
-        name = pod["metadata"]["name"]
-        container = self._wait(pod, started + self.params["timeout"])
-        return {"pod": name, "container_id": container, "setup_seconds": round(time.monotonic() - started, 3)}
+            return {"pod": "", "container_id": "", "setup_seconds": 0.0, "no_room": ""}
+        deadline = time.monotonic() + self.params["timeout"]
+        while True:
+            started = time.monotonic()
+            pod = self.cluster.create(body)
+            name = pod["metadata"]["name"]
+            try:
+                container = self._wait(pod, deadline)
+            except NoRoomError as exc:
+                if time.monotonic() + ROOM_SECONDS > deadline:
+                    return {"pod": name, "container_id": "", "setup_seconds": 0.0, "no_room": str(exc)}
+            else:
+                return {"pod": name, "container_id": container, "setup_seconds": round(time.monotonic() - started, 3), "no_room": ""}
+            self.cluster.delete("Pod", name, self.namespace, uid=pod["metadata"]["uid"])
+            time.sleep(ROOM_SECONDS)
 
     def _wait(self, pod: dict[str, t.Any], deadline: float) -> str:
         """Waits until the container runs, and returns its ID.
 
         Raises:
+            NoRoomError: The node has no room for it.
             UserError: It cannot run any more, or the time is over.
         """
         name, version = pod["metadata"]["name"], pod["metadata"]["resourceVersion"]
@@ -204,6 +237,8 @@ class ProofPod:
                 for pod in change.objects:
                     if container := _proof_pod.container_id(pod):
                         return container
+                    if reason := _proof_pod.lacks_room(pod):
+                        raise NoRoomError(reason)
                     if reason := _proof_pod.failure(pod):
                         raise self._error(pod, f"cannot run: {reason}")
             events = self._events(pod)
@@ -262,6 +297,7 @@ def main() -> None:
             "namespace": {"type": "str", "required": True},
             "image": {"type": "str"},
             "host_network": {"type": "bool", "default": False},
+            "ready_label": {"type": "str", "default": "kata.screwdriver.cd/ready"},
             "require_node": {"type": "bool", "default": True},
             "timeout": {"type": "int", "default": 240},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},

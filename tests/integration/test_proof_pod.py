@@ -157,3 +157,39 @@ def test_sandbox_that_fails(lab: Lab, module: ModuleRunner) -> None:
         'FailedCreatePodSandBox: failed to get sandbox runtime: no runtime for "kata" is configured.'
     )
     assert time.monotonic() - started < 300
+
+
+def test_a_full_node_is_asked_again_until_it_has_room(lab: Lab, module: ModuleRunner) -> None:
+    """The kubelet's part is played by the test."""
+    silent_node(lab)
+    lab.kubectl("label", "node", "silent", "kata.screwdriver.cd/ready=true")
+    message = "Pod was rejected: Node didn't have enough resource: memory, requested: 67, used: 950, capacity: 1000"
+    rejected = {"phase": "Failed", "reason": "OutOfmemory", "message": message}
+    ready = {"name": "proof", "ready": True, "restartCount": 0, "image": "busybox:1", "imageID": "", "containerID": "containerd://42"}
+    running = {"phase": "Running", "containerStatuses": [{**ready, "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}}}]}
+
+    def report(status: dict[str, t.Any], but: str = "") -> str:
+        """Reports it of the pod that is not ``but``."""
+        (name,) = wait_until(lambda: [item["metadata"]["name"] for item in pods(lab) if item["metadata"]["name"] != but])
+        lab.kubectl("patch", "pod", name, "-n", NAMESPACE, "--subresource=status", "--type=merge", "-p", json.dumps({"status": status}))
+        return name
+
+    call = module.start("proof_pod", **{**ASKED, "node": "silent", "timeout": 300})
+    first = report(rejected)
+    second = report(running, but=first)
+    found = module.result(call)
+    assert not found.get("failed"), found
+    assert found["pod"] == second
+    assert found["container_id"] == "42"
+    assert found["no_room"] == ""
+    assert [item["metadata"]["name"] for item in pods(lab)] == [second]
+    # It has none until the time is over. No kubelet lets go of the pod that runs.
+    lab.kubectl("delete", "pod", second, "-n", NAMESPACE, "--force", "--grace-period=0")
+    call = module.start("proof_pod", **{**ASKED, "node": "silent", "timeout": 4})
+    third = report(rejected)
+    found = module.result(call)
+    assert not found.get("failed"), found
+    assert found["no_room"] == f"OutOfmemory: {message}"
+    assert found["pod"] == third
+    assert found["container_id"] == ""
+    assert found["ready"] is True

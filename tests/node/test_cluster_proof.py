@@ -93,6 +93,30 @@ def test_the_kubelet_runs_the_proof(joined: Roles, lab: Lab) -> None:
     wait_until(lambda: joined.node.run("crictl pods --quiet") == "")
 
 
+def test_a_full_node_keeps_its_last_proof(joined: Roles, lab: Lab) -> None:
+    """Builds on a verified node are no reason to take it out of service."""
+    oversized = {**RUNTIME_CLASS, "metadata": {"name": "stub"}, "overhead": {"podFixed": {"memory": "1000Gi"}}}
+    lab.kubectl("create", "-f", "-", stdin=json.dumps(oversized))
+    full = {"node_proof_handlers": ["stub"], "node_proof_timeout": 2}
+    try:
+        found, message = proven(joined, lab, **full)
+        assert found == []
+        assert message.startswith(
+            "The proof of handler stub failed on node1: the node has no room for the pod: let builds end, or drain it. OutOfmemory: "
+        )
+        lab.kubectl("label", "node", joined.node.name, "kata.screwdriver.cd/ready=true")
+        os.environ["K8S_AUTH_KUBECONFIG"] = str(lab.kubeconfig)
+        found, results = prove(joined, **{**IN_CLUSTER, **full})
+    finally:
+        os.environ.pop("K8S_AUTH_KUBECONFIG", None)
+        lab.kubectl("label", "node", joined.node.name, "kata.screwdriver.cd/ready-")
+        lab.kubectl("delete", "runtimeclass", "stub")
+    assert found == []
+    stands = "node1 has no room for the pod of the proof of handler stub beside its builds, so that the last proof stands. OutOfmemory: "
+    assert [result["msg"] for result in results if str(result.get("msg", "")).startswith(stands)]
+    assert left(lab) == []
+
+
 # Stands before crictl, and holds the proof in the middle: its pod runs and is being inspected.
 HOLD = """
 mv /usr/local/bin/crictl /usr/local/bin/crictl.real
