@@ -6,8 +6,8 @@ RUN := tools/run
 STAGED := tools/staged
 # The environments of nox are in the cache, one set for each checkout and set of requirements.
 NOX := $(STAGED) bash -c 'nox --reuse-existing-virtualenvs --no-install --envdir "$${KATA_TREE/tree-/nox-}" --session "$$@"' nox
-# Four at a time also on two processors: much of the time is a wait for builds.
-PYTEST := $(RUN) python -m pytest -n 4 --dist loadfile --no-loadscope-reorder --durations 15
+# Three at a time also on two processors: part of the time is a wait for builds. The lab's programs collect garbage less often.
+PYTEST := GOGC=400 $(RUN) python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations 15
 PYTHON_VERSION := $$(python -c "import sys; print(*sys.version_info[:2], sep=chr(46))")
 
 .PHONY: help

@@ -70,9 +70,8 @@ EXPECTED: dict[str, dict[str, t.Any]] = {
 }
 
 
-def variables_of(tmp_path: Path, how: str, role: str, variables: dict[str, t.Any]) -> dict[str, t.Any]:
-    """The role's variables as its tasks have them, in a play that uses this role alone."""
-    result = tmp_path / f"{how}-{role}.json"
+def play(directory: Path, how: str, role: str) -> dict[str, t.Any]:
+    """A play that uses this role alone, and writes the role's variables as its tasks have them."""
     pairs = ", ".join(f"'{name}': {name}" for name in EXPECTED[role])
     # Its own tasks are skipped.
     use: dict[str, t.Any] = {
@@ -82,17 +81,26 @@ def variables_of(tmp_path: Path, how: str, role: str, variables: dict[str, t.Any
         use["ansible.builtin.include_role"] |= {"public": True, "apply": {"when": False}}
     else:
         use["when"] = False
-    copy = {"ansible.builtin.copy": {"dest": str(result), "content": f"{{{{ {{{pairs}}} | to_json }}}}"}}
-    play = tmp_path / "play.yml"
-    play.write_text(json.dumps([{"hosts": "localhost", "connection": "local", "gather_facts": False, "tasks": [use, copy]}]))
-    done = subprocess.run(
-        ["ansible-playbook", "-e", json.dumps(variables), str(play)], cwd=TOP, capture_output=True, text=True, check=False
-    )
+    copy = {"ansible.builtin.copy": {"dest": str(directory / f"{how}-{role}.json"), "content": f"{{{{ {{{pairs}}} | to_json }}}}"}}
+    return {"hosts": "localhost", "connection": "local", "gather_facts": False, "tasks": [use, copy]}
+
+
+HOWS = ("import_role", "include_role")
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory with what each play wrote."""
+    directory = tmp_path_factory.mktemp("names")
+    path = directory / "plays.yml"
+    path.write_text(json.dumps([play(directory, how, role) for role in EXPECTED for how in HOWS]))
+    command = ["ansible-playbook", "-e", json.dumps(SHARED), str(path)]
+    done = subprocess.run(command, cwd=TOP, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    return json.loads(result.read_text())
+    return directory
 
 
+@pytest.mark.parametrize("how", HOWS)
 @pytest.mark.parametrize("role", EXPECTED)
-def test_a_role_used_alone_has_each_shared_name(tmp_path: Path, role: str) -> None:
-    assert variables_of(tmp_path, "import_role", role, SHARED) == EXPECTED[role]
-    assert variables_of(tmp_path, "include_role", role, SHARED) == EXPECTED[role]
+def test_a_role_used_alone_has_each_shared_name(written: Path, role: str, how: str) -> None:
+    assert json.loads((written / f"{how}-{role}.json").read_text()) == EXPECTED[role]

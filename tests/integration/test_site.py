@@ -17,7 +17,7 @@ OPERATOR = {"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": "li
 VARIABLES: dict[str, t.Any] = {"executor_exclusions": ["rhel6"], "cluster_operators": [OPERATOR]}
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def verified(lab: Lab, playbook: Playbook) -> t.Iterator[None]:
     """Two nodes are verified; afterwards everything is as before."""
     config = lab.worker_config()
@@ -37,6 +37,7 @@ def own(writes: Writes) -> list[str]:
     return [f"{event['verb']} {event['requestURI']}" for event in writes() if event["user"]["username"] == "admin"]
 
 
+@pytest.mark.usefixtures("verified")
 def test_site_gets_ready_at_zero_and_a_second_run_writes_nothing(lab: Lab, playbook: Playbook, writes: Writes) -> None:
     writes()
     tried = playbook("playbooks/site.yml", "--check", "--diff", **VARIABLES)
@@ -61,6 +62,8 @@ def test_site_gets_ready_at_zero_and_a_second_run_writes_nothing(lab: Lab, playb
     assert own(writes) == []
 
 
+@pytest.mark.usefixtures("verified")
+@pytest.mark.playbooks
 def test_each_handler_has_a_runtime_class_with_its_overhead(lab: Lab, playbook: Playbook) -> None:
     """The overhead of each handler comes from the nodes of the run."""
     overhead = {"kata": {"cpu": "250m", "memory": "256Mi"}, "kata-clh": {"cpu": "250m", "memory": "130Mi"}}
@@ -101,6 +104,8 @@ scheduling: {nodeSelector: {katacontainers.io/kata-runtime: "true"}}
 """
 
 
+@pytest.mark.usefixtures("verified")
+@pytest.mark.playbooks
 def test_the_runtime_class_of_kata_deploy_stays(lab: Lab, playbook: Playbook, writes: Writes) -> None:
     """Only its handler is checked, and a removal leaves it."""
     lab.kubectl("apply", "-f", "-", stdin=KATA_DEPLOY)
