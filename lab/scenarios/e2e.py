@@ -519,12 +519,14 @@ class EndToEnd:
         if hasattr(self, "machine"):
             self.machine.disconnect()
         self._sockets.cleanup()
-        if not os.environ.get("KATA_NODE_INVENTORY") and self._scenario.exists():
-            self._molecule("destroy")
-        self.lab.down()
-        if hasattr(self, "watcher"):
-            self.watcher.over.set()
-            self.watcher.join(10)
+        try:
+            if not os.environ.get("KATA_NODE_INVENTORY") and self._scenario.exists():
+                self._molecule("destroy")
+        finally:
+            self.lab.down()
+            if hasattr(self, "watcher"):
+                self.watcher.over.set()
+                self.watcher.join(10)
 
 
 def _pin(part: str) -> str:
