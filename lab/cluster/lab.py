@@ -223,6 +223,8 @@ class Lab:
         server.kill()
         server.restart()
         self.wait_ready()
+        # It would come back only after half a minute.
+        self.process("kube-controller-manager").restart()
         # An interrupted kwok would wait until the leases of its nodes have expired.
         self.fault("none")
 

@@ -15,7 +15,6 @@ from lab.cluster.lab import Lab
 
 from ..helpers import FAST_ROLLOUT, TOP, fork_server, playbook_environment
 
-pytestmark = pytest.mark.usefixtures("no_rollout")
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJDYW5hcnkiOiJqd3QifQ.c2lnbmF0dXJl"
 # Where each one is planted.
 CANARIES = {
@@ -144,7 +143,13 @@ def test_a_backup_is_as_private_as_the_file(planted: dict[str, t.Any], tmp_path:
     path.parent.mkdir()
     path.write_text(planted["text"])
     path.chmod(0o640)
-    asked = {"path": str(path), "legacy_executor": "k8s-vm", "kata_share": "10", "kata_executor": "k8s-kata", "backup": True}
+    asked: dict[str, t.Any] = {
+        "path": str(path),
+        "legacy_executor": "k8s-vm",
+        "kata_share": "10",
+        "executors": {"k8s-kata": {"pluginName": "k8s"}},
+        "backup": True,
+    }
     assert_clean(run(planted, [{"screwdriver.kata.executor_config": asked}, {"ansible.builtin.debug": {"msg": "done"}}]), "the output")
     (backup,) = [other for other in path.parent.iterdir() if other != path]
     assert backup.read_text() == planted["text"]
@@ -152,6 +157,7 @@ def test_a_backup_is_as_private_as_the_file(planted: dict[str, t.Any], tmp_path:
 
 
 @pytest.mark.playbooks
+@pytest.mark.usefixtures("no_rollout")
 def test_a_rollout_prints_and_keeps_no_secret(lab: Lab, planted: dict[str, t.Any], tmp_path: Path) -> None:
     report = tmp_path / "report.html"
     variables = {**FAST_ROLLOUT, "rollout_report": str(report)}
