@@ -63,7 +63,7 @@ playbooks: ## Test whole playbooks against the lab.
 	$(PYTEST) tests/integration -m playbooks
 
 .PHONY: faults
-faults: ## Inject faults during rollouts; takes about half an hour.
+faults: ## Inject faults during rollouts; takes twenty minutes.
 	$(RUN) python -m pytest --durations 10 tests/integration -m faults
 
 .PHONY: nodes
