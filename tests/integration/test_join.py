@@ -148,7 +148,7 @@ def test_settings_of_a_file_take_precedence(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        ("e2e: {stages: [nap]}", "e2e.stages: nap is not a stage; use site_again, upgrade, roll_back, power_cycle, remove."),
+        ("e2e: {stages: [nap]}", "e2e.stages: nap is not a stage; use site_again, roll_back, upgrade, power_cycle, remove."),
         ("e2e: {rate: 2}", "e2e: rate is not a setting; use "),
     ],
 )
