@@ -84,9 +84,9 @@ def container_id(pod: dict[str, t.Any]) -> str:
     return ""
 
 
-def is_ready(node: dict[str, t.Any], label: str) -> bool:
-    """Whether an earlier proof has verified the node."""
-    return (node["metadata"].get("labels") or {}).get(label) == "true"
+def in_service(node: dict[str, t.Any], label: str) -> bool:
+    """Whether an earlier proof has verified the node as it is: one that is being installed is cordoned."""
+    return (node["metadata"].get("labels") or {}).get(label) == "true" and not node["spec"].get("unschedulable")
 
 
 def lacks_room(pod: dict[str, t.Any]) -> str:

@@ -61,7 +61,7 @@ options:
     type: bool
     default: false
   ready_label:
-    description: The label of verified nodes, for RV(ready).
+    description: The label of verified nodes, for RV(in_service).
     type: str
     default: kata.screwdriver.cd/ready
   require_node:
@@ -128,8 +128,8 @@ no_room:
   returned: O(state=present)
   type: str
   sample: "OutOfmemory: Pod was rejected: Node didn't have enough resource: memory, requested: 67, used: 950, capacity: 1000"
-ready:
-  description: Whether the node has O(ready_label), so that an earlier proof has verified it.
+in_service:
+  description: Whether the node has O(ready_label) and is not cordoned, so that an earlier proof has verified it as it is.
   returned: O(state=present)
   type: bool
 deleted:
@@ -154,6 +154,10 @@ WATCH_SECONDS = 5
 ROOM_SECONDS = 5
 
 
+# What a call returns that has run no pod.
+NO_POD = {"pod": "", "container_id": "", "setup_seconds": 0.0, "no_room": ""}
+
+
 class NoRoomError(UserError):
     """The node has no room for the pod."""
 
@@ -173,23 +177,13 @@ class ProofPod:
             return {"changed": bool(deleted), "deleted": deleted}
         node = self.cluster.get("Node", self.params["node"])
         if node is None and not self.params["require_node"]:
-            return {
-                "changed": False,
-                "in_cluster": False,
-                "pod": "",
-                "container_id": "",
-                "runtime_class": "",
-                "setup_seconds": 0.0,
-                "no_room": "",
-                "ready": False,
-                "deleted": [],
-            }
+            return {**NO_POD, "changed": False, "in_cluster": False, "in_service": False, "runtime_class": "", "deleted": []}
         if node is None:
             raise UserError(f"Node {self.params['node']} is not in the cluster; start its kubelet, or give its name in the cluster.")
         deleted = self._delete()
         runtime_class = self._runtime_class(node)
-        about = {"in_cluster": True, "runtime_class": runtime_class, "deleted": deleted, "changed": True}
-        return {**self._start(runtime_class), "ready": _proof_pod.is_ready(node, self.params["ready_label"]), **about}
+        about = {"changed": True, "in_cluster": True, "in_service": _proof_pod.in_service(node, self.params["ready_label"])}
+        return {**NO_POD, **about, "runtime_class": runtime_class, "deleted": deleted, **self._start(runtime_class)}
 
     def _runtime_class(self, node: dict[str, t.Any]) -> str:
         """Returns the RuntimeClass that the pod can have on the node; creates one where there is none."""
@@ -206,7 +200,7 @@ class ProofPod:
             # A dry run of the RuntimeClass has left none that the pod could have.
             if not runtime_class.startswith("kata-proof-"):
                 self.cluster.create(body)
-            return {"pod": "", "container_id": "", "setup_seconds": 0.0, "no_room": ""}
+            return {}
         deadline = time.monotonic() + self.params["timeout"]
         while True:
             started = time.monotonic()
@@ -216,9 +210,9 @@ class ProofPod:
                 container = self._wait(pod, deadline)
             except NoRoomError as exc:
                 if time.monotonic() + ROOM_SECONDS > deadline:
-                    return {"pod": name, "container_id": "", "setup_seconds": 0.0, "no_room": str(exc)}
+                    return {"pod": name, "no_room": str(exc)}
             else:
-                return {"pod": name, "container_id": container, "setup_seconds": round(time.monotonic() - started, 3), "no_room": ""}
+                return {"pod": name, "container_id": container, "setup_seconds": round(time.monotonic() - started, 3)}
             self.cluster.delete("Pod", name, self.namespace, uid=pod["metadata"]["uid"])
             time.sleep(ROOM_SECONDS)
 

@@ -246,6 +246,10 @@ def test_a_proof_sets_and_removes_the_ready_label(nodes: Nodes) -> None:
     assert re.search(rf"{NODE} +FAILED .*Ready, not in the pool", failed.stdout), failed.stdout
     assert "    No pod ran." in failed.stdout
     assert f"{NODE} failed: see the table." in failed.stdout
+    full = f"{NODE} has no room for the pod of the proof of handler kata beside its builds, so that the last proof stands."
+    kept = nodes.done(role("report"), node_hosts=[NODE], node_proof_kept=full)
+    assert re.search(rf"{NODE} +earlier .*Ready, not in the pool", kept), kept
+    assert f"    {full}" in kept
 
 
 def proofs(version: str, **programs: tuple[str, str]) -> list[dict[str, str]]:

@@ -65,7 +65,8 @@ def test_life_before_the_runtime_class_exists(lab: Lab, module: ModuleRunner) ->
     assert first["runtime_class"] == f"kata-proof-kata-{NODE}"
     assert pod["spec"]["nodeName"] == NODE
     assert pod["spec"]["runtimeClassName"] == f"kata-proof-kata-{NODE}"
-    assert first["container_id"] and first["setup_seconds"] > 0
+    assert first["container_id"]
+    assert first["setup_seconds"] > 0
     # What an interrupted run left is deleted by the next.
     second = module("proof_pod", **ASKED)
     assert second["deleted"] == [first["pod"]]
@@ -192,4 +193,4 @@ def test_a_full_node_is_asked_again_until_it_has_room(lab: Lab, module: ModuleRu
     assert found["no_room"] == f"OutOfmemory: {message}"
     assert found["pod"] == third
     assert found["container_id"] == ""
-    assert found["ready"] is True
+    assert found["in_service"] is True

@@ -36,6 +36,27 @@ def test_the_builds_runtime_class_is_used_where_the_kubelet_accepts_it(
     assert _proof_pod.fits(runtime_class, NODE, handler) is fits
 
 
+READY = {"kata.screwdriver.cd/ready": "true"}
+
+
+@pytest.mark.parametrize(
+    ("labels", "spec", "in_service"),
+    [
+        (READY, {}, True),
+        (READY, {"unschedulable": False}, True),
+        # site installs another release on it: what the last proof has shown is not what the node is now.
+        (READY, {"unschedulable": True}, False),
+        ({"kata.screwdriver.cd/ready": ""}, {}, False),
+        ({}, {}, False),
+        (None, {}, False),
+    ],
+)
+def test_a_verified_node_is_in_service_unless_it_is_cordoned(
+    labels: dict[str, str] | None, spec: dict[str, t.Any], in_service: bool
+) -> None:
+    assert _proof_pod.in_service({"metadata": {"labels": labels}, "spec": spec}, "kata.screwdriver.cd/ready") is in_service
+
+
 def test_own_runtime_class_has_the_overhead_and_no_selector() -> None:
     body = _proof_pod.own_runtime_class("build-1", "kata", CLASS)
     assert body["metadata"]["name"] == "kata-proof-kata-build-1"
