@@ -143,15 +143,18 @@ def test_the_quick_start(cluster: Lab, newcomer: Newcomer) -> None:
         line.split()[0].strip(":").split(".")[-1] for line in listed.splitlines() if line
     }
     size = int(subprocess.run(["du", "-sm", newcomer.directory / "kata"], capture_output=True, text=True, check=True).stdout.split()[0])
-    assert python.exists() and size <= LIMIT_MB, f"the environment of the controller has {size} MB"
+    assert python.exists(), f"the environment of the controller has {size} MB"
+    assert size <= LIMIT_MB, f"the environment of the controller has {size} MB"
 
     outputs = {command: newcomer.done(command) for command in commands[first_playbook:]}
     before, site, plan, status, rollback = outputs.values()
     rollback_command = list(outputs)[-1]
     assert "failures" not in "".join(outputs.values())
     assert "1 changed" not in before or "changed" in site
-    assert "pilot" in plan and "100 %" in plan
-    assert status and rollback
+    assert "pilot" in plan
+    assert "100 %" in plan
+    assert status
+    assert rollback
     assert cluster.kubectl("get", "runtimeclass", "kata", "-o", "jsonpath={.handler}") == "kata"
 
     # What else may be wrong is one sentence that names what to do.

@@ -141,7 +141,8 @@ def test_a_second_operator_is_refused_and_may_take_over(lab: Lab, playbook: Play
     out = tmp_path / "out"
     with running(lab, out, **WATCHING) as process:
         refused = playbook("playbooks/rollout.yml", **FAST_ROLLOUT)
-        assert refused.returncode != 0 and "is locked by" in refused.stdout, refused.stdout
+        assert refused.returncode != 0, refused.stdout
+        assert "is locked by" in refused.stdout, refused.stdout
         assert weightages(lab)["k8s-kata"] == 100, "the share of the run that holds the lock was touched"
         taken = playbook("playbooks/rollout.yml", **FAST_ROLLOUT, rollout_take_over=True)
         assert taken.returncode == 0, taken.stdout
@@ -163,7 +164,8 @@ def test_a_missing_permission_is_named_before_the_first_write(lab: Lab, playbook
     lab.kubectl("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": [role, binding]}))
     done = playbook("playbooks/rollout.yml", kubeconfig=lab.directory / "limited.kubeconfig", **FAST_ROLLOUT)
     assert done.returncode != 0
-    assert "Missing permissions: " in done.stdout and "watch pods in namespace sd-builds" in done.stdout, done.stdout
+    assert "Missing permissions: " in done.stdout, done.stdout
+    assert "watch pods in namespace sd-builds" in done.stdout, done.stdout
     assert lab.record() == {}
     after = lab.kubectl("get", "configmap", "buildcluster-queue-worker", "-n", "sd", "-o", "jsonpath={.metadata.resourceVersion}")
     assert after == before
@@ -185,16 +187,21 @@ def test_a_missing_permission_is_named_before_the_first_write(lab: Lab, playbook
 )
 def test_wrong_values_are_refused_before_the_first_write(lab: Lab, playbook: Playbook, variables: dict[str, t.Any], sentence: str) -> None:
     done = playbook("playbooks/rollout.yml", **{**FAST_ROLLOUT, **variables})
-    assert done.returncode != 0 and sentence in " ".join(done.stdout.split()), done.stdout
-    assert lab.record() == {} and weightages(lab) == ZERO and lock_holder(lab) == ""
+    assert done.returncode != 0, done.stdout
+    assert sentence in " ".join(done.stdout.split()), done.stdout
+    assert lab.record() == {}
+    assert weightages(lab) == ZERO
+    assert lock_holder(lab) == ""
 
 
 def test_a_step_waits_for_its_approval(lab: Lab, playbook: Playbook) -> None:
     held = playbook("playbooks/rollout.yml", **FAST_ROLLOUT, rollout_approve=["100"])
     assert held.returncode == 0, held.stdout
-    assert "needs an approval" in held.stdout and weightages(lab) == ZERO
+    assert "needs an approval" in held.stdout
+    assert weightages(lab) == ZERO
     approved = playbook("playbooks/approve.yml", rollout_holder="ada")
-    assert approved.returncode == 0 and "step 1 by ada" in approved.stdout, approved.stdout
+    assert approved.returncode == 0, approved.stdout
+    assert "step 1 by ada" in approved.stdout, approved.stdout
     done = playbook("playbooks/rollout.yml", **FAST_ROLLOUT, rollout_approve=["100"])
     assert done.returncode == 0, done.stdout
     assert lab.record()["phase"] == "finished"
@@ -220,11 +227,16 @@ def test_pause_lowers_the_share_and_once_stays_paused_until_resumed(lab: Lab, pl
     assert playbook("playbooks/rollout.yml", **once).returncode == 0
     assert weightages(lab)["k8s-kata"] == 100
     paused = playbook("playbooks/pause.yml", rollout_reason="Upgrade tonight.")
-    assert paused.returncode == 0 and "Kata's share was lowered from 100 % to 0 %." in paused.stdout, paused.stdout
+    assert paused.returncode == 0, paused.stdout
+    assert "Kata's share was lowered from 100 % to 0 %." in paused.stdout, paused.stdout
     stays = playbook("playbooks/rollout.yml", **once)
-    assert stays.returncode == 0 and weightages(lab) == ZERO and lab.record()["phase"] == "paused", stays.stdout
+    assert stays.returncode == 0, stays.stdout
+    assert weightages(lab) == ZERO, stays.stdout
+    assert lab.record()["phase"] == "paused", stays.stdout
     assert playbook("playbooks/resume.yml").returncode == 0
-    assert lab.record()["phase"] == "running" and lock_holder(lab) == "" and weightages(lab) == ZERO
+    assert lab.record()["phase"] == "running"
+    assert lock_holder(lab) == ""
+    assert weightages(lab) == ZERO
 
 
 def test_a_rollback_is_reported_by_webhook_and_event_and_does_not_wait_for_a_dead_webhook(lab: Lab, playbook: Playbook) -> None:
@@ -258,16 +270,19 @@ def test_a_rollback_is_reported_by_webhook_and_event_and_does_not_wait_for_a_dea
 def test_rollback_lists_the_builds_on_kata_and_how_to_move_pinned_ones(lab: Lab, playbook: Playbook) -> None:
     done = playbook("playbooks/rollback.yml")
     assert done.returncode == 0, done.stdout
-    assert "Kata's share is 0 %." in done.stdout and "only removing the annotation does" in done.stdout, done.stdout
+    assert "Kata's share is 0 %." in done.stdout, done.stdout
+    assert "only removing the annotation does" in done.stdout, done.stdout
 
 
 def test_status_names_a_missing_permission_and_an_unreachable_server(lab: Lab, playbook: Playbook, tmp_path: Path) -> None:
     limited = playbook("playbooks/status.yml", kubeconfig=lab.directory / "limited.kubeconfig")
-    assert limited.returncode != 0 and "not allowed (403)" in limited.stdout, limited.stdout
+    assert limited.returncode != 0, limited.stdout
+    assert "not allowed (403)" in limited.stdout, limited.stdout
     away = tmp_path / "kubeconfig"
     away.write_text(lab.kubeconfig.read_text().replace(lab.server, "127.0.0.1:1"))
     unreachable = playbook("playbooks/status.yml", kubeconfig=away)
-    assert unreachable.returncode != 0 and "no answer from the API server" in unreachable.stdout, unreachable.stdout
+    assert unreachable.returncode != 0, unreachable.stdout
+    assert "no answer from the API server" in unreachable.stdout, unreachable.stdout
 
 
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
@@ -365,14 +380,16 @@ def test_a_worker_that_does_not_restart_gets_the_last_share_back(lab: Lab, playb
         sentence = (
             "has 0 updated and 1 available of 1 pods, so it is unknown which config routes builds: its rollout was not complete after 5 s."
         )
-        assert done.returncode != 0 and sentence in " ".join(done.stdout.split()), done.stdout
+        assert done.returncode != 0, done.stdout
+        assert sentence in " ".join(done.stdout.split()), done.stdout
         assert lab.record()["phase"] == "paused", done.stdout
         assert weightages(lab) == ZERO, done.stdout
         assert lock_holder(lab) == ""
         # The pod that still runs has the old config, but another revision is wanted.
         lab.kubectl("rollout", "restart", "deployment/buildcluster-queue-worker", "-n", "sd")
         back = playbook("playbooks/rollback.yml")
-        assert back.returncode == 0 and "has 0 updated of 1 pods" in back.stdout, back.stdout
+        assert back.returncode == 0, back.stdout
+        assert "has 0 updated of 1 pods" in back.stdout, back.stdout
         assert lab.record()["phase"] == "rolled_back", back.stdout
     finally:
         lab.kubectl("delete", "resourcequota", "full", "-n", "sd")

@@ -119,7 +119,8 @@ def test_the_runtime_class_of_kata_deploy_stays(lab: Lab, playbook: Playbook, wr
         assert absent.returncode == 0, absent.stdout
         assert lab.kubectl("get", "runtimeclass", "kata-qemu", "-o", "json") == before
         refused = playbook("playbooks/site.yml", **VARIABLES, cluster_handler="kata-clh", cluster_runtime_class="kata-qemu")
-        assert refused.returncode != 0 and "kata-qemu" in refused.stdout, refused.stdout
+        assert refused.returncode != 0, refused.stdout
+        assert "kata-qemu" in refused.stdout, refused.stdout
     finally:
         lab.kubectl("delete", "runtimeclass", "kata-qemu")
 
@@ -137,6 +138,8 @@ def test_the_callback_prints_messages_changes_and_failures(playbook: Playbook, m
     assert done.returncode != 0
     lines = done.stdout.splitlines()
     assert lines[1:4] == ["one line", "and another", "  changed: Do"]
-    assert lines[4].startswith("ignored: Try: ") and lines[4].endswith("It did not work.")
-    assert lines[5].startswith("FAILED: Stop: ") and lines[5].endswith("It does not work.")
+    assert lines[4].startswith("ignored: Try: ")
+    assert lines[4].endswith("It did not work.")
+    assert lines[5].startswith("FAILED: Stop: ")
+    assert lines[5].endswith("It does not work.")
     assert lines[6] == "localhost: 4 ok, 1 failures, 1 changed, 1 ignored"

@@ -54,7 +54,8 @@ def test_mirror_that_fails(roles: Roles, mirror: Mirror) -> None:
     for sentence, (_role, _variables, _part, fault, name, option, reason) in zip(message, cases, strict=True):
         url = f"{base}/fault-{fault}/{files[name]}" if fault else f"{base}/{files[name]}"
         start, end = f"{url} could not be downloaded to localhost: ", f". Fix that, or set {option}_base_url to a mirror that has it."
-        assert sentence.startswith(start) and sentence.endswith(end), sentence
+        assert sentence.startswith(start), sentence
+        assert sentence.endswith(end), sentence
         assert reason is None or sentence == start + reason + end
     assert state_with_times(roles.node) == before
 
@@ -124,10 +125,8 @@ def test_configuration(roles: Roles, mirror: Mirror) -> None:
     before = node.run(config)
     nonsense = {"plugins": {"io.containerd.cri.v1.runtime": {"nonsense": 1}}}
     message = roles.refusal("containerd", containerd_extra_config=nonsense)
-    assert (
-        message.startswith("/opt/containerd-releases/")
-        and "/bin/containerd refuses the new configuration, and the old one stays: " in message
-    ), message
+    assert message.startswith("/opt/containerd-releases/"), message
+    assert "/bin/containerd refuses the new configuration, and the old one stays: " in message, message
     assert node.run(config) == before
     assert untouched()
     asked = {

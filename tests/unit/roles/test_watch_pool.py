@@ -18,7 +18,8 @@ import pytest
 
 PROGRAM = Path(__file__).parents[3] / "roles" / "thin_pool" / "files" / "watch_pool.py"
 spec = importlib.util.spec_from_file_location("watch_pool", PROGRAM)
-assert spec and spec.loader
+assert spec
+assert spec.loader
 watch_pool = importlib.util.module_from_spec(spec)
 sys.modules["watch_pool"] = watch_pool
 spec.loader.exec_module(watch_pool)
@@ -203,4 +204,5 @@ def test_the_whole_program(tmp_path: Path, script: str, code: int, output: str) 
     done = subprocess.run(command, env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, capture_output=True, text=True, check=False)
     assert done.returncode == code
     assert done.stderr == ""
-    assert done.stdout.startswith(output) and bool(done.stdout) is bool(output)
+    assert done.stdout.startswith(output)
+    assert bool(done.stdout) is bool(output)

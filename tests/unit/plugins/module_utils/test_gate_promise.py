@@ -21,7 +21,8 @@ def simulation() -> t.Any:
     if not SIMULATION.exists():
         pytest.skip("the collection's archive has no benchmarks")
     spec = importlib.util.spec_from_file_location("gate_simulation", SIMULATION)
-    assert spec and spec.loader
+    assert spec
+    assert spec.loader
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)

@@ -235,7 +235,8 @@ def test_new_pool() -> None:
     assert plan.create is True
     assert plan.write_profile is True
     assert plan.changed is True
-    assert plan.after and plan.after.pool
+    assert plan.after
+    assert plan.after.pool
     # 1023 extents of a 4 GiB disk, 64 MiB of metadata and as much for their spare.
     assert plan.after.pool.extents == 818
     assert plan.after.pool.metadata_extents == 16
@@ -255,7 +256,9 @@ def test_second_run() -> None:
 )
 def test_sizes_mean_the_same_on_a_second_run(size: str, extents: int) -> None:
     first = make_plan(wanted(size=size), found(devices=(EMPTY,)))
-    assert first.after and first.after.pool and first.after.pool.extents == extents
+    assert first.after
+    assert first.after.pool
+    assert first.after.pool.extents == extents
     there = group(replace(first.after.pool, data_percent=1.0))
     assert make_plan(wanted(size=size), found(group=there)).changed is False
 
@@ -282,7 +285,9 @@ def test_added_device_grows_a_percentage() -> None:
     assert plan.add == ("/dev/vdc",)
     assert plan.extend is True
     assert plan.create is False
-    assert plan.after and plan.after.pool and plan.after.pool.extents == 2046 * 80 // 100
+    assert plan.after
+    assert plan.after.pool
+    assert plan.after.pool.extents == 2046 * 80 // 100
     assert [member.device for member in plan.after.members] == ["/dev/vdb", "/dev/vdc"]
 
 
@@ -305,7 +310,9 @@ def test_pool_that_extended_itself_stays() -> None:
     assert plan.extend is True
     assert plan.extend_metadata is False
     assert plan.record is True
-    assert plan.after and plan.after.pool and plan.after.pool.tags == OURS | {f"{TAG}.size={2 * GIB}", f"{TAG}.metadata={64 * MIB}"}
+    assert plan.after
+    assert plan.after.pool
+    assert plan.after.pool.tags == OURS | {f"{TAG}.size={2 * GIB}", f"{TAG}.metadata={64 * MIB}"}
 
 
 @pytest.mark.parametrize(
@@ -363,7 +370,8 @@ def test_leftovers_of_an_interrupted_lvcreate() -> None:
     plan = make_plan(wanted(), begun)
     assert plan.leftovers == ("pool_tmeta", "lvol3")
     # Their room and the spare's is free.
-    assert plan.after and plan.after.free == 900 + 32 - 818 - 16
+    assert plan.after
+    assert plan.after.free == 900 + 32 - 818 - 16
 
 
 def test_leftover_that_has_the_name_of_the_pool() -> None:
@@ -372,7 +380,8 @@ def test_leftover_that_has_the_name_of_the_pool() -> None:
     plan = make_plan(wanted(), half)
     assert plan.leftovers == ("pool",)
     assert plan.create is True
-    assert plan.after and plan.after.free == 1023 - 818 - 32
+    assert plan.after
+    assert plan.after.free == 1023 - 818 - 32
     removal = make_removal(wanted(), half)
     assert removal.leftovers == ("pool",)
     assert removal.pool is False

@@ -159,7 +159,8 @@ def test_downloads(tmp_path: Path, server: tuple[str, list[str]], monkeypatch: p
         with pytest.raises(DownloadError) as refused:
             fetch_all([{**archive, "url": f"{base}/{path}", **changed}], str(cache), 5, "localhost")
         start = f"{base}/{path} could not be downloaded to localhost: "
-        assert str(refused.value).startswith(start) and str(refused.value).endswith(end)
+        assert str(refused.value).startswith(start)
+        assert str(refused.value).endswith(end)
         assert reason is None or str(refused.value) == start + reason + end
         assert len(asked) >= attempts
         assert [file.name for file in cache.iterdir() if not file.name.endswith(".lock")] == []
