@@ -24,7 +24,7 @@ e2e: ## Roll Kata out with a virtual machine as node. E2E_VARS=FILE.
 	$(RUN) python -m lab e2e --variables "$(E2E_VARS)"
 
 .PHONY: test
-test: ## What each change has to pass, in five minutes.
+test: ## Run what each change must pass.
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=line integration lint sanity units docs build
 	@echo "==> make test passed"
 

@@ -14,7 +14,7 @@ author:
   - screwdriver.kata maintainers (@screwdriver-cd)
 description:
   - Drains nodes without losing a build. The nodes are cordoned, so that no new build is scheduled on them, and running builds are left to
-    end. The module watches them, it does not poll.
+    end. The module watches, and does not poll.
   - If builds are left after O(timeout), the module fails and names them, and the nodes stay cordoned. Run it again to keep waiting.
   - Only pods that match O(build_selector) are waited for. Pods of DaemonSets and all other pods stay where they are.
   - The cordon is recorded in the node's annotation C(kata.screwdriver.cd/cordoned), a JSON object with the keys C(by) and C(reason). Only

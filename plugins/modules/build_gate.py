@@ -102,7 +102,7 @@ options:
     default: 20
   max_failure_ratio:
     description:
-      - The greatest part of Kata's builds that may fail to start, from 0 to 1.
+      - The maximum ratio of Kata's builds that fail to start, from 0 to 1.
     type: float
     default: 0.02
   max_failure_increase:
@@ -160,7 +160,7 @@ options:
     default: []
   alpha:
     description:
-      - How likely a rollout of a Kata that is within its limits may fail, above 0 and below 1.
+      - The maximum probability that a Kata within its limits fails, above 0 and below 1.
     type: float
     default: 0.008
   exclusions:

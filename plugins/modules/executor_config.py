@@ -50,7 +50,7 @@ options:
     type: str
   exclusions:
     description:
-      - Images that never go to O(kata_executor), as JavaScript regular expressions. The router looks for them anywhere in the image name,
+      - Images that never go to O(kata_executor), as JavaScript regular expressions. They match anywhere in the image name,
         in either case.
       - Replaces the entry's list. Left out, the list stays as it is.
     type: list
@@ -65,7 +65,7 @@ options:
     type: dict
   remove_legacy:
     description:
-      - Let nothing route to O(legacy_executor) any more, by naming O(kata_executor) as C(plugin), which gets what no weightage routes. The
+      - Stop routing to O(legacy_executor) any more, by naming O(kata_executor) as C(plugin), which gets what no weightage routes. The
         legacy entry stays in the text, without a build.
       - Refused while anything still routes to another executor. That is an exclusion of O(kata_executor), a share below 100 %, or a
         variable of the worker.

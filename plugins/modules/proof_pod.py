@@ -50,7 +50,7 @@ options:
     type: str
     default: kata
   namespace:
-    description: The namespace of the pod, best that of the builds.
+    description: The namespace of the pod, usually that of the builds.
     type: str
     required: true
   image:

@@ -88,7 +88,7 @@ options:
     description: The controller's directory of downloads.
     type: path
   timeout:
-    description: Seconds without data after which a download is tried again.
+    description: Seconds without data after which a download is retried.
     type: int
     default: 60
   sources:

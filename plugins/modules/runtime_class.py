@@ -105,7 +105,7 @@ EXAMPLES = r"""
     handler: kata
     overhead:
       cpu: 250m
-      memory: 160Mi
+      memory: 320Mi
     node_selector:
       dedicated: screwdriver-kata
       kata.screwdriver.cd/ready: "true"
@@ -134,7 +134,7 @@ runtime_class:
     overhead:
       podFixed:
         cpu: 250m
-        memory: 160Mi
+        memory: 320Mi
 """
 
 import typing as t

@@ -156,7 +156,7 @@ def left_out(legacy: t.Mapping[str, t.Any], kata: t.Mapping[str, t.Any], legacy_
         )
     for index, mount in enumerate(_list(had.get("volumeMounts"))):
         if _is_unsafe(mount) and mount not in (has.get("volumeMounts") or []):
-            yield LeftOut("option_not_carried", f"{here}.volumeMounts[{index}]", f"the host path {mount['path']} gives a build its node")
+            yield LeftOut("option_not_carried", f"{here}.volumeMounts[{index}]", f"the host path {mount['path']} exposes the node")
     if _UNTRUSTED in _map(had.get("annotations")) and _UNTRUSTED not in _map(has.get("annotations")):
         yield LeftOut("option_not_carried", f"{here}.annotations", f"containerd refuses {_UNTRUSTED} beside a RuntimeClass")
     skipped = {

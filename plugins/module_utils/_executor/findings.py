@@ -127,8 +127,8 @@ def _retry_queue(document: t.Mapping[str, t.Any], over: t.Any, environment: Envi
         yield _warning(
             "retry_queue_fails_slow_starts",
             worker.RETRY_QUEUE_VARIABLE,
-            "With the retry queue on, a build whose pod is still starting after the init timeout is failed with the word 'initializing' or "
-            "'waiting': turn it off, or raise RABBITMQ_BUILD_INIT_TIMEOUT above the slowest start.",
+            "With the retry queue on, a build whose pod is still starting after the init timeout fails with 'initializing' or 'waiting': "
+            "turn it off, or raise RABBITMQ_BUILD_INIT_TIMEOUT above the slowest start.",
         )
 
 
@@ -221,7 +221,7 @@ def _weightage(path: str, name: str, entry: t.Mapping[str, t.Any]) -> t.Iterator
         )
     elif number(weight) < 0:
         yield _error(
-            "weightage_negative", path, f"The weightage {weight!r} of {name} is negative and bends every other share: write 0 or more."
+            "weightage_negative", path, f"The weightage {weight!r} of {name} is negative and distorts all shares: write 0 or more."
         )
 
 
@@ -345,7 +345,7 @@ def _environment(section: t.Mapping[str, t.Any], environment: Environment) -> t.
         yield _error(
             "environment_unknown",
             source,
-            f"The worker takes variables from {source}, which may not be read, and each can override the file: grant get on it.",
+            f"The worker takes variables from {source}, which cannot be read, and each can override the file: grant get on it.",
         )
     if worker.is_malformed(environment):
         yield _error("node_config_malformed", worker.NODE_CONFIG, "NODE_CONFIG is not a JSON object, and the worker ignores it: repair it.")
@@ -354,7 +354,7 @@ def _environment(section: t.Mapping[str, t.Any], environment: Environment) -> t.
         yield _error(
             "environment_unknown",
             worker.NODE_CONFIG,
-            f"NODE_CONFIG comes from {over.source} and cannot be read here, and it beats the file: remove its executor section.",
+            f"NODE_CONFIG comes from {over.source} and cannot be read here, and it overrides the file: remove its executor section.",
         )
     if environment.values.get(worker.DEAD_EXCLUSION_VARIABLE, "") != "":
         yield _error(
@@ -372,8 +372,8 @@ def _environment(section: t.Mapping[str, t.Any], environment: Environment) -> t.
                 yield report(
                     "environment_unknown",
                     variable,
-                    f"{variable} comes from {value.source} and cannot be read here, and it beats executor.{key}: "
-                    "what the worker acts on is not known.",
+                    f"{variable} comes from {value.source} and cannot be read here, and it overrides executor.{key}: "
+                    "remove it there, or make it readable.",
                 )
         elif worker.lookup(section, key) is not None or (routes(key) and key != "plugin" and key.split(".", 1)[0] in section):
             if (variable, key) in named:
@@ -384,7 +384,9 @@ def _environment(section: t.Mapping[str, t.Any], environment: Environment) -> t.
             if key == "plugin" and value == worker.lookup(section, key):
                 # It agrees with the file, and a share does not change it.
                 report = _warning
-            yield report("environment_wins", variable, f"{variable} of the worker beats executor.{key} in the file: remove the variable.")
+            yield report(
+                "environment_wins", variable, f"{variable} of the worker overrides executor.{key} in the file: remove the variable."
+            )
         elif key == "plugin":
             yield report("environment_wins", variable, f"{variable} of the worker sets executor.{key} over the file: remove the variable.")
     if truth(environment.values.get("K8S_RUNTIME_CLASS", "")):

@@ -131,7 +131,6 @@ def pod(name: str, kata: bool, state: dict[str, t.Any], image: str = "node:22") 
 
 RUNS = {"running": {"startedAt": "2026-11-23T21:00:05Z"}}
 FAILS = {"waiting": {"reason": "CreateContainerError"}}
-KATA_FAILS = [(event, pod(f"k{number}", True, FAILS)) for number in range(9) for event in ("ADDED", "DELETED")]
 STREAMS: dict[str, tuple[list[tuple[str, dict[str, t.Any]]], dict[str, t.Any], tuple[str, str, bool]]] = {
     "starts fail": (
         [("ADDED", pod(f"vm-{number}", False, RUNS)) for number in range(60)]
