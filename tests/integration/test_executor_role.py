@@ -141,6 +141,17 @@ def test_exclusions_are_written_with_a_share_and_not_needed_for_0(lab: Lab, play
     assert playbook([{**SHARE, "vars": {"executor_share": "10"}}], **FAST_ROLLOUT).returncode == 0
 
 
+def test_exclusions_as_text_are_not_split_at_a_comma(lab: Lab, playbook: Playbook) -> None:
+    before = lab.worker_config()
+    done = playbook([{**SHARE, "vars": {"executor_share": "10"}}], **{**FAST_ROLLOUT, "executor_exclusions": "centos:6{1,2}"})
+    assert done.returncode != 0
+    assert (
+        'executor_exclusions is the text centos:6{1,2}: give a list, such as ["rhel6", "centos:6"], since a comma may belong to a pattern. '
+        "Nothing was changed."
+    ) in done.stdout
+    assert lab.worker_config() == before
+
+
 def test_a_finished_rollout_does_not_ignore_other_exclusions(lab: Lab, module: ModuleRunner, playbook: Playbook) -> None:
     done = playbook([{**SHARE, "vars": {"executor_share": "100"}}], **FAST_ROLLOUT)
     assert done.returncode == 0, done.stdout
