@@ -44,7 +44,7 @@ EXPECTED: dict[str, dict[str, t.Any]] = {
         "cluster_ready_label": "example.com/verified",
         "cluster_handler": "kata-clh",
         "rollout_build_selector": "app=build",
-        "__node_taint": {"key": "pool", "value": "isolated", "effect": "NoSchedule"},
+        "__names_taint": {"key": "pool", "value": "isolated", "effect": "NoSchedule"},
         "executor_kata": "kata-vm",
     },
     "node_proof": {"node_proof_handler": "kata-clh"},
