@@ -39,7 +39,7 @@ options:
     default: []
     suboptions:
       url:
-        description: The archive's URL.
+        description: The archive's URL. A user and password in it are shown nowhere.
         type: str
         required: true
       sha256:
@@ -140,6 +140,7 @@ import typing as t
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.screwdriver.kata.plugins.module_utils._executor.secrets import credentials
 from ansible_collections.screwdriver.kata.plugins.module_utils._install.download import DownloadError, fetch_all, file_name
 
 BACKUP = ".screwdriver-kata-backup"
@@ -321,6 +322,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    module.no_log_values.update(credentials(" ".join(archive["url"] for archive in module.params["archives"])))
     try:
         if module.params["state"] == "unlinked":
             places = unlink(Path(module.params["path"]), module.params["links"], module.check_mode)

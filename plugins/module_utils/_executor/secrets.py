@@ -19,7 +19,7 @@ _NAMES = re.compile(
 _HARMLESS = re.compile(
     r"automountServiceAccountToken|imagePullSecretName|buildSecrets|buildSecretsFile|buildSecretFile|secretName|secret_(?:env|name|key)"
 )
-_CREDENTIALS = re.compile(r"(?<=://)[^\s/@]+(?=@)")
+_CREDENTIALS = re.compile(r"(?<=://)[^\s/]+(?=@)")
 _JWT = re.compile(r"eyJ[\w-]+\.[\w-]+(?:\.[\w-]*)?")
 _LINE = re.compile(r"""([-+]?[\s-]*["']?([\w.-]+)["']?\s*:\s+)(?=[^\s{\[#])""")
 # A shorter one would be found inside ordinary words.
@@ -49,6 +49,11 @@ def masked(value: t.Any, secret: bool = False) -> t.Any:
 def mask_text(text: str) -> str:
     """A text without the credentials in its URIs and without tokens."""
     return _JWT.sub(MASK, _CREDENTIALS.sub(MASK, text))
+
+
+def credentials(text: str) -> list[str]:
+    """The credentials in the URIs of a text."""
+    return _CREDENTIALS.findall(text)
 
 
 def mask_line(line: str) -> str:

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 from ansible.module_utils.urls import open_url
+from ansible_collections.screwdriver.kata.plugins.module_utils._executor.secrets import mask_text
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
@@ -97,9 +98,10 @@ def fetch(archive: dict[str, t.Any], directory: str, timeout: int, host: str) ->
                 if final or attempt == ATTEMPTS:
                     break
                 time.sleep(DELAY)
-        raise DownloadError(
+        message = (
             f"{archive['url']} could not be downloaded to {host}: {reason}. Fix that, or set {archive['option']} to a mirror that has it."
         )
+        raise DownloadError(mask_text(message))
 
 
 def fetch_all(archives: list[dict[str, t.Any]], directory: str, timeout: int, host: str) -> dict[str, str]:

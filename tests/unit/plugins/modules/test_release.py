@@ -15,6 +15,7 @@ from collections import namedtuple
 from pathlib import Path
 
 import pytest
+from ansible_collections.screwdriver.kata.plugins.module_utils._executor.secrets import credentials
 from ansible_collections.screwdriver.kata.plugins.module_utils._install import download
 from ansible_collections.screwdriver.kata.plugins.module_utils._install.download import DownloadError, fetch_all
 from ansible_collections.screwdriver.kata.plugins.modules import release
@@ -164,6 +165,21 @@ def test_downloads(tmp_path: Path, server: tuple[str, list[str]], monkeypatch: p
         assert reason is None or str(refused.value) == start + reason + end
         assert len(asked) >= attempts
         assert [file.name for file in cache.iterdir() if not file.name.endswith(".lock")] == []
+
+
+def test_no_password_of_a_url_is_shown(tmp_path: Path, server: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "DELAY", 0)
+    base, _asked = server
+    archive = {**pack(tmp_path / "files/a.tgz", tool=PROGRAM), "url": f"{base.replace('://', '://deploy:S3CRET@')}/gone.tgz"}
+    with pytest.raises(DownloadError) as refused:
+        fetch_all([archive], str(tmp_path / "cache"), 5, "localhost")
+    assert str(refused.value) == (
+        f"{base.replace('://', '://********@')}/gone.tgz could not be downloaded to localhost: HTTP Error 404: File not found. Fix that, "
+        "or set x_base_url to a mirror that has it."
+    )
+    # The module's result repeats its options.
+    assert credentials(archive["url"]) == ["deploy:S3CRET"]
+    assert credentials(f"https://deploy:S3@CRET@mirror.example.com/a.tgz {base}/@scope/a.tgz") == ["deploy:S3@CRET"]
 
 
 def test_a_directory_that_cannot_be_created(tmp_path: Path) -> None:
