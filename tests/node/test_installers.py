@@ -11,7 +11,7 @@ import typing as t
 import pytest
 
 from ..helpers import TOP
-from .helpers import CONTAINERD, POD, STUBS, differences, handlers, image, started, state, state_with_times
+from .helpers import CONTAINERD, POD, STUBS, differences, handlers, image, pod, started, state, state_with_times
 from .test_playbooks import Playbooks
 
 if t.TYPE_CHECKING:
@@ -232,7 +232,10 @@ def test_kata_deploy(roles: Roles) -> None:
     assert not [line for line in changed if "crictl" not in line and "containerd/io.containerd" not in line and line.split()[1] != "d"]
     assert started(node) == since
     assert " changed=0 " in playbooks.done("site", cluster_handler="kata-qemu")
+    # A pod that is not a build runs on.
+    process = pod(node, "kata-qemu")[1]
     playbooks.done("remove", cluster_handler="kata-qemu")
+    node.run(f"kill -0 {process}; pgrep -f ^/opt/kata/bin/containerd-shim-kata-v2")
     assert started(node) == since
     assert node.run("ls /opt/kata/bin /opt/kata/containerd/config.d").split()[-1] == "kata-deploy.toml"
     # The times of directories alone have changed, and what containerd keeps of the pods of the proof.

@@ -89,5 +89,7 @@ if [ "$action" = apply ]; then
   drop_empty /etc/containerd/certs.d /etc/containerd/conf.d /etc/containerd /etc/systemd/system/containerd.service.d /opt/cni/bin /opt/cni \
     /opt/containerd/bin /opt/containerd/lib /opt/containerd /etc/cni/net.d /etc/cni
 fi
+# An interrupted removal leaves no release that counts as complete.
+[ "$action" = check ] || rm -f "$releases"/*/complete
 drop "$releases"
 if [ "$action" = apply ]; then systemctl daemon-reload; fi

@@ -1,5 +1,6 @@
-#!/bin/sh
-# Removes the releases and their links, and brings back foreign links; prints what it changes. Usage: remove_kata.sh RELEASES check|apply
+# shellcheck shell=sh
+# Removes the releases and their links, and brings back foreign links; prints what it changes. Goes behind list_processes.sh.
+# Arguments: RELEASES check|apply
 set -eu
 releases=$1 action=$2
 kept=.screwdriver-kata-backup
@@ -8,7 +9,7 @@ present() { [ -e "$1" ] || [ -L "$1" ]; }
 drop() { if present "$1"; then echo "$1"; [ "$action" = check ] || rm -rf "$1"; fi; }
 
 # A killed shim leaves its hypervisor.
-processes=$(pgrep -f '^/opt/kata[^ ]*/' || true)
+processes=$(list_processes "$releases" | cut -d ' ' -f 1)
 if [ -n "$processes" ]; then
   echo "processes of Kata"
   # shellcheck disable=SC2086  # a list of numbers
@@ -33,4 +34,6 @@ for unit in screwdriver-kata-shm.service screwdriver-kata-clean-up.timer; do
 done
 drop /etc/systemd/system/screwdriver-kata-clean-up.service
 drop /usr/local/sbin/screwdriver-kata-clean-up
+# An interrupted removal leaves no release that counts as complete.
+[ "$action" = check ] || rm -f "$releases"/*/complete
 drop "$releases"

@@ -27,5 +27,9 @@ fi
 point "$releases/$version/opt/kata" /opt/kata
 for release in "$releases"/*/; do
   name=$(basename "$release")
-  case $name in previous | downloads | "$version" | "$current") ;; *) rm -rf "$release" ;; esac
+  case $name in
+    previous | downloads | "$version" | "$current") ;;
+    # The marker first, so that a release that is removed in part does not count as complete.
+    *) rm -f "$release/complete" && rm -rf "$release" ;;
+  esac
 done

@@ -1,0 +1,148 @@
+"""What the scripts of the role kata do to a node: directories of the test take the place of the node's own."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import typing as t
+from pathlib import Path
+
+import pytest
+
+from ...helpers import TOP
+
+FILES = TOP / "roles" / "kata" / "files"
+# The directories of a node that the scripts name.
+PLACES = ("/opt/kata", "/opt/screwdriver", "/usr/local/", "/etc/", "/run/")
+
+
+def run(root: Path, *names: str, given: tuple[str, ...] = (), places: tuple[str, ...] = PLACES, **environment: str) -> list[str]:
+    """Runs scripts one behind the other, as the role does, and returns the lines that they print."""
+    text = "\n".join((FILES / name).read_text() for name in names)
+    for place in places:
+        text = re.sub(rf"(?<![\w}}]){place}", f"{root}{place}", text)
+    command = ["sh", "-s", "--", *given]
+    env = {"PATH": f"{root}/bin:{os.environ['PATH']}", **environment}
+    done = subprocess.run(command, input=text, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+class Processes:
+    """Programs that run from a directory."""
+
+    def __init__(self) -> None:
+        self._running: list[subprocess.Popen[bytes]] = []
+
+    def start(self, program: Path) -> subprocess.Popen[bytes]:
+        program.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy("/bin/sh", program)
+        self._running.append(subprocess.Popen([program, "-c", "read line"], stdin=subprocess.PIPE))
+        return self._running[-1]
+
+    def end(self) -> None:
+        for process in self._running:
+            process.kill()
+            process.communicate()
+
+
+@pytest.fixture
+def processes() -> t.Iterator[Processes]:
+    running = Processes()
+    yield running
+    running.end()
+
+
+def stub(root: Path, name: str, text: str) -> None:
+    program = root / "bin" / name
+    program.parent.mkdir(exist_ok=True)
+    program.write_text(f"#!/bin/sh\n{text}\n")
+    program.chmod(0o755)
+
+
+# A containerd with a sandbox of each Kata, by its runtime.
+CTR = """
+case "$*" in
+  "namespaces list --quiet") echo k8s.io ;;
+  *"tasks list --quiet") printf 'one\\ntwo\\n' ;;
+  *runtime.name==io.containerd.kata.v2) echo one ;;
+esac
+"""
+
+
+@pytest.mark.parametrize("place", ["opt/kata", "opt/kata-other"])
+def test_removal_leaves_the_processes_of_another_kata(tmp_path: Path, processes: Processes, place: str) -> None:
+    releases = str(tmp_path / "opt/kata-releases")
+    # Each has its own name: /opt/kata on a node of kata-deploy is a directory.
+    foreign = processes.start(tmp_path / place / "bin/qemu-system-x86_64")
+    own = processes.start(tmp_path / "opt/kata-releases/4.1.0/opt/kata/bin/containerd-shim-kata-v2")
+    checked = run(tmp_path, "list_processes.sh", "remove_kata.sh", given=(releases, "check"))
+    assert checked == ["processes of Kata", releases]
+    assert own.poll() is None
+    assert run(tmp_path, "list_processes.sh", "remove_kata.sh", given=(releases, "apply")) == checked
+    assert own.wait(timeout=10) == -9
+    assert foreign.poll() is None
+    assert (tmp_path / place / "bin/qemu-system-x86_64").exists()
+    assert not Path(releases).exists()
+    assert run(tmp_path, "list_processes.sh", "remove_kata.sh", given=(releases, "apply")) == []
+
+
+def test_releases_on_another_disk(tmp_path: Path, processes: Processes) -> None:
+    own = processes.start(tmp_path / "disk/4.1.0/opt/kata/bin/qemu-system-x86_64")
+    (tmp_path / "releases").symlink_to("disk")
+    run(tmp_path, "list_processes.sh", "remove_kata.sh", given=(str(tmp_path / "releases"), "apply"))
+    assert own.wait(timeout=10) == -9
+
+
+@pytest.mark.parametrize(("containerd", "own"), [(CTR, ["one"]), ("exit 1", ["PID PROGRAM"])])
+def test_sandboxes_of_another_kata_are_not_listed(tmp_path: Path, processes: Processes, containerd: str, own: list[str]) -> None:
+    stub(tmp_path, "ctr", containerd)
+    names, given = ("list_processes.sh", "list_sandboxes.sh"), (str(tmp_path / "opt/kata-releases"),)
+    processes.start(tmp_path / "opt/kata/bin/containerd-shim-kata-v2")
+    assert run(tmp_path, *names, given=given) == []
+    program = tmp_path / "opt/kata-releases/4.1.0/opt/kata/bin/containerd-shim-kata-v2"
+    shim = processes.start(program)
+    listed = run(tmp_path, *names, given=given)
+    assert [line.replace(f"{shim.pid} {program}", "PID PROGRAM") for line in listed] == own
+
+
+def releases_of(root: Path, *versions: str) -> Path:
+    """Releases that are complete, the last of which is in use."""
+    releases = root / "opt/kata-releases"
+    for version in versions:
+        (releases / version / "opt/kata").mkdir(parents=True)
+        (releases / version / "complete").touch()
+    (root / "opt/kata").symlink_to(releases / versions[-1] / "opt/kata")
+    return releases
+
+
+def completed(releases: Path) -> list[str]:
+    return sorted(marker.parent.name for marker in releases.glob("*/complete"))
+
+
+@pytest.fixture
+def interrupted(tmp_path: Path) -> None:
+    """The removal of a directory ends before its first file."""
+    stub(tmp_path, "rm", f'[ "$1" != -rf ] || exec kill -KILL $PPID\nexec {shutil.which("rm")} "$@"')
+
+
+@pytest.mark.usefixtures("interrupted")
+def test_an_old_release_that_is_removed_in_part_is_not_complete(tmp_path: Path) -> None:
+    releases = releases_of(tmp_path, "4.0.0", "4.2.0", "4.1.0")
+    with pytest.raises(AssertionError):
+        run(tmp_path, "switch_release.sh", given=(str(releases), "present", "4.2.0"))
+    assert (tmp_path / "opt/kata").readlink() == releases / "4.2.0/opt/kata"
+    assert (releases / "4.0.0").exists()
+    assert completed(releases) == ["4.1.0", "4.2.0"]
+
+
+@pytest.mark.usefixtures("interrupted")
+def test_releases_that_are_removed_in_part_are_not_complete(tmp_path: Path) -> None:
+    releases = releases_of(tmp_path, "4.0.0", "4.1.0")
+    (tmp_path / "opt/kata").unlink()
+    with pytest.raises(AssertionError):
+        run(tmp_path, "list_processes.sh", "remove_kata.sh", given=(str(releases), "apply"))
+    assert releases.exists()
+    assert completed(releases) == []
