@@ -305,7 +305,9 @@ class ExecutorConfig:
 
     def _require_unused(self, source: Source, document: dict[str, t.Any]) -> None:
         """Whether a worker sends each build to Kata."""
-        effective = source.effective(document, self.environments[source], as_if_read=source.read_after)
+        if not source.read_after:
+            raise UserError(f"{self.legacy} cannot be removed: {source.worker} does not read {source.where}. Nothing was changed.")
+        effective = source.effective(document, self.environments[source], as_if_read=True)
         excluded = effective.get(self.kata, {}).get("exclusions")
         if excluded:
             raise UserError(
@@ -394,8 +396,8 @@ class ExecutorConfig:
         try:
             routed = routing.shares(effective).get(self.kata, 0) * 100
             wrong = "" if routed == self.share else f"{source.worker} would send {float(routed):g} % of the builds to {self.kata}"
-            if effective["plugin"] != self.plugin:
-                wrong = wrong or f"{source.worker} would send builds that no weightage routes to {effective['plugin']}"
+            if effective.get("plugin") != self.plugin:
+                wrong = wrong or f"{source.worker} would send builds that no weightage routes to {effective.get('plugin')}"
         except UserError:
             wrong = f"what {source.worker} would do is not known"
         if not wrong:
@@ -430,6 +432,7 @@ class ExecutorConfig:
             raise UserError("override_environment: remove needs config_map.deployment.")
         if self.module.params["print_patch"]:
             raise UserError(f"print_patch writes nothing, and {join_names(names)} would override the patch: remove them at their source.")
+        source.require_removable(names)
         self.removed[source] = sorted({*self.removed[source], *names})
         known = self.environments[source]
         values = {name: value for name, value in known.values.items() if name not in names}

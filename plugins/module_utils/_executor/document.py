@@ -116,6 +116,8 @@ def _parsed(text: str, is_json: bool) -> tuple[Node | None, t.Any]:
     try:
         root = tree.parse_json(text) if is_json else tree.parse_yaml(text)
         return root, tree.construct(root) if root else {}
+    except RecursionError as exc:
+        raise TreeError("is nested too deeply") from exc
     finally:
         if collecting:
             gc.enable()

@@ -107,6 +107,9 @@ class Source:
     def require_permission(self) -> None:
         """Refuses where the worker's pods may not be replaced."""
 
+    def require_removable(self, variables: t.Sequence[str]) -> None:
+        """Refuses variables that cannot be removed from the worker's workload."""
+
     def read(self) -> str:
         raise NotImplementedError
 
@@ -136,8 +139,11 @@ class FileSource(Source):
             raise UserError(f"path {path} is not a file: name the worker's YAML file, for example its local.yaml.")
 
     def read(self) -> str:
-        with open(self._path, "rb") as stream:
-            return _decoded(stream.read(), self.where)
+        try:
+            with open(self._path, "rb") as stream:
+                return _decoded(stream.read(), self.where)
+        except OSError as exc:
+            raise UserError(f"{self.where} cannot be read: {exc.strerror}. Nothing was changed.") from exc
 
     def update(self, edit: Callable[[str], str], write: bool, remove: t.Sequence[str] = ()) -> tuple[str, str, bool]:
         with self._locked():
@@ -149,7 +155,12 @@ class FileSource(Source):
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        directory = os.open(os.path.dirname(self._path), os.O_RDONLY)
+        try:
+            directory = os.open(os.path.dirname(self._path), os.O_RDONLY)
+        except OSError as exc:
+            raise UserError(
+                f"{self.where} cannot be locked, in directory {os.path.dirname(self._path)}: {exc.strerror}. Nothing was changed."
+            ) from exc
         try:
             fcntl.flock(directory, fcntl.LOCK_EX)
             yield
@@ -159,12 +170,16 @@ class FileSource(Source):
     def _write(self, text: str) -> None:
         if self._backup:
             self.backup_file = self._module.backup_local(self._path)
-        number, draft = tempfile.mkstemp(dir=os.path.dirname(self._path), prefix=f".{os.path.basename(self._path)}.")
-        self._module.add_cleanup_file(draft)
-        with os.fdopen(number, "wb") as stream:
-            stream.write(text.encode())
-            stream.flush()
-            os.fsync(stream.fileno())
+        directory = os.path.dirname(self._path)
+        try:
+            number, draft = tempfile.mkstemp(dir=directory, prefix=f".{os.path.basename(self._path)}.")
+            self._module.add_cleanup_file(draft)
+            with os.fdopen(number, "wb") as stream:
+                stream.write(text.encode())
+                stream.flush()
+                os.fsync(stream.fileno())
+        except OSError as exc:
+            raise UserError(f"{self.where} cannot be written, in directory {directory}: {exc.strerror}. Nothing was changed.") from exc
         self._module.atomic_move(draft, self._path)
 
 
@@ -178,7 +193,7 @@ class ConfigMapSource(Source):
         self._named = Config(options["kind"], options["namespace"], options["name"], options["key"])
         self._workload_name, self._workload_kind = options["deployment"], options["workload_kind"]
         self._container_name, self._mount = options["container"], options["mount"]
-        self._is_stale = False
+        self._is_stale = self._is_node_config = False
         self.is_json = self._named.key.endswith(JSON_ENDINGS)
         if self._workload_name:
             self.workload = {"kind": self._workload_kind, "name": self._workload_name}
@@ -238,15 +253,15 @@ class ConfigMapSource(Source):
                 "defaults_hidden",
                 "error",
                 name,
-                f"{name} mounts a volume over {workload.CONFIG_DIRECTORY} or sets NODE_CONFIG_DIR without it, so the worker has neither "
-                "its default.yaml nor its variables: mount the single file by subPath.",
+                f"{name} mounts a volume over {workload.CONFIG_DIRECTORY}, or has a NODE_CONFIG_DIR or workingDir without it, so the "
+                "worker has neither its default.yaml nor its variables: mount the single file by subPath.",
             )
         if workload.is_node_config(container, self._config):
-            self.is_json = True
+            self.is_json = self._is_node_config = True
             self.environment.values.pop(worker.NODE_CONFIG, None)
         else:
             mounts = workload.mounts_of(body, container, self._config)
-            read = [mount for mount in mounts if workload.is_read(mount, self.environment)]
+            read = [mount for mount in mounts if workload.is_read(mount, container, self.environment)]
             self.read_by_worker = bool(read)
             instead = join_names(workload.read_instead(body, container, self._config, self.environment))
             if read:
@@ -385,10 +400,23 @@ class ConfigMapSource(Source):
             return "{}\n" if self.is_json else ""
         config, data = self._config, body.get("data") or {}
         if config.key in data:
-            return _decoded(base64.b64decode(data[config.key]), self.where) if config.kind == "Secret" else data[config.key]
+            text = _decoded(base64.b64decode(data[config.key]), self.where) if config.kind == "Secret" else data[config.key]
+            if self._is_node_config:
+                self._require_json(text)
+            return text
         if config.key in (body.get("binaryData") or {}):
             raise UserError(f"{config} has {config.key} under binaryData, which is not text: move it to data. Nothing was changed.")
         raise UserError(f"{config} has no key {config.key}: it has {', '.join(sorted(data)) or 'none'}.")
+
+    def _require_json(self, text: str) -> None:
+        """Refuses a NODE_CONFIG that the worker would ignore: JSON5 is for its files alone."""
+        try:
+            worker.parse_node_config(text)
+        except ValueError as exc:
+            raise UserError(
+                f"{self.where} is the NODE_CONFIG of {self.worker} and not valid JSON, so the worker ignores it: {exc}. Repair it. "
+                "Nothing was changed."
+            ) from exc
 
     def update(self, edit: Callable[[str], str], write: bool, remove: t.Sequence[str] = ()) -> tuple[str, str, bool]:
         """In check mode every write is a server-side dry run, so that a refusal shows before it matters."""
@@ -418,6 +446,10 @@ class ConfigMapSource(Source):
         # Refused before the config is written, which would leave pods with the old one.
         if self._workload_name and self.read_after:
             self._trial.patch(self._workload_kind, self._workload_name, {}, self._named.namespace, "apps/v1")
+
+    def require_removable(self, variables: t.Sequence[str]) -> None:
+        body = self._worker()
+        workload.without_variables(body, workload.container_of(body, self._config, self._container_name), variables, self.environment)
 
     def _encoded(self, text: str) -> str:
         return base64.b64encode(text.encode()).decode() if self._config.kind == "Secret" else text

@@ -186,6 +186,7 @@ class _Builder:
     def __init__(self, text: str, loader: t.Any) -> None:
         self._text = text
         self._anchors: dict[str, Node] = {}
+        self._open: list[Node] = []
         self._events: t.Any = yaml.parse(text, Loader=loader)
 
     def build(self) -> Node | None:
@@ -206,6 +207,9 @@ class _Builder:
         if isinstance(event, yaml.AliasEvent):
             if event.anchor not in self._anchors:
                 raise TreeError(f"uses the alias *{event.anchor}, which no anchor defines")
+            if any(node is self._anchors[event.anchor] for node in self._open):
+                line = self._text.count("\n", 0, start) + 1
+                raise TreeError(f"uses the alias *{event.anchor} inside its own value (line {line})")
             return Node("alias", start, end, column, target=self._anchors[event.anchor])
         if (event.anchor or event.tag) and (found := _PROPERTIES.match(self._text, start)):
             start = min(found.end(), end) if isinstance(event, yaml.ScalarEvent) else found.end()
@@ -223,6 +227,7 @@ class _Builder:
         node.flow = bool(event.flow_style)
         if event.anchor:
             self._anchors[event.anchor] = node
+        self._open.append(node)
         if isinstance(event, yaml.SequenceStartEvent):
             node.kind = "seq"
             self._tag(event, "seq")
@@ -238,6 +243,7 @@ class _Builder:
             last = node.pairs[-1][1] if node.pairs else None
             if node.pairs and not node.flow:
                 node.column = self._column(node.pairs[0][0].start)
+        self._open.pop()
         node.end = event.end_mark.index if node.flow or last is None else last.end
         return node
 

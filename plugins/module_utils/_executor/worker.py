@@ -267,16 +267,34 @@ def variables() -> t.Iterator[tuple[str, str]]:
             yield variable, f"{name}.{path}"
 
 
+def parse_node_config(text: str) -> dict[str, t.Any]:
+    """What the worker's JSON.parse makes of a NODE_CONFIG.
+
+    Raises:
+        ValueError: it is not a JSON object.
+    """
+
+    def refuse(constant: str) -> t.NoReturn:
+        raise ValueError(f"{constant} is not a JSON value")
+
+    try:
+        value = json.loads(text, parse_constant=refuse)
+    except RecursionError as exc:
+        raise ValueError("It is nested too deeply") from exc
+    if not isinstance(value, dict):
+        raise ValueError("It is not an object")
+    return value
+
+
 def node_config(environment: Environment) -> dict[str, t.Any] | Unknown:
     """What NODE_CONFIG holds. One that is not a JSON object is ignored by the worker, with a line in its log."""
     text = environment.get(NODE_CONFIG)
     if isinstance(text, Unknown):
         return text
     try:
-        value = json.loads(text or "{}")
+        return parse_node_config(text or "{}")
     except ValueError:
         return {}
-    return value if isinstance(value, dict) else {}
 
 
 def is_malformed(environment: Environment) -> bool:
@@ -285,9 +303,10 @@ def is_malformed(environment: Environment) -> bool:
     if not isinstance(text, str):
         return False
     try:
-        return not isinstance(json.loads(text), dict)
+        parse_node_config(text)
     except ValueError:
         return True
+    return False
 
 
 def without_routing(config: t.Mapping[str, t.Any]) -> str:

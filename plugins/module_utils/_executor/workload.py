@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import json
 import posixpath
 import re
 import typing as t
@@ -115,15 +114,20 @@ def _file_in(volume: Object, config: Config) -> str | None:
     return None
 
 
-def config_directories(environment: Environment) -> list[str] | None:
-    """The directories that the worker reads config files from, None where they cannot be known."""
+def config_directories(container: Object, environment: Environment) -> list[str] | None:
+    """The directories that the worker reads config files from, None where they cannot be known.
+
+    One that is relative to the working directory of an image that is not Screwdriver's stays relative.
+    """
     value = environment.get("NODE_CONFIG_DIR")
     if isinstance(value, Unknown):
         return None
-    return [posixpath.normpath(path) for path in value.split(":") if path] if value else []
+    own = posixpath.dirname(CONFIG_DIRECTORY) if IMAGE in container.get("image", "") else ""
+    working = container.get("workingDir") or own
+    return [posixpath.normpath(posixpath.join(working, path)) for path in (value or "config").split(":") if path]
 
 
-def is_read(mount: Mount, environment: Environment) -> bool:
+def is_read(mount: Mount, container: Object, environment: Environment) -> bool:
     """Whether node-config reads a file at this place."""
     directory, file = posixpath.split(posixpath.normpath(mount.path))
     stem, extension = posixpath.splitext(file)
@@ -133,11 +137,9 @@ def is_read(mount: Mount, environment: Environment) -> bool:
         stems |= {name for part in deployment.split(",") for name in (part, f"local-{part}")}
     if extension not in (".yaml", ".yml", ".json", ".json5") or stem not in stems:
         return False
-    directories = config_directories(environment)
+    directories = config_directories(container, environment)
     if directories is None:
         return True
-    if not directories:
-        return posixpath.basename(directory) == "config"
     return any(directory == path or (not path.startswith("/") and directory.endswith(f"/{path}")) for path in directories)
 
 
@@ -149,7 +151,7 @@ def read_instead(workload: Object, container: Object, config: Config, environmen
         for candidate in [volume, *((volume.get("projected") or {}).get("sources") or [])]:
             source = candidate.get(kind) or {}
             other = replace(config, name=source.get("name") or source.get("secretName") or "")
-            if any(is_read(mount, environment) for mount in mounts_of(workload, container, other)) and str(other) not in found:
+            if any(is_read(mount, container, environment) for mount in mounts_of(workload, container, other)) and str(other) not in found:
                 found.append(str(other))
     return found
 
@@ -190,13 +192,14 @@ def stale_pods(pods: t.Iterable[Object], container: Object, config: Object) -> l
 
 def hides_shipped(container: Object, environment: Environment) -> bool:
     """Whether the worker's own config directory, with its default.yaml and its map of variables, is out of its sight."""
-    if directories := config_directories(environment):
-        names = [posixpath.normpath(path) for path in directories]
-        if CONFIG_DIRECTORY not in names and "config" not in names:
-            return True
+    shipped = {CONFIG_DIRECTORY}
+    if IMAGE not in container.get("image", ""):
+        shipped.add(posixpath.join(container.get("workingDir") or "", "config"))
+    directories = config_directories(container, environment)
+    if directories is not None and shipped.isdisjoint(directories):
+        return True
     return any(
-        posixpath.normpath(mount["mountPath"]) == CONFIG_DIRECTORY and not mount.get("subPath")
-        for mount in container.get("volumeMounts") or []
+        posixpath.normpath(mount["mountPath"]) in shipped and not mount.get("subPath") for mount in container.get("volumeMounts") or []
     )
 
 
@@ -347,9 +350,17 @@ def without_variables(workload: Object, container: Object, names: t.Iterable[str
         if name == worker.NODE_CONFIG:
             if not written or "value" not in written[-1]:
                 raise UserError(
-                    f"NODE_CONFIG of {title(workload)} is taken from {environment.sources.get(name)}: remove its executor keys there."
+                    f"NODE_CONFIG of {title(workload)} is taken from {environment.sources.get(name)}: remove its executor keys there. "
+                    "Nothing was changed."
                 )
-            written[-1]["value"] = worker.without_routing(json.loads(written[-1]["value"]))
+            try:
+                config = worker.parse_node_config(written[-1]["value"])
+            except ValueError as exc:
+                raise UserError(
+                    f"NODE_CONFIG of {title(workload)} is JSON only with its variables expanded: remove its executor keys there. "
+                    "Nothing was changed."
+                ) from exc
+            written[-1]["value"] = worker.without_routing(config)
             continue
         target["env"] = [variable for variable in target.get("env") or [] if variable["name"] != name]
         if name in environment.values and not written:
