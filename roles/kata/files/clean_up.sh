@@ -16,8 +16,25 @@ if command -v crictl >/dev/null && [ -S "$(crictl config --get runtime-endpoint 
 fi
 
 is_old() { [ "$minutes" -eq 0 ] || [ -n "$(find "$1" -maxdepth 0 -mmin "+$minutes")" ]; }
-# As the source of a mount in any namespace: a build's container has it.
-is_source() { grep -q -s -F " ${1#"$2"} " /proc/[0-9]*/mountinfo || grep -q -s -F " $1 " /proc/[0-9]*/mountinfo; }
+# A directory as mounts name their source: the number of its file system and the path in that, which has the subvolume of btrfs and not the
+# mount point. Of mounts on one place the last is what is seen.
+source_of() {
+  place=$(printf '%s' "$1" | sed 's/ /\\040/g') awk '{
+    top = $5 == "/" ? "" : $5
+    if (index(ENVIRON["place"] "/", top "/") == 1 && length(top) >= most) {
+      most = length(top)
+      source = $3 " " ($4 == "/" ? "" : $4) substr(ENVIRON["place"], most + 1)
+    }
+  } END { print source }' /proc/self/mountinfo
+}
+# Whether a mount in any namespace has the directory or something in it as its source: a build's container has it.
+is_source() {
+  source=$(source_of "$1")
+  [ -n "$source" ] || return 0
+  cat /proc/[0-9]*/mountinfo 2>/dev/null | source=$source awk '
+    index($3 " " $4 "/", ENVIRON["source"] "/") == 1 { found = 1; exit }
+    END { exit !found }'
+}
 mounts_below() { awk -v top="$1" '$5 == top || index($5, top "/") == 1 {print $5}' /proc/self/mountinfo | sort -r; }
 # Never through a mount: what is shared with a guest is a foreign volume.
 remove() {
@@ -31,8 +48,10 @@ remove() {
   echo "$1"
 }
 
-for directory in /opt/screwdriver/tmp_*; do
-  if [ -d "$directory" ] && [ ! -L "$directory" ] && is_old "$directory" && ! is_source "$directory" /opt; then remove "$directory"; fi
+# A link may lead to a larger disk.
+builds=$(readlink -f /opt/screwdriver) || builds=/opt/screwdriver
+for directory in "$builds"/tmp_*; do
+  if [ -d "$directory" ] && [ ! -L "$directory" ] && is_old "$directory" && ! is_source "$directory"; then remove "$directory"; fi
 done
 for directory in /run/vc/sbs/* /run/vc/vm/* /run/kata/* /run/kata-containers/shared/sandboxes/*; do
   sandbox=${directory##*/}

@@ -146,3 +146,55 @@ def test_releases_that_are_removed_in_part_are_not_complete(tmp_path: Path) -> N
         run(tmp_path, "list_processes.sh", "remove_kata.sh", given=(str(releases), "apply"))
     assert releases.exists()
     assert completed(releases) == []
+
+
+# The mounts of a node, as mountinfo lists them, without the fields that follow. The third is of a build's container.
+ROOT = "20 1 8:1 / /"
+LAYOUTS = {
+    "root": ([ROOT], "8:1 {}/tmp_1"),
+    "in it": ([ROOT], "8:1 {}/tmp_1/workspace"),
+    "opt": ([ROOT, "21 20 8:2 / {root}/opt"], "8:2 /screwdriver/tmp_1"),
+    "own": ([ROOT, "21 20 8:2 / {root}/opt/screwdriver"], "8:2 /tmp_1"),
+    "subvolume": (["20 1 0:30 /@rootfs /"], "0:30 /@rootfs{}/tmp_1"),
+    "bind": ([ROOT, "21 20 8:2 /var/builds {root}/opt/screwdriver"], "8:2 /var/builds/tmp_1"),
+    "unknown": ([], "8:1 /else{}"),
+    "mounted twice": ([ROOT, "21 20 8:2 / {root}/opt/screwdriver", "22 21 8:3 / {root}/opt/screwdriver"], "8:3 /tmp_1"),
+}
+UNUSED = {
+    "another build": "8:1 {}/tmp_11",
+    "another file system": "8:9 {}/tmp_1",
+    "the directory of all builds": "8:1 {}",
+}
+
+
+def clean_up(root: Path, mounts: list[str], source: str) -> list[str]:
+    """Runs the clean-up on a node with these mounts and a build's container that has the source, and returns what it removed."""
+    builds = root / "opt/screwdriver"
+    builds.mkdir(parents=True, exist_ok=True)
+    for name in ("tmp_1", "tmp_2"):
+        (builds / name).mkdir()
+    host = "".join(f"{mount.format(root=root)} rw - ext4 disk rw\n" for mount in mounts)
+    container = f"90 80 {source.format(builds.resolve())} /sd/workspace rw - ext4 disk rw\n"
+    for process, text in {"self": host, "1": host, "100": host + container}.items():
+        (root / "proc" / process).mkdir(parents=True)
+        (root / "proc" / process / "mountinfo").write_text(text)
+    return run(root, "clean_up.sh", given=("0",), places=(*PLACES, "/proc/"))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_directory_of_a_running_build_stays(tmp_path: Path, layout: str) -> None:
+    assert f"{tmp_path}/opt/screwdriver/tmp_1" not in clean_up(tmp_path, *LAYOUTS[layout])
+    assert (tmp_path / "opt/screwdriver/tmp_1").is_dir()
+
+
+def test_the_directory_of_a_running_build_behind_a_link_stays(tmp_path: Path) -> None:
+    (tmp_path / "large disk").mkdir()
+    (tmp_path / "opt").mkdir()
+    (tmp_path / "opt/screwdriver").symlink_to(tmp_path / "large disk")
+    mounts = [ROOT, f"21 20 8:2 / {tmp_path}/large\\040disk"]
+    assert clean_up(tmp_path, mounts, "8:2 /tmp_1") == [f"{tmp_path}/large disk/tmp_2"]
+
+
+@pytest.mark.parametrize("source", UNUSED.values(), ids=UNUSED)
+def test_the_directory_of_a_build_that_has_ended_is_removed(tmp_path: Path, source: str) -> None:
+    assert clean_up(tmp_path, [ROOT], source) == [f"{tmp_path}/opt/screwdriver/tmp_1", f"{tmp_path}/opt/screwdriver/tmp_2"]
