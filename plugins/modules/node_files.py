@@ -15,7 +15,7 @@ author:
 description:
   - Writes several files in one call. All of them are validated before the first one is replaced.
   - A foreign file, one without C(Managed by the role screwdriver.kata) in its first five lines, is renamed to
-    C(<name>.screwdriver-kata-backup). With O(state=absent) it comes back.
+    C(<name>.screwdriver-kata-backup). With O(state=absent) it comes back, unless another foreign file has its place by then.
   - This module is internal to the roles of this collection. Its options can change in any release.
 extends_documentation_fragment:
   - screwdriver.kata._attributes
@@ -158,17 +158,32 @@ def write(module: AnsibleModule, file: dict[str, t.Any]) -> None:
     os.replace(new, path)
 
 
+def is_ours(file: dict[str, t.Any]) -> bool:
+    """Whether the file is there and of a role of this collection."""
+    path = Path(file["path"])
+    return is_managed(path) or (not file["foreign"] and path.is_file())
+
+
+def present(path: Path) -> bool:
+    return path.is_symlink() or path.exists()
+
+
+def is_superseded(file: dict[str, t.Any]) -> bool:
+    """Whether a foreign file is there that is newer than the one that was kept aside."""
+    return present(Path(f"{file['path']}{BACKUP}")) and present(Path(file["path"])) and not is_ours(file)
+
+
 def remove(file: dict[str, t.Any], check: bool) -> bool:
     """Removes a managed file and brings back the foreign one. Returns whether there was either."""
     path, backup = Path(file["path"]), Path(f"{file['path']}{BACKUP}")
-    ours = is_managed(path) or (not file["foreign"] and path.is_file())
+    ours = is_ours(file)
+    back = present(backup) and not is_superseded(file)
     if not check:
         if ours:
             path.unlink()
-        if backup.is_symlink() or backup.exists():
+        if back:
             backup.rename(path)
-            return True
-    return ours or backup.is_symlink() or backup.exists()
+    return ours or back
 
 
 def main() -> None:
@@ -192,6 +207,11 @@ def main() -> None:
     for one in files:
         one["content"] = one["secret_content"] or one["content"]
     if module.params["state"] == "absent":
+        for file in filter(is_superseded, files):
+            module.warn(
+                f"Foreign file {file['path']} is newer than the one that the roles replaced, and stays; "
+                f"delete the replaced one, {file['path']}{BACKUP}, or rename it to {file['path']}."
+            )
         diffs = [diff(file, "") for file in files]
         gone = [remove(file, module.check_mode) for file in files]
         paths = [file["path"] for file, was in zip(files, gone) if was]  # noqa: B905  Python 3.9 on the node

@@ -81,6 +81,28 @@ def test_a_foreign_file_is_not_removed(tmp_path: Path) -> None:
     assert path.read_text() == "foreign"
 
 
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_a_newer_foreign_file_stays(module: Module, tmp_path: Path, kind: str) -> None:
+    path, backup = tmp_path / "x.conf", tmp_path / "x.conf.screwdriver-kata-backup"
+    path.write_text("older")
+    node_files.write(t.cast(t.Any, module), file(path))
+    assert not node_files.is_superseded(file(path))
+    path.unlink()
+    assert not node_files.is_superseded(file(path))
+    if kind == "file":
+        path.write_text("newer")
+    else:
+        path.symlink_to("nowhere")
+    for check in (True, False, False):
+        assert node_files.is_superseded(file(path))
+        assert node_files.remove(file(path), check=check) is False
+    assert (path.read_text() == "newer") if kind == "file" else path.is_symlink()
+    assert backup.read_text() == "older"
+    path.unlink()
+    assert node_files.remove(file(path), check=False) is True
+    assert path.read_text() == "older"
+
+
 def test_validation(module: Module, tmp_path: Path) -> None:
     node_files.validate(t.cast(t.Any, module), file(tmp_path / "x", validate=["check", "%s"]))
     with pytest.raises(node_files.FilesError, match="^check refuses it$"):
