@@ -289,7 +289,8 @@ class Observation:
         if kind != "DELETED" and not build.final:
             return
         del self.waiting[build.uid]
-        waited = max(now - state["since"], build.stopped - build.created if build.stopped is not None else 0, 0)
+        # Where its deletion is read late, the API server knows how long it waited.
+        waited = max(0, now - state["since"] if build.stopped is None else build.stopped - build.created)
         hung = waited >= HUNG_PART * min(self._start_timeout, WORKER_SECONDS)
         detail = self._explain(build.uid) if state["overdue"] == "SandboxFailed" and not state["trouble"] else ""
         if state["trouble"] or detail or hung:

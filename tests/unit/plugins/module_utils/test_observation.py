@@ -518,6 +518,13 @@ def test_the_wait_before_a_deletion_is_also_known_from_the_api_server() -> None:
     assert Watched().see("ADDED", pod()).see("DELETED", seen).kata.failures == {"SandboxFailed": 1}
 
 
+def test_a_build_that_its_user_aborts_has_not_failed_however_late_that_is_read() -> None:
+    seen = pod(created=1, deleted=True)
+    seen["metadata"] |= {"deletionTimestamp": "2026-11-23T21:00:38Z", "deletionGracePeriodSeconds": 30}
+    kata = Watched().see("ADDED", pod(created=1), now=2).see("DELETED", seen, now=300).kata
+    assert (kata.failures, kata.withdrawn_after) == ({}, {"7": 1})
+
+
 PIN = {"screwdriver.cd/executor": "k8s-kata"}
 
 
