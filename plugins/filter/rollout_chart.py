@@ -118,7 +118,7 @@ def rollout_chart(
             [],
             [(name, Bar(0, color)) for name, color in zip(names, (KATA, LEGACY), strict=True)],
             max_failure_ratio * 100,
-            max_failure_ratio * 200,
+            max_failure_ratio * 200 or 1,
         ),
         Panel(
             "Setup time, median and 95th percentile",

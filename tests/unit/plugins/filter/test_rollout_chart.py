@@ -38,6 +38,12 @@ def test_draws_the_figures_and_the_limit() -> None:
     assert "limit 2 %" in texts(charts)
 
 
+def test_no_failure_may_be_allowed() -> None:
+    charts = rollout_chart([step(5, 4.5)], max_failure_ratio=0.0)
+    assert bars(charts)[1:3] == ["0 %", "0 %"]
+    assert "limit 0 %" in texts(charts)
+
+
 def test_what_is_unknown_is_not_drawn() -> None:
     assert bars(rollout_chart([{**step(5, None, setup=None), "gate": {"share_observed": {"percent": None}, "executors": {}}}])) == []
 
