@@ -23,6 +23,7 @@ notes:
   - The ConfigMap has the record as compressed JSON in the key C(record), and for readers the keys C(phase), C(step), C(share) and
     C(reason). To read the record without this module, pipe that key through C(base64 -d | gunzip).
   - A step is also approved by the annotation C(kata.screwdriver.cd/approve-step-N) of the ConfigMap, with who approves it as its value.
+    The annotation is removed once the record has the approval. When a new rollout begins, those of the time before are removed as well.
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
   - screwdriver.kata._attributes
@@ -32,6 +33,7 @@ attributes:
     support: full
     details:
       - The writes are sent as a server-side dry run.
+      - Actions that need the lock only need that nobody else holds it, since O(action=begin) has not stored it.
   diff_mode:
     support: full
     details:
@@ -127,11 +129,13 @@ options:
     description:
       - What prevents a pass, for O(action=pause). The RV(screwdriver.kata.build_gate#module:doubt) of the gate, V(approval) where
         the step waits for one, V(operator), or V(error).
+      - Where it is paused already because of what was observed, the gate's doubt stays.
     type: str
     default: ''
   share:
     description:
-      - The share in percent that stands while the rollout is paused, for O(action=pause), where it was lowered.
+      - The share in percent that stands while the rollout is paused, for O(action=pause), where it was lowered. Without it, a share
+        that an earlier pause lowered still stands.
     type: float
   gate:
     description:
@@ -301,7 +305,9 @@ lock:
     holder: ada@ops-1
     expires: '2026-11-23T20:17:31Z'
 freeze:
-  description: The annotation C(kata.screwdriver.cd/freeze) of the ConfigMap, with which people hold all steps. Empty without it.
+  description:
+    - The annotation C(kata.screwdriver.cd/freeze) of the ConfigMap, with which people hold all steps. Empty without it, and
+      V(no reason given) where its value is empty.
   returned: success
   type: str
   sample: Release day
@@ -330,6 +336,8 @@ from ansible_collections.screwdriver.kata.plugins.module_utils._rollout import r
 LEASES = "coordination.k8s.io/v1"
 FREEZE = "kata.screwdriver.cd/freeze"
 WITH_LOCK = ("begin", "observe", "advance", "resume", "finish", "renew", "release")
+# They note the approvals that people left as annotations.
+BY_ANNOTATION = ("begin", "observe", "advance", "resume", "read")
 WITH_HOLDER = (*WITH_LOCK, "approve", "note")
 WITH_REASON = ("pause", "roll_back", "note")
 ACTIONS = ["begin", "observe", "advance", "pause", "resume", "roll_back", "finish", "renew", "release", "approve", "note", "read"]
@@ -353,9 +361,11 @@ class State(t.NamedTuple):
 class Rollout:
     """The ConfigMap and the Lease of one rollout."""
 
-    def __init__(self, params: dict[str, t.Any], cluster: Cluster) -> None:
+    def __init__(self, params: dict[str, t.Any], cluster: Cluster, is_dry_run: bool = False) -> None:
+        """is_dry_run: no earlier call of the same run has stored its lock."""
         self.params = params
         self.cluster = cluster
+        self.is_dry_run = is_dry_run
         self.action: str = params["action"]
         self.name: str = params["name"]
         self.namespace: str = params["namespace"]
@@ -388,7 +398,8 @@ class Rollout:
         lease = self.cluster.get("Lease", self.name, self.namespace, LEASES)
         record = records.from_data(stored.get("data") or {}, self.title) if stored else None
         annotations = (stored or {}).get("metadata", {}).get("annotations") or {}
-        before = State(record, records.lock_of(lease), annotations.get(FREEZE, ""))
+        freeze = (annotations[FREEZE].strip() or "no reason given") if FREEZE in annotations else ""
+        before = State(record, records.lock_of(lease), freeze)
         # Decided before the lock is taken, so that a refused begin leaves no lock behind.
         wanted = self._decide(record, annotations)
         if self.action == "read":
@@ -397,25 +408,24 @@ class Rollout:
         data = records.to_data(wanted, self.title) if wanted is not None and wanted != record else None
         if self.action in WITH_LOCK:
             lease = self._lock(lease, before)
-        if data:
-            self._write(stored, data)
+        if wanted is not None and data:
+            self._write(stored, data, records.spent_annotations(record, wanted, annotations))
         return before, State(wanted, records.lock_of(lease), before.freeze)
 
     def _decide(self, record: records.Record | None, annotations: dict[str, str]) -> records.Record | None:
         """The record as it should be."""
         params, now = self.params, records.stamp(self.cluster.now())
+        if record is not None and self.action in BY_ANNOTATION:
+            record = records.approve_by_annotation(record, self.title, annotations, now)
         if self.action == "begin":
             return records.begin(record, self.title, self.steps, self.holder, now)
         if record is None:
             if self.action in ("read", "roll_back", "renew", "release"):
                 return None
             raise UserError(f"Cannot {self.action} rollout {self.title}: there is no such record, begin one first.")
-        if self.action in ("renew", "release"):
+        if self.action in ("read", "renew", "release"):
             return record
-        if self.action == "read":
-            return records.approve_by_annotation(record, self.title, annotations, now)
         if self.action == "observe":
-            record = records.approve_by_annotation(record, self.title, annotations, now)
             return records.observe(record, self.title, params["step"], params["evidence"], params["baseline"])
         if self.action == "advance":
             return records.advance(record, self.title, params["step"], params["gate"], params["baseline"], now)
@@ -431,13 +441,16 @@ class Rollout:
             return records.roll_back(record, params["reason"], params["gate"], now)
         return records.finish(record, self.title, params["gate"], now)
 
-    def _write(self, stored: dict[str, t.Any] | None, data: dict[str, str]) -> None:
+    def _write(self, stored: dict[str, t.Any] | None, data: dict[str, str], spent: list[str]) -> None:
         if stored is None:
             labels = {"app.kubernetes.io/managed-by": "screwdriver.kata"}
-            meta = {"name": self.name, "namespace": self.namespace, "labels": labels}
+            meta: dict[str, t.Any] = {"name": self.name, "namespace": self.namespace, "labels": labels}
             self.cluster.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": data})
         else:
-            patch = {"metadata": {"resourceVersion": stored["metadata"]["resourceVersion"]}, "data": data}
+            meta = {"resourceVersion": stored["metadata"]["resourceVersion"]}
+            if spent:
+                meta["annotations"] = dict.fromkeys(spent)
+            patch = {"metadata": meta, "data": data}
             self.cluster.patch("ConfigMap", self.name, patch, self.namespace)
 
     def _lock(self, lease: dict[str, t.Any] | None, state: State) -> dict[str, t.Any] | None:
@@ -451,7 +464,7 @@ class Rollout:
             if state.holder != holder:
                 return lease
             spec = {"holderIdentity": None, "renewTime": None, "acquireTime": None}
-        elif self.action == "begin" or state.holder == holder:
+        elif self.action == "begin" or state.holder == holder or self.is_dry_run:
             spec = records.lease_spec(lease, holder, self.params["ttl"], now)
         else:
             raise UserError(f"{holder} does not hold the lock of rollout {self.title}: begin to take it.")
@@ -503,7 +516,7 @@ def main() -> None:
     if problem := problem_of(module.params):
         module.fail_json(msg=problem)
     try:
-        module.exit_json(**Rollout(module.params, Cluster(module)).run())
+        module.exit_json(**Rollout(module.params, Cluster(module), module.check_mode).run())
     except UserError as exc:
         module.fail_json(msg=str(exc))
 

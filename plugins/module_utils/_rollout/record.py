@@ -183,6 +183,10 @@ def pause(record: Record, name: str, reason: str, doubt: str, share: float | Non
         now: The time.
     """
     _require_open(record, name, "pause")
+    if record["phase"] == PAUSED:
+        # What was lowered still is, and what was observed still counts against passing.
+        share = record["standing_share"] if share is None else share
+        doubt = record["doubt"] if doubt in HARMLESS_DOUBTS and record["doubt"] not in HARMLESS_DOUBTS else doubt
     paused = {**record, "phase": PAUSED, "reason": reason[:MAX_TEXT], "doubt": doubt, "standing_share": share}
     return record if paused == record else _noted(paused, f"Paused at {_place(record)}: {reason}", by, now)
 
@@ -219,10 +223,23 @@ def approve_by_annotation(record: Record, name: str, annotations: dict[str, str]
     if record["phase"] not in (RUNNING, PAUSED):
         return record
     for key, by in sorted(annotations.items()):
-        number = key.removeprefix(APPROVAL_ANNOTATION)
-        if key.startswith(APPROVAL_ANNOTATION) and number.isdecimal() and 1 <= int(number) <= len(record["steps"]):
-            record = approve(record, name, int(number), by, now)
+        number = _approved_by(key)
+        if number is not None and 1 <= number <= len(record["steps"]):
+            record = approve(record, name, number, by, now)
     return record
+
+
+def spent_annotations(before: Record | None, after: Record, annotations: dict[str, str]) -> list[str]:
+    """The annotations to remove with the write of a record: of approvals that it has, and all that are older than the rollout."""
+    is_new = before is None or before["phase"] not in (RUNNING, PAUSED)
+    approved = {approval["step"] for approval in after["approvals"]}
+    return [key for key in annotations if (number := _approved_by(key)) is not None and (is_new or number in approved)]
+
+
+def _approved_by(annotation: str) -> int | None:
+    """The number of the step that an annotation approves, or None where it is another annotation."""
+    number = annotation.removeprefix(APPROVAL_ANNOTATION)
+    return int(number) if annotation.startswith(APPROVAL_ANNOTATION) and number.isdecimal() else None
 
 
 def note(record: Record, text: str, by: str, now: str) -> Record:

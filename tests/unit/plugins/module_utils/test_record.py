@@ -207,6 +207,16 @@ def test_a_resumed_step_has_a_full_window(doubt: str, share: float | None, kept:
     assert resumed == ({"observed_seconds": 0.0, "resource_version": "", "images": {"node:22": {}}} if kept else {})
 
 
+def test_a_second_pause_keeps_the_share_and_the_graver_doubt_of_the_first() -> None:
+    record = _record.pause({**at_step(3), "evidence": EVIDENCE}, NAME, "starts fail", "failures", 5, "ada", T2)
+    record = _record.pause(record, NAME, "Upgrade tonight.", "operator", None, "bob", T3)
+    assert (_record.share_of(record), record["doubt"], record["reason"]) == (5, "failures", "Upgrade tonight.")
+    assert _record.resume(record, NAME, "ada", T3)["evidence"] == {}
+    record = _record.pause(record, NAME, "slow", "setup", 0, "ada", T3)
+    assert (_record.share_of(record), record["doubt"]) == (0, "setup")
+    assert _record.pause(paused(), NAME, "Upgrade tonight.", "operator", None, "bob", T3)["doubt"] == "operator"
+
+
 def test_a_step_is_approved_once_by_a_name_or_an_annotation() -> None:
     record = _record.approve(at_step(2), NAME, None, "ada", T2)
     assert _record.approve(record, NAME, 2, "bob", T3) == record
