@@ -59,7 +59,9 @@ options:
         elements: str
         default: []
       secret_content:
-        description: The whole content of a file with a password, which is shown nowhere. Used instead of O(files[].content).
+        description:
+          - The whole content of a file with a password, which is shown nowhere. Used instead of O(files[].content). The present content of
+            a file that its owner alone can read is not shown either.
         type: str
   state:
     description: V(absent) removes files of the roles, and brings foreign ones back.
@@ -137,8 +139,10 @@ def validate(module: AnsibleModule, file: dict[str, t.Any]) -> None:
 def diff(file: dict[str, t.Any], after: str) -> dict[str, str]:
     path = Path(file["path"])
     before = path.read_text(errors="replace") if path.is_file() else ""
-    if file["secret_content"]:
-        before, after = (HIDDEN if text else "" for text in (before, after))
+    if before and (file["secret_content"] or not path.stat().st_mode & 0o077):
+        before = HIDDEN
+    if after and file["secret_content"]:
+        after = HIDDEN
     return {"before_header": str(path), "after_header": str(path), "before": before, "after": after}
 
 
@@ -148,7 +152,9 @@ def write(module: AnsibleModule, file: dict[str, t.Any]) -> None:
     if path.is_symlink() or (path.exists() and file["foreign"] and not is_managed(path)):
         path.rename(f"{path}{BACKUP}")
     elif path.exists() and file["backup"]:
-        module.backup_local(str(path))
+        copy = module.backup_local(str(path))
+        if file["secret_content"]:
+            os.chmod(copy, int(file["mode"], 8))
     handle, new = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     with os.fdopen(handle, "w") as stream:
         stream.write(file["content"])

@@ -1,12 +1,15 @@
 # Copyright (c) screwdriver.kata maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Tables of TOML: merging them, comparing them, and writing them with tomli-w."""
+"""Tables of TOML: merging them, comparing them, finding secrets in them, and writing them with tomli-w."""
 
 from __future__ import annotations
 
 import datetime
+import tomllib
 import typing as t
+
+from ansible_collections.screwdriver.kata.plugins.module_utils._executor.secrets import mask_text, names_secret
 
 try:
     import tomli_w
@@ -14,6 +17,8 @@ except ImportError:
     tomli_w = None  # type: ignore[assignment]
 
 Table = dict[str, t.Any]
+# HTTP headers, which authenticate whatever their names are.
+HEADERS = ("header", "headers")
 
 
 class TomlError(Exception):
@@ -68,6 +73,19 @@ def extend(base: Table, extra: Table) -> Table:
         elif isinstance(result[key], list) and isinstance(value, list):
             result[key] = [*result[key], *(entry for entry in value if entry not in result[key])]
     return result
+
+
+def _holds_secret(value: t.Any, secret: bool = False) -> bool:
+    if isinstance(value, dict):
+        return any(_holds_secret(entry, secret or key in HEADERS or names_secret(key)) for key, entry in value.items())
+    if isinstance(value, list):
+        return any(_holds_secret(entry, secret) for entry in value)
+    return secret and isinstance(value, str) and value != ""
+
+
+def has_secret(text: str) -> bool:
+    """Whether a file has a password, a token, a header or credentials in a URL."""
+    return mask_text(text) != text or _holds_secret(tomllib.loads(text))
 
 
 def _plain(value: t.Any, path: str) -> t.Any:

@@ -9,7 +9,9 @@ import tomllib
 import typing as t
 
 import pytest
+from ansible_collections.screwdriver.kata.plugins.filter.toml_file import toml_file
 from ansible_collections.screwdriver.kata.plugins.module_utils._install.containerd import BASE_SPEC, MARK, hosts, plan
+from ansible_collections.screwdriver.kata.plugins.module_utils._install.toml import to_toml
 
 RUNTIME, IMAGES = "io.containerd.cri.v1.runtime", "io.containerd.cri.v1.images"
 OPTIONS: dict[str, t.Any] = {
@@ -328,3 +330,47 @@ def test_a_containerd_that_an_installer_manages_gets_a_drop_in() -> None:
 )
 def test_what_an_installer_leaves_in_the_way_is_one_sentence(config: str, options: dict[str, t.Any], problem: str) -> None:
     assert managed(config, **options)["problems"] == ([problem] if problem else [])
+
+
+def registry(**auth: t.Any) -> dict[str, t.Any]:
+    return {"plugins": {"io.containerd.cri.v1.images": {"registry": {"configs": {"registry.example.com": {"auth": auth}}}}}}
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        registry(username="deploy", password="S3CRET"),
+        registry(identitytoken="S3CRET"),
+        registry(auth="ZGVwbG95OlMzQ1JFVA=="),
+        {"headers": {"Authorization": ["Bearer S3CRET"]}},
+        {"registry": {"mirrors": {"docker.io": {"endpoint": ["https://deploy:S3CRET@mirror.example.com"]}}}},
+    ],
+)
+def test_a_file_with_a_secret_is_for_root_alone(table: dict[str, t.Any]) -> None:
+    text = to_toml(table)
+    assert toml_file(text) == {"mode": "0600", "secret_content": text}
+
+
+@pytest.mark.parametrize(
+    "mirror", ["https://deploy:S3CRET@mirror.example.com", {"url": "https://m.example.com", "header": {"x-a": "S3CRET"}}]
+)
+def test_mirrors_with_a_secret(mirror: t.Any) -> None:
+    assert toml_file(hosts([mirror]))["mode"] == "0600"
+
+
+def test_all_others_can_be_read() -> None:
+    handlers = [{**OPTIONS["handlers"][0], "pod_annotations": ["io.katacontainers.config.hypervisor.kernel_params"]}]
+    for text in (
+        planned(snapshotter="devmapper", handlers=handlers)["content"],
+        planned(extra_config=registry(password=""))["content"],
+        hosts(["https://mirror.example.com", {"url": "https://m.example.com", "ca": "/etc/own.crt", "client": [["/a.crt", "/a.key"]]}]),
+        "",
+    ):
+        assert toml_file(text) == {"mode": "0644", "content": text}
+
+
+def test_what_another_program_adds() -> None:
+    first = planned()
+    found = planned(first["content"] + to_toml(registry(password="S3CRET")), first["written"])
+    assert toml_file(found["content"])["mode"] == "0600"
+    assert toml_file(found["written"])["mode"] == "0644"

@@ -21,8 +21,12 @@ class Module:
         self.tmpdir = str(tmpdir)
         self.backups: list[str] = []
 
-    def backup_local(self, path: str) -> None:
+    def backup_local(self, path: str) -> str:
         self.backups.append(path)
+        copy = Path(f"{path}.copy~")
+        copy.write_bytes(Path(path).read_bytes())
+        copy.chmod(Path(path).stat().st_mode)
+        return str(copy)
 
     def run_command(self, command: list[str]) -> tuple[int, str, str]:
         return (0, "", "") if "good" in Path(command[-1]).read_text() else (1, "", f"{command[0]} refuses it\n")
@@ -115,3 +119,20 @@ def test_a_secret_is_not_in_the_diff(tmp_path: Path) -> None:
     shown = node_files.diff(file(path, content="password = 2", secret_content="password = 2"), "password = 2")
     assert shown["before"] == "(not shown)\n"
     assert shown["after"] == "(not shown)\n"
+
+
+def test_a_secret_that_goes_away_is_not_in_the_diff(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text("password = 1")
+    path.chmod(0o600)
+    shown = node_files.diff(file(path, content="version = 3\n"), "version = 3\n")
+    assert shown["before"] == "(not shown)\n"
+    assert shown["after"] == "version = 3\n"
+
+
+def test_the_copy_of_a_file_with_a_secret_is_as_private(module: Module, tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text(f"{HEADING}password = 1")
+    path.chmod(0o644)
+    node_files.write(t.cast(t.Any, module), file(path, mode="0600", backup=True, secret_content="password = 2"))
+    assert (tmp_path / "config.toml.copy~").stat().st_mode & 0o777 == 0o600
