@@ -2,6 +2,8 @@
 # Functions for the probes of the roles, which print one JSON object: one round trip instead of a task for each question.
 # Over a terminal both streams are one, and a warning would be in the middle of the object.
 exec 2>/dev/null
+# Programs print decimal points and English messages.
+export LC_ALL=C
 # Programs of the roles lie here, and not every sudo looks there.
 PATH=/usr/local/sbin:/usr/local/bin:$PATH
 

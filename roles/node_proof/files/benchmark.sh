@@ -3,6 +3,8 @@
 # Environment: IMAGE (on the node already), RUNTIME, CONFIG_PATH (may be empty), SNAPSHOTTER, WRITE_BYTES, RUNS, TIMEOUT in seconds.
 # All of it happens in a containerd namespace of its own, which is removed in the end.
 set -eu
+# Programs print decimal points and English messages.
+export LC_ALL=C
 # Not every sudo looks there.
 PATH=$PATH:/usr/local/bin
 work=$(mktemp -d)

@@ -8,6 +8,8 @@
 # MAX_SHM_PERCENT, WRITE_BYTES, VSYSCALL (true probes for it), CGROUP_PARENT, NETWORK, TIMEOUT in seconds, KUBELET and CONTAINERD (units); for inspect
 # CONTAINER and SETUP_SECONDS; for explain STARTED in seconds since the epoch.
 set -eu
+# Programs print decimal points and English messages.
+export LC_ALL=C
 # Not every sudo looks there, and RKE2 and k3s keep ctr in places of their own.
 PATH=$PATH:/usr/local/bin:/var/lib/rancher/rke2/bin:/var/lib/rancher/k3s/data/current/bin
 # ctr asks the containerd that crictl asks.

@@ -46,7 +46,9 @@ class Verdict:
 
 
 def run(*command: str, stdin: str | None = None) -> str:
-    return subprocess.run(command, input=stdin, check=True, capture_output=True, text=True, timeout=300).stdout
+    # Programs print decimal points and English messages.
+    env = {**os.environ, "LC_ALL": "C"}
+    return subprocess.run(command, input=stdin, env=env, check=True, capture_output=True, text=True, timeout=300).stdout
 
 
 def parse_usage(report: str) -> Usage:

@@ -190,6 +190,8 @@ def test_no_image_is_removed_unless_asked_for(tmp_path: Path, monkeypatch: pytes
     ("script", "code", "output"),
     [
         (f"echo '{report()}'", 0, ""),
+        # In a locale with a decimal comma.
+        (f"""[ "$LC_ALL" = C ] && echo '{report()}' || echo '{report(data="1,00")}'""", 0, ""),
         (f"echo '{report(data='95.00')}'", 0, "<4>Thin pool kata/pool uses 95.0 % of its data (80 % are allowed); "),
         (f"echo '{report(health='failed')}'", 1, "<3>Thin pool kata/pool has failed; "),
         ("echo 'Volume group kata not found' >&2; exit 5", 1, "<3>Thin pool kata/pool cannot be read: Volume group kata not found\n"),
@@ -201,7 +203,9 @@ def test_the_whole_program(tmp_path: Path, script: str, code: int, output: str) 
     lvs.write_text(f"#!/bin/sh\n{script}\n")
     lvs.chmod(0o755)
     command = [sys.executable, str(PROGRAM), "--pool=kata/pool", "--percent=80", f"--state={tmp_path}/state.json", "--kubeconfig="]
-    done = subprocess.run(command, env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, env={"PATH": f"{tmp_path}:/usr/bin:/bin", "LC_ALL": "de_DE.UTF-8"}, capture_output=True, text=True, check=False
+    )
     assert done.returncode == code
     assert done.stderr == ""
     assert done.stdout.startswith(output)
