@@ -12,7 +12,7 @@ from ...helpers import TOP
 
 ROLES = TOP / "roles"
 # A program that prints a decimal comma, unless it is asked not to.
-COMMA = 'output=$({program}) || exit\n[ "$LC_ALL" = C ] || output=$(echo "$output" | tr . ,)\necho "$output"'
+COMMA = 'output=$({program}) || exit\n[ "$LC_ALL" = C ] || output=$(echo "$output" | tr . ,)\nprintf %s "$output"'
 
 
 def run(directory: Path, script: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
