@@ -13,12 +13,13 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 import typing as t
 from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
+
+from lab import common
 
 if t.TYPE_CHECKING:
     from lab.cluster.lab import Lab
@@ -64,11 +65,7 @@ def wait_until(holds: t.Callable[[], t.Any], what: object = "", seconds: float =
     Returns:
         What ``holds`` returned last.
     """
-    deadline = time.monotonic() + seconds
-    while not (found := holds()):
-        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what() if callable(what) else what or holds}"
-        time.sleep(interval)
-    return found
+    return common.wait_until(holds, lambda: f"not within {seconds:g} s: {what() if callable(what) else what or holds}", seconds, interval)
 
 
 def watches_of_pods(lab: Lab) -> int:

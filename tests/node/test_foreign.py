@@ -170,7 +170,7 @@ def test_containers_of_others_count(roles: Roles, namespace: str) -> None:
     node.run(OTHERS.format(namespace))
     since = started(node)
     assert roles.refusal("containerd", containerd_build_labels={"tier": "builds"}, containerd_nofile=15000).startswith(
-        "containerd on node1 must restart, but 1 containers are running. Drain the node and run again"
+        "containerd on node1 must restart, but 1 container is running. Drain the node and run again"
     )
     assert started(node) == since
     refused = f"1 container is left on node1 (namespace {namespace}). Drain the node first (the playbook remove does), remove the "

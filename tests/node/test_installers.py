@@ -135,7 +135,7 @@ def test_rancher(roles: Roles, name: str) -> None:
     # It counts before a restart, and what is removed is removed.
     refused = roles.refusal("containerd", containerd_nofile=15000)
     assert refused.startswith("containerd on node1 must restart, but ")
-    assert " containers are running. Drain the node" in refused
+    assert " running. Drain the node" in refused
     assert roles.refusal("containerd", entry="absent").startswith("2 containers are left on node1.")
     node.run('for pod in $(crictl pods -q); do crictl stopp "$pod" && crictl rmp "$pod"; done; crictl rmi --all')
     assert roles.changes("crictl", "kata", "containerd", entry="absent")

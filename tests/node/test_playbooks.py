@@ -105,7 +105,7 @@ def test_from_a_bare_machine_and_back(playbooks: Playbooks, tmp_path: Path) -> N
     node.run(f"kill -0 {process}")
     node.run(BUILD)
     refused = playbooks("site", containerd_nofile=15000)
-    assert "containerd on node1 must restart, but 1 containers are running. Drain the node and run again" in refused.stdout
+    assert "containerd on node1 must restart, but 1 container is running. Drain the node and run again" in refused.stdout
     assert started(node) == since
 
     made = files(node)
