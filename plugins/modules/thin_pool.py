@@ -94,6 +94,8 @@ options:
     description:
       - The directory of containerd's devmapper snapshotter, such as V(/var/lib/containerd/io.containerd.snapshotter.v1.devmapper). A pool
         is not created while there is a database in it, since containerd cannot use an old database with a new pool.
+      - A pool with data in it is refused while there is no database, neither there nor in a directory beside it, since containerd cannot
+        use a new database with an old pool.
     type: path
   loop_file:
     description:
@@ -239,6 +241,7 @@ from ansible_collections.screwdriver.kata.plugins.module_utils._lvm.checks impor
     check_exists,
     check_health,
     check_identity,
+    check_lost_database,
     is_broken,
     repair_advice,
 )
@@ -250,6 +253,7 @@ from ansible_collections.screwdriver.kata.plugins.module_utils._lvm.model import
     HostState,
     Journal,
     describe,
+    device_mapper_name,
     diff_view,
     identity,
     profile_text,
@@ -297,12 +301,21 @@ class ThinPool:
             identities=self.identities.read(),
             hidden=self.lvm.hidden(groups, self.vg),
             database=self._find_database(),
+            lost_database=self._find_lost_database(),
             boot=boot_id(),
         )
 
     def _find_database(self) -> str:
         root = self.params["snapshotter_root"]
         return root if root and any(Path(root).glob("*.db")) else ""
+
+    def _find_lost_database(self) -> str:
+        root = self.params["snapshotter_root"]
+        if not root or self._find_database():
+            return ""
+        # A configuration of the user's own may have it in another directory, by the name of the pool.
+        device = device_mapper_name(self.vg, self.wanted.name)
+        return "" if any(Path(root).parent.glob(f"*/{device}.db")) else root
 
     def _stable(self, devices: t.Iterable[str]) -> tuple[str, ...]:
         return tuple(identity(real, self.lvm.links(real)) for real in devices)
@@ -349,6 +362,7 @@ class ThinPool:
             else:
                 group = state.group
             check_health(self.wanted, require_pool(group))
+            check_lost_database(self.wanted, state, require_pool(group))
             self.journal.end()
         after = diff_view(self.wanted, group, profile, {})
         if plan.identify:

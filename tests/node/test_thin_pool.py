@@ -292,12 +292,15 @@ def test_metadata_that_fill_up(node: Node, disks: list[str]) -> None:
     assert 90 < near["pool"]["metadata_percent"] < 100
     assert near["pool"]["data_percent"] < 90
     variables = {f"thin_pool_{name}": value for name, value in small.items()}
+    database = "/var/lib/containerd/io.containerd.snapshotter.v1.devmapper"
+    node.run(f"mkdir -p {database}; touch {database}/kata-pool.db")
     refused = node.results(node.start([{"ansible.builtin.include_role": {"name": "screwdriver.kata.thin_pool"}, "vars": variables}]))[-1]
     assert refused["msg"] == (
         f"Thin pool kata/pool is nearly full: {near['pool']['data_percent']} % of its data (at most 90) and "
         f"{near['pool']['metadata_percent']} % "
         "of its metadata (at most 90) are in use; add a disk to thin_pool_devices, or delete images with `crictl rmi --prune`."
     )
+    node.run(f"rm -r {database}")
     # Watched as it is by default, it helps itself.
     node.module("thin_pool", **{**small, "autoextend_threshold": 75, "autoextend_percent": 100})
     wait_until(lambda: float(node.run("lvs --noheadings -o metadata_percent kata/pool")) <= 75, "dmeventd extends the metadata", interval=2)

@@ -105,6 +105,21 @@ def check_database(wanted: Wanted, state: HostState) -> None:
         )
 
 
+def check_lost_database(wanted: Wanted, state: HostState, pool: Pool) -> None:
+    """Checks that a pool with thin devices has its database: without one containerd counts from 1 again and fails at each old device.
+
+    Raises:
+        UserError: There is none.
+    """
+    if state.lost_database and pool.data_percent:
+        raise UserError(
+            f"Thin pool {wanted.full_name} has thin devices ({pool.data_percent} % of its data), but {state.lost_database} has no database "
+            "of them, and containerd would give new snapshots the numbers of old ones, which fails; if the snapshots are lost, stop "
+            "containerd and run the entry point reset of the role thin_pool with thin_pool_discard_snapshots=true, and if the database is "
+            "elsewhere, set thin_pool_containerd_root."
+        )
+
+
 def repair_advice(wanted: Wanted) -> str:
     """Returns what to do with a pool that needs a repair, for a message."""
     name = wanted.full_name

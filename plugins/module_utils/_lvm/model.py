@@ -167,7 +167,8 @@ class HostState:
     """The host as it is.
 
     ``identities`` has the path in /dev/disk/by-id of each device that an earlier run was given under another path. ``hidden`` are physical
-    volumes that LVM's devices file or filter hides. ``database`` is the directory of a snapshotter's database, where there is one.
+    volumes that LVM's devices file or filter hides. ``database`` is the directory of a snapshotter's database, where there is one, and
+    ``lost_database`` the one that it should be in, where there is none.
     """
 
     devices: tuple[Device, ...] = ()
@@ -178,6 +179,7 @@ class HostState:
     identities: dict[str, str] = field(default_factory=dict)
     hidden: frozenset[str] = frozenset()
     database: str = ""
+    lost_database: str = ""
     boot: str = ""
 
     def has_begun(self, real: str, links: tuple[str, ...]) -> bool:

@@ -24,6 +24,7 @@ from ansible_collections.screwdriver.kata.plugins.module_utils._lvm.checks impor
     check_health,
     check_hidden,
     check_identity,
+    check_lost_database,
     check_new_device,
 )
 from ansible_collections.screwdriver.kata.plugins.module_utils._lvm.model import (
@@ -175,6 +176,8 @@ def make_plan(wanted: Wanted, state: HostState) -> Plan:
         check_group(wanted, group)
     if group is None or group.pool is None:
         check_database(wanted, state)
+    else:
+        check_lost_database(wanted, state, group.pool)
     inside = {member.device for member in group.members} if group else set()
     new = [device for device in {device.real: device for device in state.devices}.values() if device.real not in inside]
     for device in new:

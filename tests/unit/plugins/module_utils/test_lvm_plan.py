@@ -595,3 +595,18 @@ def test_new_pool_with_the_database_of_an_old_one() -> None:
         "snapshots are lost, stop containerd and run the entry point reset of the role thin_pool with thin_pool_discard_snapshots=true."
     )
     assert not make_plan(wanted(), replace(made(), database=root)).changed
+
+
+def test_pool_of_thin_devices_without_a_database() -> None:
+    root = "/var/lib/containerd/io.containerd.snapshotter.v1.devmapper"
+    there = replace(made(), lost_database=root)
+    assert refusal(wanted(), there) == (
+        f"Thin pool kata/pool has thin devices (1.0 % of its data), but {root} has no database of them, and containerd would give new "
+        "snapshots the numbers of old ones, which fails; if the snapshots are lost, stop containerd and run the entry point reset of the "
+        "role thin_pool with thin_pool_discard_snapshots=true, and if the database is elsewhere, set thin_pool_containerd_root."
+    )
+    # containerd has not started on it yet, or nothing is known of its use.
+    for usage in (0.0, None):
+        unused = group(pool(data_percent=usage, active=usage is not None))
+        make_plan(wanted(), replace(there, group=unused))
+    make_plan(wanted(), replace(there, group=None, devices=(EMPTY,)))
