@@ -75,8 +75,9 @@ options:
   override_environment:
     description:
       - What to do about variables of the worker that route builds, such as C(WEIGHT_K8S), C(EXECUTOR_PLUGIN) or keys of C(NODE_CONFIG),
-        when they override O(kata_share).
+        when they override O(kata_share), or above 0 % the exclusions.
       - With V(fail), the module fails and names them. With V(remove), they are removed from the workload O(config_map.deployment).
+        Of C(NODE_CONFIG), only these keys are. Exclusions that the config does not have are not removed, and the module fails.
     type: str
     choices: [fail, remove]
     default: fail
@@ -223,7 +224,7 @@ class ExecutorConfig:
         self.source = source_of(module)
         # Each worker that reads the config, with the variables that it is to have. The first one is the one that is named.
         self.environments: dict[Source, worker.Environment] = {each: each.environment for each in (self.source, *self.source.peers)}
-        self.removed: dict[Source, list[str]] = {each: [] for each in self.environments}
+        self.removed: dict[Source, dict[str, set[str]]] = {each: {} for each in self.environments}
 
     @property
     def environment(self) -> worker.Environment:
@@ -351,7 +352,7 @@ class ExecutorConfig:
             if not overriding:
                 raise
             if self.module.params["override_environment"] == "remove":
-                self._remove(self.source, sorted({variable for variable, unused in overriding}))
+                self._remove(self.source, overriding, document)
                 return self._weights(section, share)
             raise UserError(f"kata_share {share} cannot be set beside variables of the worker: {_named(overriding)}. {REMOVE}") from exc
 
@@ -398,13 +399,14 @@ class ExecutorConfig:
             wrong = "" if routed == self.share else f"{source.worker} would send {float(routed):g} % of the builds to {self.kata}"
             if effective.get("plugin") != self.plugin:
                 wrong = wrong or f"{source.worker} would send builds that no weightage routes to {effective.get('plugin')}"
+            wrong = wrong or self._other_exclusions(source, document, effective)
         except UserError:
             wrong = f"what {source.worker} would do is not known"
         if not wrong:
             return
         overriding = self._overriding(source, document)
         if overriding and self.module.params["override_environment"] == "remove":
-            self._remove(source, sorted({variable for variable, unused in overriding}))
+            self._remove(source, overriding, document)
             self._check_share_of(source, document)
             return
         if overriding:
@@ -417,29 +419,65 @@ class ExecutorConfig:
             )
         raise UserError(f"kata_share {self.share} has no effect: {wrong}{_invalid_pattern(loaded)}. Nothing was changed.")
 
+    def _other_exclusions(self, source: Source, document: dict[str, t.Any], effective: dict[str, t.Any]) -> str:
+        """Where the exclusions of a worker are not those of the file, as a clause. At 0 % none is needed."""
+        written, own = routing.entries(document["executor"]), routing.entries(effective)
+        for name in (self.kata, self.legacy) if self.share and source.read_after else ():
+            acted_on, asked = (entries.get(name, {}).get("exclusions") or [] for entries in (own, written))
+            if acted_on != asked:
+                return f"{source.worker} would exclude {acted_on} and not {asked} from {name}"
+        return ""
+
     def _overriding(self, source: Source, document: dict[str, t.Any]) -> list[tuple[str, str]]:
         """The variables that keep the file's routing from taking effect."""
         section = document["executor"]
+        known = worker.merged(worker.SHIPPED, section)
         found = []
         for variable, key in findings.overriding(section, self.environments[source]):
-            name = key.split(".", 1)[0]
-            if findings.routes(key) and (key == "plugin" or name in routing.SHIPPED or name in section):
-                found.append((variable, key))
+            name, option = [*key.split("."), ""][:2]
+            if not findings.routes(key) or (key != "plugin" and name not in known):
+                continue
+            # An entry that has its pluginName from nowhere else is lost without it, and no exclusion keeps a share from being 0.
+            if (option == "pluginName" and worker.lookup(known, key) is None) or (option == "exclusions" and self.share == 0):
+                continue
+            found.append((variable, key))
         return found
 
-    def _remove(self, source: Source, names: list[str]) -> None:
+    def _remove(self, source: Source, overriding: list[tuple[str, str]], document: dict[str, t.Any]) -> None:
+        names = sorted({variable for variable, unused in overriding})
         if not (self.module.params["config_map"] or {}).get("deployment"):
             raise UserError("override_environment: remove needs config_map.deployment.")
         if self.module.params["print_patch"]:
             raise UserError(f"print_patch writes nothing, and {join_names(names)} would override the patch: remove them at their source.")
-        source.require_removable(names)
-        self.removed[source] = sorted({*self.removed[source], *names})
+        removed = self.removed[source]
+        for variable, key in overriding:
+            removed.setdefault(variable, set()).add(".".join(key.split(".")[:2]))
+        source.require_removable(removed)
         known = self.environments[source]
         values = {name: value for name, value in known.values.items() if name not in names}
         over = worker.node_config(known)
         if worker.NODE_CONFIG in names and isinstance(over, dict):
-            values[worker.NODE_CONFIG] = worker.without_routing(over)
+            values[worker.NODE_CONFIG] = worker.without_keys(over, removed[worker.NODE_CONFIG])
         self.environments[source] = worker.Environment(values, known.sources, known.unread)
+        self._require_exclusions(source, document, known)
+
+    def _require_exclusions(self, source: Source, document: dict[str, t.Any], before: worker.Environment) -> None:
+        """Whether each pattern that a worker excludes is still excluded without the variables that are removed."""
+        had, has = (
+            routing.entries(source.effective(document, environment, as_if_read=True)) for environment in (before, self.environments[source])
+        )
+        for name, own in had.items():
+            if name == self.kata and self.module.params["exclusions"] is not None:
+                continue
+            patterns, kept = (
+                value if isinstance(value, list) else [] for value in (own.get("exclusions"), has.get(name, {}).get("exclusions"))
+            )
+            if lost := [pattern for pattern in patterns if pattern not in kept]:
+                add = "exclusions" if name == self.kata else f"executors, as exclusions of {name}"
+                raise UserError(
+                    f"override_environment: remove would remove the exclusions {lost} of {name} from {worker.NODE_CONFIG} of "
+                    f"{source.worker}, and the config does not have them: add them to {add}. Nothing was changed."
+                )
 
 
 def _named(overriding: list[tuple[str, str]]) -> str:

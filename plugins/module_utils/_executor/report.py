@@ -13,7 +13,7 @@ import typing as t
 from ansible.module_utils.basic import missing_required_lib
 from ansible_collections.screwdriver.kata.plugins.module_utils import _javascript
 from ansible_collections.screwdriver.kata.plugins.module_utils._errors import UserError
-from ansible_collections.screwdriver.kata.plugins.module_utils._executor import entry, routing, secrets, tree
+from ansible_collections.screwdriver.kata.plugins.module_utils._executor import entry, routing, secrets, tree, worker
 from ansible_collections.screwdriver.kata.plugins.module_utils._executor import findings as rules
 from ansible_collections.screwdriver.kata.plugins.module_utils._executor.document import Document
 from ansible_collections.screwdriver.kata.plugins.module_utils._executor.worker import Environment, Unknown
@@ -22,6 +22,9 @@ from ansible_collections.screwdriver.kata.plugins.module_utils._javascript impor
 if t.TYPE_CHECKING:
     from ansible_collections.kubernetes.core.plugins.module_utils.k8s.core import AnsibleK8SModule
     from ansible_collections.screwdriver.kata.plugins.module_utils._executor.source import Source
+
+# What of an entry decides, besides its weightage, which image it gets and whether in Kata; and what stands for none.
+_DECISIVE: dict[str, t.Any] = {"exclusions": [], "pluginName": "", "options.kubernetes.runtimeClass": ""}
 
 
 def check_requirements(module: AnsibleK8SModule) -> None:
@@ -105,7 +108,8 @@ def _apart(source: Source, document: t.Mapping[str, t.Any], environments: t.Mapp
     for peer in source.peers:
         finding = {"code": "workers_apart", "severity": "error", "path": peer.worker}
         try:
-            theirs, ours = (routing.shares(each.effective(document, environments[each])) for each in (peer, source))
+            acted_on = [each.effective(document, environments[each]) for each in (peer, source)]
+            theirs, ours = map(routing.shares, acted_on)
         except UserError as exc:
             yield {**finding, "message": f"{peer.worker} reads the same config. {exc}"}
             continue
@@ -113,6 +117,22 @@ def _apart(source: Source, document: t.Mapping[str, t.Any], environments: t.Mapp
             listed = ", ".join(f"{name} {float(part * 100):g} %" for name, part in theirs.items() if part)
             message = f"{peer.worker} reads the same config, and its variables make other shares of it ({listed}): remove them there."
             yield {**finding, "message": message}
+        for name, option, value, other in _options_apart(*acted_on):
+            message = (
+                f"{peer.worker} reads the same config, and its variables make {option} of {name} {value!r} and not {other!r}: "
+                "remove them there."
+            )
+            yield {**finding, "message": message}
+
+
+def _options_apart(theirs: t.Mapping[str, t.Any], ours: t.Mapping[str, t.Any]) -> t.Iterator[tuple[str, str, t.Any, t.Any]]:
+    """(executor, option, value of the one worker, of the other) of what decides which image runs where, and whether in Kata."""
+    used = {name: None for effective in (ours, theirs) for name in rules.reachable(effective)}
+    for name in used:
+        for path, nothing in _DECISIVE.items():
+            one, other = (worker.lookup(effective, f"{name}.{path}") or nothing for effective in (theirs, ours))
+            if _without_unknown(one) != _without_unknown(other):
+                yield name, path.rsplit(".", 1)[-1], one, other
 
 
 def pod_diff(effective: t.Mapping[str, t.Any], kata: str, legacy: str) -> list[dict[str, t.Any]]:

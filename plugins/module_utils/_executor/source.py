@@ -19,7 +19,7 @@ from copy import deepcopy
 
 from ansible_collections.screwdriver.kata.plugins.module_utils._errors import UserError
 from ansible_collections.screwdriver.kata.plugins.module_utils._executor import worker, workload
-from ansible_collections.screwdriver.kata.plugins.module_utils._executor.worker import Environment
+from ansible_collections.screwdriver.kata.plugins.module_utils._executor.worker import Environment, Removal
 from ansible_collections.screwdriver.kata.plugins.module_utils._executor.workload import Config, Object
 from ansible_collections.screwdriver.kata.plugins.module_utils._k8s import Cluster, ClusterError
 from ansible_collections.screwdriver.kata.plugins.module_utils._values import join_names
@@ -107,19 +107,19 @@ class Source:
     def require_permission(self) -> None:
         """Refuses where the worker's pods may not be replaced."""
 
-    def require_removable(self, variables: t.Sequence[str]) -> None:
+    def require_removable(self, remove: Removal) -> None:
         """Refuses variables that cannot be removed from the worker's workload."""
 
     def read(self) -> str:
         raise NotImplementedError
 
-    def update(self, edit: Callable[[str], str], write: bool, remove: t.Sequence[str] = ()) -> tuple[str, str, bool]:
+    def update(self, edit: Callable[[str], str], write: bool, remove: Removal | None = None) -> tuple[str, str, bool]:
         """Reads, edits and replaces the content as one step.
 
         Args:
             edit: The new content for a content.
             write: False in check mode.
-            remove: Variables that are to be removed from the worker.
+            remove: Variables that are to be removed from the worker; of NODE_CONFIG, only the keys.
 
         Returns:
             The content before and after, and whether the worker's pods are replaced.
@@ -145,7 +145,7 @@ class FileSource(Source):
         except OSError as exc:
             raise UserError(f"{self.where} cannot be read: {exc.strerror}. Nothing was changed.") from exc
 
-    def update(self, edit: Callable[[str], str], write: bool, remove: t.Sequence[str] = ()) -> tuple[str, str, bool]:
+    def update(self, edit: Callable[[str], str], write: bool, remove: Removal | None = None) -> tuple[str, str, bool]:
         with self._locked():
             before = self.read()
             after = edit(before)
@@ -418,11 +418,11 @@ class ConfigMapSource(Source):
                 "Nothing was changed."
             ) from exc
 
-    def update(self, edit: Callable[[str], str], write: bool, remove: t.Sequence[str] = ()) -> tuple[str, str, bool]:
+    def update(self, edit: Callable[[str], str], write: bool, remove: Removal | None = None) -> tuple[str, str, bool]:
         """In check mode every write is a server-side dry run, so that a refusal shows before it matters."""
         return self._cluster.update(lambda: self._update(edit, write, remove))
 
-    def _update(self, edit: Callable[[str], str], write: bool, remove: t.Sequence[str]) -> tuple[str, str, bool]:
+    def _update(self, edit: Callable[[str], str], write: bool, remove: Removal | None) -> tuple[str, str, bool]:
         current = self._map()
         before = self._text(current)
         after = edit(before)
@@ -447,9 +447,9 @@ class ConfigMapSource(Source):
         if self._workload_name and self.read_after:
             self._trial.patch(self._workload_kind, self._workload_name, {}, self._named.namespace, "apps/v1")
 
-    def require_removable(self, variables: t.Sequence[str]) -> None:
+    def require_removable(self, remove: Removal) -> None:
         body = self._worker()
-        workload.without_variables(body, workload.container_of(body, self._config, self._container_name), variables, self.environment)
+        workload.without_variables(body, workload.container_of(body, self._config, self._container_name), remove, self.environment)
 
     def _encoded(self, text: str) -> str:
         return base64.b64encode(text.encode()).decode() if self._config.kind == "Secret" else text
@@ -490,7 +490,7 @@ class ConfigMapSource(Source):
             return found
         return self._cluster.create(body)
 
-    def _roll(self, content: str, config: Object, name: str, write: bool, remove: t.Sequence[str]) -> bool:
+    def _roll(self, content: str, config: Object, name: str, write: bool, remove: Removal | None) -> bool:
         """Brings a workload to the config: variables, mount and name of the object, and the content's digest, which replaces the pods."""
         if not self._workload_name or not (self.read_after or remove):
             return False
@@ -507,7 +507,7 @@ class ConfigMapSource(Source):
 
         return self._cluster.update(roll)
 
-    def _roll_once(self, content: str, config: Object, name: str, remove: t.Sequence[str]) -> bool:
+    def _roll_once(self, content: str, config: Object, name: str, remove: Removal | None) -> bool:
         body = self._worker()
         container = workload.container_of(body, self._config, self._container_name)
         wanted = workload.without_variables(body, container, remove, self.environment) if remove else deepcopy(body)

@@ -150,13 +150,13 @@ ENVIRONMENT: dict[str, dict[str, str]] = {
     },
     "jenkins": {"WEIGHT_JENKINS": "weightage", **_JENKINS},
 }
+# Variables that are to be removed from a worker, each with the keys of the executor section that it sets.
+Removal = t.Mapping[str, t.Collection[str]]
 DEFAULT_EXECUTOR_VARIABLE = "EXECUTOR_PLUGIN"
 NODE_CONFIG = "NODE_CONFIG"
 # The worker reads it, by a slip in its mapping, as an object that no rule reads.
 DEAD_EXCLUSION_VARIABLE = "K8S_EXECUTOR_EXCLUSION"
 RETRY_QUEUE_VARIABLE = "RABBITMQ_RETRYQUEUE_ENABLED"
-# Keys of an entry that the router reads.
-ROUTING = ("weightage", "exclusions", "pluginName")
 # Variables that hold JSON5; one that does not parse keeps the worker from starting.
 _JSON_KEYS = (
     "podLabels",
@@ -309,13 +309,13 @@ def is_malformed(environment: Environment) -> bool:
     return False
 
 
-def without_routing(config: t.Mapping[str, t.Any]) -> str:
-    """A NODE_CONFIG without the keys of the executor section that route builds, as JSON."""
+def without_keys(config: t.Mapping[str, t.Any], keys: t.Collection[str]) -> str:
+    """A NODE_CONFIG without some keys of the executor section, such as ``plugin`` and ``k8s.weightage``, as JSON."""
     section: dict[str, t.Any] = {}
     for name, entry in config["executor"].items():
-        if name == "plugin":
+        if name in keys:
             continue
-        kept = {key: value for key, value in entry.items() if key not in ROUTING} if isinstance(entry, dict) else entry
+        kept = {key: value for key, value in entry.items() if f"{name}.{key}" not in keys} if isinstance(entry, dict) else entry
         if kept or not isinstance(entry, dict):
             section[name] = kept
     return json.dumps({**config, "executor": section})

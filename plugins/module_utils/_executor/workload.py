@@ -334,18 +334,18 @@ def _expanded(text: str, environment: Environment) -> str | Unknown:
 # Changes of the pod template
 
 
-def without_variables(workload: Object, container: Object, names: t.Iterable[str], environment: Environment) -> Object:
+def without_variables(workload: Object, container: Object, remove: worker.Removal, environment: Environment) -> Object:
     """A copy of the workload in which these variables no longer override the file.
 
     A variable that comes with a whole ConfigMap or Secret is set to nothing, which counts as not set. Of NODE_CONFIG only the keys
-    that route builds are removed.
+    are removed.
 
     Raises:
         UserError: NODE_CONFIG is taken from elsewhere.
     """
     copy = deepcopy(workload)
     target = next(item for item in pod_spec(copy)["containers"] if item["name"] == container["name"])
-    for name in names:
+    for name, keys in remove.items():
         written = [variable for variable in target.get("env") or [] if variable["name"] == name]
         if name == worker.NODE_CONFIG:
             if not written or "value" not in written[-1]:
@@ -360,7 +360,7 @@ def without_variables(workload: Object, container: Object, names: t.Iterable[str
                     f"NODE_CONFIG of {title(workload)} is JSON only with its variables expanded: remove its executor keys there. "
                     "Nothing was changed."
                 ) from exc
-            written[-1]["value"] = worker.without_routing(config)
+            written[-1]["value"] = worker.without_keys(config, keys)
             continue
         target["env"] = [variable for variable in target.get("env") or [] if variable["name"] != name]
         if name in environment.values and not written:
