@@ -52,6 +52,22 @@ def test_each_message_of_the_troubleshooting_guide_exists() -> None:
             assert part in code, f"no message has {part!r}"
 
 
+def test_each_finding_is_listed_and_has_its_row() -> None:
+    code = "\n".join(path.read_text() for path in sorted((TOP / "plugins/module_utils/_executor").glob("*.py")))
+    calls = re.findall(
+        r'(?:_error|_warning|report|_say|LeftOut)\(\s*"([a-z_]+)"|"code": "([a-z_]+)"|code = "(\w+)" if .* else "(\w+)"', code
+    )
+    codes = {name for found in calls for name in found if name}
+    assert len(codes) > 35
+    module = (TOP / "plugins/modules/executor_config_info.py").read_text()
+    listed = yaml.safe_load(re.findall(r'^RETURN = r"""$(.*?)^"""$', module, re.MULTILINE | re.DOTALL)[0])["findings"]["contains"]["code"]
+    assert set(re.findall(r"C\((\w+)\)", " ".join(listed["description"]))) == codes
+    guide = (GUIDES / "guide_executor.rst").read_text()
+    table = guide[guide.index("\nFindings\n--") : guide.index("\nSecrets\n--")]
+    rows = re.findall(r"^   \* - (``.*)$", table, re.MULTILINE)
+    assert set(re.findall(r"``(\w+)``", " ".join(rows))) == codes
+
+
 def test_each_playbook_has_its_section() -> None:
     guide = (GUIDES / "guide_playbooks.rst").read_text()
     for playbook in sorted((TOP / "playbooks").glob("*.yml")):

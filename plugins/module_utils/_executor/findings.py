@@ -107,6 +107,8 @@ def _find(
     yield from _environment(section, environment)
     if kata and legacy and kata in routing.loaded(effective) and legacy in routing.loaded(effective):
         yield from _left_out(effective, kata, legacy)
+        if kata != legacy:
+            yield from _runtime_classes(effective, kata, legacy, environment)
     yield from _retry_queue(document, over, environment)
 
 
@@ -116,6 +118,28 @@ def _left_out(effective: t.Mapping[str, t.Any], kata: str, legacy: str) -> t.Ite
     for item in entry_rules.left_out(entries[legacy], entries[kata], plugin):
         option = item.path.removeprefix("options.").removeprefix("kubernetes.")
         yield _warning(item.code, f"executor.{kata}.{item.path}", f"{kata} lacks {option} of {legacy}: {item.why}.")
+
+
+def _runtime_classes(effective: t.Mapping[str, t.Any], kata: str, legacy: str, environment: Environment) -> t.Iterator[Finding]:
+    entries = routing.entries(effective)
+    key = "options.kubernetes.runtimeClass"
+    own, other = (worker.lookup(entries[name], key) for name in (kata, legacy))
+    if not truth(own):
+        yield _error(
+            "kata_without_runtime_class",
+            f"executor.{kata}.{key}",
+            f"{kata} has no runtimeClass, so its builds do not run in Kata: write the name of the RuntimeClass.",
+        )
+    # Executor k8s-vm does not read it.
+    elif not isinstance(own, Unknown) and own == other and routing.plugin_name(legacy, entries[legacy]) == "k8s":
+        by_variable = ("K8S_RUNTIME_CLASS", f"{legacy}.{key}") in worker.variables() and environment.get("K8S_RUNTIME_CLASS") is not None
+        remedy = "remove K8S_RUNTIME_CLASS from the worker" if by_variable else f"remove runtimeClass from {legacy}"
+        yield _error(
+            "legacy_runs_kata",
+            f"executor.{legacy}.{key}",
+            f"{legacy} has runtimeClass {own} as {kata} has, so its builds run in Kata at every share, and a rollback has no effect: "
+            f"{remedy}.",
+        )
 
 
 def _retry_queue(document: t.Mapping[str, t.Any], over: t.Any, environment: Environment) -> t.Iterator[Finding]:

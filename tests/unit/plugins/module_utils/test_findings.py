@@ -193,3 +193,49 @@ def test_a_variable_that_agrees_with_the_file(case: str) -> None:
     environment, severity = AGREE[case]
     found = findings.find(config(), variables(environment))
     assert [finding["severity"] for finding in found if finding["code"] == "environment_wins"] == [severity]
+
+
+# Which of the two executors runs in Kata
+
+CLASS = {"options": {"kubernetes": {"runtimeClass": "kata"}}}
+NO_CLASS = {"options": {"kubernetes": {"runtimeClass": ""}}}
+SHELL = worker.merged(KATA, {"exclusions": [], **NO_CLASS})
+LEGACY_RUNS_KATA = (
+    "legacy_runs_kata",
+    "executor.{0}.options.kubernetes.runtimeClass",
+    "{0} has runtimeClass kata as k8s-kata has, so its builds run in Kata at every share, and a rollback has no effect: {1}.",
+)
+WITHOUT_CLASS = (
+    "kata_without_runtime_class",
+    "executor.k8s-kata.options.kubernetes.runtimeClass",
+    "k8s-kata has no runtimeClass, so its builds do not run in Kata: write the name of the RuntimeClass.",
+)
+IN_ENTRY = "remove runtimeClass from {0}"
+IN_VARIABLE = "remove K8S_RUNTIME_CLASS from the worker"
+CLASSES: dict[str, tuple[dict[str, t.Any], dict[str, str | None], str, list[tuple[str, str, str]]]] = {
+    "legacy in the file": (config(bare=worker.merged(SHELL, CLASS)), {}, "bare", [(*LEGACY_RUNS_KATA, IN_ENTRY)]),
+    "legacy in a variable": (config(k8s=SHELL), {"K8S_RUNTIME_CLASS": "kata"}, "k8s", [(*LEGACY_RUNS_KATA, IN_VARIABLE)]),
+    "legacy in NODE_CONFIG": (
+        config(k8s=SHELL),
+        {"NODE_CONFIG": json.dumps({"executor": {"k8s": CLASS}})},
+        "k8s",
+        [(*LEGACY_RUNS_KATA, IN_ENTRY)],
+    ),
+    "legacy in an executor that reads no class": (config(vm=CLASS), {}, "k8s-vm", []),
+    "legacy in another class": (config(k8s=SHELL), {"K8S_RUNTIME_CLASS": "gvisor"}, "k8s", []),
+    "legacy, unknown": (config(k8s=SHELL), {"K8S_RUNTIME_CLASS": None}, "k8s", []),
+    "neither": (config(kata=NO_CLASS), {}, "k8s-vm", [(*WITHOUT_CLASS, "")]),
+    "Kata by NODE_CONFIG": (config(), {"NODE_CONFIG": json.dumps({"executor": {"k8s-kata": NO_CLASS}})}, "k8s-vm", [(*WITHOUT_CLASS, "")]),
+    "one and the same": (config(), {}, "k8s-kata", []),
+}
+
+
+@pytest.mark.parametrize("case", CLASSES)
+def test_the_kata_executor_alone_runs_in_kata(case: str) -> None:
+    document, environment, legacy, expected = CLASSES[case]
+    found = findings.find(document, variables(environment), kata="k8s-kata", legacy=legacy)
+    codes = ("legacy_runs_kata", "kata_without_runtime_class")
+    assert [finding for finding in found if finding["code"] in codes] == [
+        {"code": code, "severity": "error", "path": path.format(legacy), "message": message.format(legacy, what.format(legacy))}
+        for code, path, message, what in expected
+    ]
