@@ -53,8 +53,9 @@ from ansible_collections.screwdriver.kata.plugins.module_utils._install.toml imp
 
 def containerd_plan(host: dict[str, t.Any], options: dict[str, t.Any], migrate: str) -> dict[str, t.Any]:
     texts = {name: base64.b64decode(host[name]).decode(errors="replace") for name in ("config", "written")}
+    lists = {name: host.get(name, []) for name in ("others", "pools")}
     try:
-        return plan({**texts, "others": host.get("others", []), "installer": host.get("installer")}, options, migrate)
+        return plan({**texts, **lists, "installer": host.get("installer")}, options, migrate)
     except TomlError as error:
         return {"error": str(error), "problems": [], "taken": [], "old_format": False}
 

@@ -240,12 +240,37 @@ def _taken(table: Table, others: list[str], options: dict[str, t.Any], config: s
     return [{"name": handler["name"], "file": found[handler["name"]]} for handler in options["handlers"] if handler["name"] in found]
 
 
+def _pool_problems(table: Table, drop_ins: list[str], ours: Table, config: str) -> list[str]:
+    """What others set of devmapper that we would replace: containerd finds its snapshots by the pool and the database alone."""
+    wanted = _get(ours, "plugins", DEVMAPPER)
+    if not wanted:
+        return []
+    theirs = next(filter(None, (_get(table, "plugins", name) for name in DEVMAPPER_NAMES)), {})
+    found = {key: (config, theirs[key]) for key in ("pool_name", "root_path") if theirs.get(key)}
+    for entry in drop_ins:
+        file, key, value = entry.rsplit(" ", 2)
+        found[key] = (file, value)
+    if "pool_name" not in found:
+        return []
+    advice = {
+        "pool_name": "use that pool (containerd_pool_name, or thin_pool_volume_group and thin_pool_name with the playbook site)",
+        "root_path": f"set root_path of {DEVMAPPER} in containerd_extra_config to it",
+    }
+    return [
+        f"{file} sets {key} of devmapper to {value}, and with {wanted[key]} containerd would lose its snapshots: {advice[key]}, or remove "
+        "the setting if they are not needed"
+        for key, (file, value) in found.items()
+        if value != wanted[key]
+    ]
+
+
 def plan(host: dict[str, t.Any], options: dict[str, t.Any], migrate: str) -> dict[str, t.Any]:
     """What to write and where, or what is in the way.
 
     Args:
         host: What the probe has found: ``config`` and ``written``, the texts of the present file and of the one that the role wrote last,
-            ``others``, the handlers in drop-ins of others, each with its file, and ``installer``, who made the node.
+            ``others``, the handlers in drop-ins of others, each with its file, ``pools``, what these set of devmapper, and ``installer``,
+            who made the node.
         options: What the role was asked for.
         migrate: The path of the containerd that converts a foreign file.
 
@@ -263,7 +288,8 @@ def plan(host: dict[str, t.Any], options: dict[str, t.Any], migrate: str) -> dic
         whole = extend(ours, _additions(text, host["written"], ours["version"]) if is_ours(text, host["written"]) else {})
         found: dict[str, t.Any] = {"path": CONFIG, "content": to_toml(whole), "written": to_toml(ours), "root": whole.get("root", ROOT)}
         found["taken"] = _taken({}, host.get("others", []), options, CONFIG)
-        return {**found, "drop_in": False, "registry": options["registry_config_path"], "problems": [], "old_format": False}
+        found["problems"] = _pool_problems({}, host.get("pools", []), ours, CONFIG)
+        return {**found, "drop_in": False, "registry": options["registry_config_path"], "old_format": False}
     try:
         table, problems = tomllib.loads(text), []
     except tomllib.TOMLDecodeError as error:
@@ -277,6 +303,7 @@ def plan(host: dict[str, t.Any], options: dict[str, t.Any], migrate: str) -> dic
     registry = str(theirs).split(":", 1)[0] if theirs and options["registry_config_path"] == options["default_registry_config_path"] else ""
     image = options["sandbox_image"] != options["default_sandbox_image"] or not _get(table, "plugins", IMAGES, "pinned_images", "sandbox")
     ours = render(options, drop_in=True, root=root, registry=not registry, sandbox=image)
+    problems += _pool_problems(table, host.get("pools", []), ours, installer["config"])
     return {
         "drop_in": True,
         "path": f"{_import_directory(table, installer['config']) or DROP_INS}/{DROP_IN}",

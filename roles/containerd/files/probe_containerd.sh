@@ -59,14 +59,19 @@ before() {
   find /etc/containerd /etc/cni /opt/cni /opt/containerd "$units/containerd.service.d" -maxdepth 2 -type d -printf 'directory %p\n'
   if find /var/lib/containerd -mindepth 1 -maxdepth 1 ! -name lost+found | grep -q .; then echo content /var/lib/containerd; fi
 }
-# The handlers in drop-ins of others, each behind its file.
-others() {
+# Each line that a script of sed makes of a drop-in of others, behind its file.
+in_drop_ins() {
   for directory in $(imports); do
     for file in "$directory"/*.toml; do
-      [ "${file##*/}" = screwdriver-kata.toml ] ||
-        sed -nE "s#^ *\[ *plugins\..*\.containerd\.runtimes\.['\"]?([A-Za-z0-9_.-]*[A-Za-z0-9_-])['\"]? *\].*#$file \1#p" "$file"
+      [ "${file##*/}" = screwdriver-kata.toml ] || sed -nE "$1" "$file" | while read -r line; do echo "$file $line"; done
     done
   done
+}
+# The handlers in them, and what they set of devmapper.
+others() { in_drop_ins "s#^ *\[ *plugins\..*\.containerd\.runtimes\.['\"]?([A-Za-z0-9_.-]*[A-Za-z0-9_-])['\"]? *\].*#\1#p"; }
+pools() {
+  in_drop_ins "/^ *\[ *plugins\.['\"]?io\.containerd\.snapshotter\.v1\.devmapper['\"]? *\]/,/^ *\[/ \
+    s#^ *(pool_name|root_path) *= *['\"]([^'\"]+)['\"].*#\1 \2#p"
 }
 plugins() { "$bin/ctr" plugins ls 2>/dev/null | awk '$NF == "ok" { print $2 }'; }
 
@@ -79,7 +84,7 @@ own_files() {
   elsewhere
 }
 printf '"files": %s, ' "$(own_files | sort -u | { set --; while read -r file; do set -- "$@" "$file"; done; digests "$@"; })"
-printf '"pristine": %s, "others": %s, ' "$(flag is_pristine)" "$(others | list)"
+printf '"pristine": %s, "others": %s, "pools": %s, ' "$(flag is_pristine)" "$(others | list)" "$(pools | list)"
 printf '"record": %s, "before": %s, ' "$(cat "$releases/record" 2>/dev/null | list)" "$(before | list)"
 printf '"spec": %s, "plugins": %s, ' "$("$bin/ctr" oci spec 2>/dev/null || printf null)" "$(plugins | list)"
 printf '"enabled": %s, "active": %s, "stale": %s, "package": "%s"}\n' \

@@ -247,6 +247,57 @@ def test_handler_that_a_foreign_file_has_too(config: str, others: list[str], tak
     assert plan({"config": config, "written": "", "others": others}, OPTIONS, MIGRATE)["taken"] == taken
 
 
+POOL = """
+[plugins.'io.containerd.snapshotter.v1.devmapper']
+pool_name = "{0}"
+root_path = "{1}"
+"""
+OWN_ROOT = "/var/lib/containerd/io.containerd.snapshotter.v1.devmapper"
+LOST_POOL = (
+    "{} sets pool_name of devmapper to containerd-pool, and with kata-pool containerd would lose its snapshots: use that pool "
+    "(containerd_pool_name, or thin_pool_volume_group and thin_pool_name with the playbook site), or remove the setting if they are not "
+    "needed"
+)
+LOST_ROOT = (
+    "{} sets root_path of devmapper to /var/lib/containerd/devmapper, and with "
+    "/var/lib/containerd/io.containerd.snapshotter.v1.devmapper containerd would lose its snapshots: set root_path of "
+    "io.containerd.snapshotter.v1.devmapper in containerd_extra_config to it, or remove the setting if they are not needed"
+)
+
+
+@pytest.mark.parametrize(
+    ("pool", "root", "problems"),
+    [
+        ("containerd-pool", "", [LOST_POOL]),
+        ("containerd-pool", OWN_ROOT, [LOST_POOL]),
+        ("containerd-pool", "/var/lib/containerd/devmapper", [LOST_POOL, LOST_ROOT]),
+        ("kata-pool", "/var/lib/containerd/devmapper", [LOST_ROOT]),
+        ("kata-pool", "", []),
+        # As 'containerd config default' has it: no pool, no snapshots.
+        ("", "", []),
+        ("", "/var/lib/containerd/devmapper", []),
+    ],
+)
+def test_the_pool_of_a_foreign_devmapper(pool: str, root: str, problems: list[str]) -> None:
+    config = f"version = 3\n{IMPORTS}{POOL.format(pool, root)}"
+    assert planned(config)["problems"] == [problem.format("/etc/containerd/config.toml") for problem in problems]
+    # Nothing of it is replaced where no handler uses devmapper.
+    assert planned(config, handlers=[])["problems"] == []
+
+
+def test_the_pool_of_a_foreign_devmapper_is_used() -> None:
+    config = f"version = 3\n{IMPORTS}{POOL.format('containerd-pool', '/data/devmapper')}"
+    extra = {"plugins": {"io.containerd.snapshotter.v1.devmapper": {"root_path": "/data/devmapper"}}}
+    assert planned(config, pool_name="containerd-pool", extra_config=extra)["problems"] == []
+
+
+@pytest.mark.parametrize("config", ["", f"version = 3\n{IMPORTS}"])
+def test_the_pool_in_a_drop_in_of_others(config: str) -> None:
+    drop_in = "/etc/containerd/conf.d/a file.toml"
+    host = {"config": config, "written": "", "pools": [f"{drop_in} pool_name containerd-pool", f"{drop_in} root_path {OWN_ROOT}"]}
+    assert plan(host, OPTIONS, MIGRATE)["problems"] == [LOST_POOL.format(drop_in)]
+
+
 def test_own_handler_is_not_a_foreign_one() -> None:
     first = planned()
     assert planned(f"# {MARK}\n{first['content']}", first["written"])["taken"] == []
