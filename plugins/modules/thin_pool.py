@@ -108,6 +108,8 @@ options:
   state:
     description:
       - V(absent) removes what the module created, and is refused while there are thin devices in the pool, see O(discard).
+      - A pool that the module did not create stays with what is in it, see RV(pool). It loses the profile and the tags that the module gave
+        it, and a warning names it.
     type: str
     choices: [present, absent]
     default: present
@@ -150,7 +152,7 @@ steps:
   elements: str
   sample: [add, create, write_profile]
 pool:
-  description: The pool after the module, or in check mode as it would be. V(null) where there is none.
+  description: The pool after the module, or in check mode as it would be. V(null) where there is none, as after a removal.
   returned: success
   type: dict
   contains:
@@ -262,7 +264,7 @@ from ansible_collections.screwdriver.kata.plugins.module_utils._lvm.model import
 )
 from ansible_collections.screwdriver.kata.plugins.module_utils._lvm.options import parse
 from ansible_collections.screwdriver.kata.plugins.module_utils._lvm.plan import Plan, identities, make_plan
-from ansible_collections.screwdriver.kata.plugins.module_utils._lvm.removal import Removal, make_removal, without_pool
+from ansible_collections.screwdriver.kata.plugins.module_utils._lvm.removal import Removal, after_removal, make_removal
 from ansible_collections.screwdriver.kata.plugins.module_utils._values import join_names
 
 
@@ -461,16 +463,23 @@ class ThinPool:
             before["thin_devices"] = sorted(name for name, _open in devices)
         if removal.leftovers:
             before["unfinished"] = list(removal.leftovers)
-        loop = bool(self.loop and self.loop.exists())
-        after: dict[str, t.Any] = {}
-        if state.group and not removal.group:
-            after = diff_view(self.wanted, without_pool(state.group), None, {})
+        kept = after_removal(state.group, removal) if state.group and not removal.group else None
+        stays = kept is not None and kept.pool is not None
+        loop = bool(self.loop and self.loop.exists()) and not stays
         if loop:
             before["loop_file"] = self.params["loop_file"]
-        result = {"changed": removal.changed or loop, "pool": None, "diff": {"before": before, "after": after}}
         if not self.check_mode:
-            self._remove(state, removal, devices)
-        return result
+            self._remove(state, removal, devices, stays)
+        if stays:
+            self.module.warn(
+                f"Thin pool {self.full_name} was not created by this module and stays with what is in it; "
+                "delete what containerd left in it if you need the space."
+            )
+        return {
+            "changed": removal.changed or loop,
+            "pool": describe(self.wanted, kept, None),
+            "diff": {"before": before, "after": diff_view(self.wanted, kept, None, {}) if kept else {}},
+        }
 
     def _check_identities(self, state: HostState) -> None:
         # The caller is about to create the pool again on these devices, and the record of them is removed now.
@@ -513,7 +522,7 @@ class ThinPool:
             )
         return devices
 
-    def _remove(self, state: HostState, removal: Removal, devices: list[tuple[str, bool]]) -> None:
+    def _remove(self, state: HostState, removal: Removal, devices: list[tuple[str, bool]], stays: bool) -> None:
         if removal.forget or removal.group:
             self.journal.add(state.journal, self._stable(removal.forget))
         for name, _open in devices:
@@ -536,17 +545,30 @@ class ThinPool:
         # Pvremove refuses a physical volume that is marked as used.
         for device in removal.erase:
             self.lvm.erase(device)
-        self._remove_loop_and_profile()
+        self._hand_back(state, removal)
+        self._remove_files_of_pool(keep_loop=stays)
+
+    def _hand_back(self, state: HostState, removal: Removal) -> None:
+        """Undoes what the module has changed of a foreign pool."""
+        if removal.untag:
+            self.lvm.lvm("lvchange", *(part for tag in removal.untag for part in ("--deltag", tag)), self.full_name)
+        if removal.detach:
+            self.lvm.lvm("lvchange", "--detachprofile", self.full_name)
+            pool = require_pool(state.group)
+            if pool.active and pool.monitored:
+                # dmeventd reads a profile when it begins to monitor.
+                self.lvm.lvm("lvchange", "--monitor", "n", self.full_name)
+                self.lvm.lvm("lvchange", "--monitor", "y", self.full_name)
 
     def _remove_files(self, profile: str | None) -> dict[str, t.Any]:
         loop = bool(self.loop and self.loop.exists())
         if not self.check_mode:
-            self._remove_loop_and_profile()
+            self._remove_files_of_pool()
         before = diff_view(self.wanted, None, profile, {}) | ({"loop_file": self.params["loop_file"]} if loop else {})
         return {"changed": profile is not None or loop, "pool": None, "diff": {"before": before, "after": {}}}
 
-    def _remove_loop_and_profile(self) -> None:
-        if self.loop:
+    def _remove_files_of_pool(self, keep_loop: bool = False) -> None:
+        if self.loop and not keep_loop:
             self.loop.remove()
         self.profile.unlink(missing_ok=True)
         self.identities.write({})

@@ -456,6 +456,22 @@ def test_names_that_another_disk_has_now(node: Node, disks: list[str]) -> None:
         node.run("rm -f /dev/disk/by-id/wwn-test-* /dev/test-alias")
 
 
+def test_foreign_pool_is_handed_back(node: Node, disks: list[str]) -> None:
+    node.run(f"vgcreate -q kata {disks[0]}; lvcreate -q --type thin-pool --chunksize 512k --extents 50%VG --name pool kata")
+    fields = "lvs --noheadings --options lv_size,lv_tags,lv_profile kata/pool"
+    before = node.run(fields)
+    size: dict[str, t.Any] = {"size": "10%VG"}
+    assert node.module("thin_pool", **size)["changed"]
+    assert node.run(fields) != before
+    tried = node.module("thin_pool", check=True, state="absent", discard=True)
+    assert tried["changed"]
+    done = node.module("thin_pool", state="absent", discard=True)
+    assert done["diff"] == tried["diff"]
+    assert node.run(fields) == before
+    assert node.run("ls /etc/lvm/profile/screwdriver-kata-*", check=False) == ""
+    assert not node.module("thin_pool", state="absent", discard=True)["changed"]
+
+
 def test_role(node: Node, disks: list[str]) -> None:
     one = disks[0]
 

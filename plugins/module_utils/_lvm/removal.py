@@ -18,6 +18,7 @@ from ansible_collections.screwdriver.kata.plugins.module_utils._lvm.model import
     UNKNOWN_GROUP,
     Group,
     HostState,
+    Pool,
     Wanted,
 )
 from ansible_collections.screwdriver.kata.plugins.module_utils._lvm.plan import find_leftovers, without_volumes
@@ -26,7 +27,10 @@ from ansible_collections.screwdriver.kata.plugins.module_utils._values import jo
 
 @dataclass(frozen=True)
 class Removal:
-    """What the module made of a thin pool, and therefore removes."""
+    """What the module made of a thin pool, and therefore removes.
+
+    ``detach`` and ``untag`` are what it has changed of a foreign pool, which stays.
+    """
 
     leftovers: tuple[str, ...] = ()
     pool: bool = False
@@ -35,22 +39,32 @@ class Removal:
     forget: tuple[str, ...] = ()
     erase: tuple[str, ...] = ()
     profile: bool = False
+    detach: bool = False
+    untag: tuple[str, ...] = ()
 
     @property
     def changed(self) -> bool:
         return any(vars(self).values())
 
 
-def without_pool(group: Group) -> Group:
+def is_foreign(pool: Pool) -> bool:
+    """Whether the module did not create the pool: one that it was given only has tags of what was asked for."""
+    return TAG not in pool.tags
+
+
+def after_removal(group: Group, removal: Removal) -> Group:
     """Returns the volume group as the diff shows it after a removal that keeps it."""
-    return replace(group, pool=None)
+    pool = group.pool
+    if pool is None or not is_foreign(pool):
+        return replace(group, pool=None)
+    return replace(group, pool=replace(pool, tags=pool.tags - set(removal.untag), profile="" if removal.detach else pool.profile))
 
 
 def make_removal(wanted: Wanted, state: HostState) -> Removal:
     """Plans the removal.
 
     Raises:
-        UserError: The pool is foreign or in use; nothing was changed.
+        UserError: The volume is not a thin pool, or in use; nothing was changed.
     """
     begun = [device for device in state.devices if state.has_begun(device.real, device.links)]
     orphans = tuple(device.real for device in begun if device.group == "")
@@ -63,11 +77,9 @@ def make_removal(wanted: Wanted, state: HostState) -> Removal:
     pool = group.pool
     if any(volume.name == wanted.name and volume.segtype != "thin-pool" for volume in group.volumes):
         raise UserError(f"Logical volume {wanted.full_name} is not a thin pool and is not removed; name the pool that was created.")
-    if pool and TAG not in pool.tags:
-        raise UserError(
-            f"Thin pool {wanted.full_name} is foreign and is not removed; "
-            f"remove it with `lvremove {wanted.full_name}`, or name another one."
-        )
+    if pool and is_foreign(pool):
+        untag = tuple(sorted(tag for tag in pool.tags if tag.startswith(f"{TAG}.")))
+        return Removal(forget=orphans, erase=erase, profile=profile, detach=pool.profile == wanted.profile, untag=untag)
     thin = [volume.name for volume in group.volumes if volume.pool == wanted.name]
     if thin and pool:
         raise UserError(f"Thin pool {wanted.full_name} has LVM thin volumes ({join_names(thin)}) and is not removed; remove them first.")

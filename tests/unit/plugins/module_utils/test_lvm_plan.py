@@ -31,7 +31,7 @@ from ansible_collections.screwdriver.kata.plugins.module_utils._lvm.model import
 )
 from ansible_collections.screwdriver.kata.plugins.module_utils._lvm.options import parse, parse_bytes
 from ansible_collections.screwdriver.kata.plugins.module_utils._lvm.plan import default_metadata, identities, make_plan
-from ansible_collections.screwdriver.kata.plugins.module_utils._lvm.removal import make_removal
+from ansible_collections.screwdriver.kata.plugins.module_utils._lvm.removal import Removal, after_removal, make_removal
 
 PARAMS: dict[str, t.Any] = {
     "volume_group": "kata",
@@ -416,11 +416,27 @@ def test_removal_keeps_what_is_foreign() -> None:
     assert reduced.group is False
     assert reduced.reduce == ("/dev/vdb",)
     assert reduced.forget == ("/dev/vdb",)
-    with pytest.raises(UserError) as caught:
-        make_removal(wanted(), replace(made(), group=group(pool(tags=frozenset()))))
-    assert str(caught.value) == (
-        "Thin pool kata/pool is foreign and is not removed; remove it with `lvremove kata/pool`, or name another one."
+
+
+def test_a_foreign_pool_is_handed_back() -> None:
+    """It was adopted: it has the record of what was asked for and the profile, and not the tag of a pool that was created."""
+    own = frozenset({"theirs"})
+    adopted = replace(
+        made(), group=group(pool(tags=own | {f"{TAG}.size=80VG", f"{TAG}.metadata=67108864"}), volumes=(volume("data", pool="pool"),))
     )
+    removal = make_removal(wanted(), adopted)
+    assert removal == Removal(profile=True, detach=True, untag=(f"{TAG}.metadata=67108864", f"{TAG}.size=80VG"))
+    assert adopted.group is not None
+    kept = after_removal(adopted.group, removal)
+    assert kept.pool == pool(tags=own, profile="")
+    # Nothing is left to hand back, and a profile of its owner stays.
+    assert make_removal(wanted(), replace(adopted, profile=None, group=kept)).changed is False
+    theirs = replace(adopted, profile=None, group=group(pool(tags=own, profile="theirs")))
+    assert make_removal(wanted(), theirs).changed is False
+    assert after_removal(adopted.group, Removal(untag=removal.untag)).pool == pool(tags=own)
+    created = made().group
+    assert created is not None
+    assert after_removal(created, Removal(pool=True)).pool is None
 
 
 def test_interrupted_removal_is_finished() -> None:
