@@ -245,7 +245,7 @@ def _pool_problems(table: Table, drop_ins: list[str], ours: Table, config: str) 
     wanted = _get(ours, "plugins", DEVMAPPER)
     if not wanted:
         return []
-    theirs = next(filter(None, (_get(table, "plugins", name) for name in DEVMAPPER_NAMES)), {})
+    theirs: Table = next(filter(None, (_get(table, "plugins", name) for name in DEVMAPPER_NAMES)), {})
     found = {key: (config, theirs[key]) for key in ("pool_name", "root_path") if theirs.get(key)}
     for entry in drop_ins:
         file, key, value = entry.rsplit(" ", 2)
