@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 import typing as t
 
+PRE_RELEASE = re.compile(r"v?\d+(\.\d+)*[-~](alpha|beta|rc)", re.IGNORECASE)
+
 
 def parse(version: str) -> tuple[int, ...]:
     """The numbers of a version; what follows them, such as a distribution's ``~ds1``, does not count."""
@@ -15,13 +17,19 @@ def parse(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in found[1].split(".")) if found else ()
 
 
+def _order(version: str) -> tuple[tuple[int, ...], bool]:
+    """What a version is ordered by: a pre-release, such as ``-rc1``, is older than its release."""
+    return parse(version), not PRE_RELEASE.match(str(version))
+
+
 def is_affected(version: str, fixed: list[str], introduced: str = "0") -> bool:
     """Whether a version has the fault and is older than the fix of its line, or than the newest fix where its line has none."""
-    ours, fixes = parse(version), [parse(release) for release in fixed]
+    ours = parse(version)
+    # What a release brought may be in its pre-releases already.
     if not ours or ours < parse(introduced):
         return False
-    of_line = [fix for fix in fixes if fix[:2] == ours[:2]]
-    return ours < (of_line[0] if of_line else max(fixes))
+    of_line = [release for release in fixed if parse(release)[:2] == ours[:2]]
+    return _order(version) < (_order(of_line[0]) if of_line else max(map(_order, fixed)))
 
 
 def _concerns(advisory: dict[str, t.Any], handlers: list[dict[str, t.Any]] | None) -> bool:

@@ -73,6 +73,14 @@ def test_fix_of_each_line(version: str, expected: bool) -> None:
                 *("CVE-2026-95837", "CVE-2026-47262", "CVE-2026-53495", "CVE-2026-53493"),
             },
         ),
+        (
+            "containerd",
+            "2.3.2~rc1",
+            {
+                *("CVE-2026-53488", "CVE-2026-53492", "CVE-2026-53489", "CVE-2026-50195"),
+                *("CVE-2026-95837", "CVE-2026-47262", "CVE-2026-53495", "CVE-2026-53493"),
+            },
+        ),
         ("containerd", "2.3.6", set()),
         ("containerd", "2.4.0", {"CVE-2026-53493"}),
         ("containerd", "2.4.1", set()),
@@ -87,7 +95,28 @@ def test_lines_of_containerd_and_runc(component: str, version: str, expected: se
 
 def test_versions_of_distributions() -> None:
     assert is_affected("1.6.20~ds1", ["1.7.33"]) is True
-    assert is_affected("v4.0.0-rc1", ["4.0.0"]) is False
+    for version in ("2.3.2~ds1", "2.3.2+ds", "2.3.2-k3s1", "2.3.2-1~deb13u1"):
+        assert is_affected(version, ["2.3.2"]) is False
+
+
+@pytest.mark.parametrize(
+    ("version", "expected"),
+    [
+        ("v4.0.0-rc1", True),
+        ("4.0.0-alpha1", True),
+        ("4.0.0~beta.2-1", True),
+        ("4.0.0-RC0", True),
+        ("4.0.0", False),
+        ("4.0.1-rc0", False),
+        ("4.1.0-rc0", False),
+    ],
+)
+def test_a_pre_release_is_older_than_its_release(version: str, expected: bool) -> None:
+    assert is_affected(version, ["4.0.0"]) is expected
+
+
+def test_a_pre_release_may_have_the_fault_of_its_release() -> None:
+    assert is_affected("2.1.0-rc.1", ["2.2.5"], introduced="2.1.0") is True
 
 
 def test_no_escape_in_the_table() -> None:
@@ -152,6 +181,7 @@ def test_sentences() -> None:
         ),
         ("3.32.0", None, {"CVE-2026-50540", "GHSA-7fhf-v3p3-rp56", "GHSA-fgm4-mv68-h344"}),
         ("3.32.0", [], set()),
+        ("4.0.0-rc0", None, {"CVE-2026-50540", "GHSA-7fhf-v3p3-rp56", "GHSA-fgm4-mv68-h344"}),
         ("4.2.0", None, set()),
     ],
 )
