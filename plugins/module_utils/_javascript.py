@@ -27,6 +27,8 @@ except ImportError:
 
 # A pattern that needs longer for one image name would hold up every build of the worker.
 MATCH_SECONDS = 2.0
+# An integer of as many is infinite, and Python reads no one of some thousand.
+MAX_DIGITS = 400
 # Of the latest images, since a window may have one for each build.
 MAX_CACHED_MATCHES = 1000
 
@@ -37,6 +39,13 @@ _SPACE = " \t\n\v\f\r\xa0\ufeff\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\
 
 class PatternError(Exception):
     """Why an exclusion cannot be used."""
+
+
+def _float(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 def text_of(value: t.Any) -> str:
@@ -54,7 +63,7 @@ def text_of(value: t.Any) -> str:
             return str(int(value))
         return re.sub(r"e([-+])0", r"e\1", repr(value)) if abs(value) >= 1e21 or abs(value) < 1e-6 else _decimal(value)
     if isinstance(value, int):
-        return str(value) if abs(value) < 10**21 else text_of(float(value))
+        return str(value) if abs(value) < 10**21 else text_of(_float(value))
     if isinstance(value, list):
         return ",".join("" if item is None else text_of(item) for item in value)
     return "[object Object]" if isinstance(value, dict) else str(value)
@@ -67,7 +76,7 @@ def _decimal(value: float) -> str:
 
 def _to_number(value: t.Any) -> float:
     if value is None or isinstance(value, (bool, int, float)):
-        return float(value or 0)
+        return _float(value or 0)
     if isinstance(value, dict):
         return math.nan
     text = text_of(value).strip(_SPACE)
@@ -92,7 +101,7 @@ def number(value: t.Any) -> float:
 def integer(value: t.Any) -> int:
     """``parseInt(value, 10) || 0``: what the router walks by."""
     found = re.match(r"[-+]?[0-9]+", text_of(value).strip(_SPACE))
-    return int(found[0]) if found else 0
+    return int(found[0][:MAX_DIGITS]) if found else 0
 
 
 def truth(value: t.Any) -> bool:

@@ -240,18 +240,13 @@ class ExecutorConfig:
             before, after, rolled = self._update()
             if rolled:
                 self.source.notices = [notice for notice in self.source.notices if notice.code not in ("pods_outdated", "pods_unknown")]
-        document = Document(after, self.source.where, self.source.is_json).plain()
         written = not self.module.params["print_patch"]
-        effective = self.source.effective(document, self.environment, as_if_read=written and self.source.read_after)
         result: dict[str, t.Any] = {
             "changed": written and (after != before or rolled),
             "rolled": rolled,
             "workers": report.workers(self.source),
             "removed_variables": sorted({name for names in self.removed.values() for name in names}),
-            **report.sections(document, effective),
-            "weightages": report.weightages(document, effective),
-            "shares": report.percentages(document, effective),
-            "findings": report.findings(self.source, document, self.environments, self.kata, self.legacy),
+            **self._report(Document(after, self.source.where, self.source.is_json).plain()),
             "diff": report.diff(self.source, before, after),
         }
         if self.module.params["print_patch"]:
@@ -259,6 +254,17 @@ class ExecutorConfig:
         if self.source.backup_file:
             result["backup_file"] = self.source.backup_file
         return result
+
+    def _report(self, document: dict[str, t.Any]) -> dict[str, t.Any]:
+        """What the result says of the config."""
+        as_if_read = not self.module.params["print_patch"] and self.source.read_after
+        effective = self.source.effective(document, self.environment, as_if_read=as_if_read)
+        return {
+            **report.sections(document, effective),
+            "weightages": report.weightages(document, effective),
+            "shares": report.percentages(document, effective),
+            "findings": report.findings(self.source, document, self.environments, self.kata, self.legacy),
+        }
 
     def _update(self) -> tuple[str, str, bool]:
         # What is removed depends on what overrides the share, so the content is read first.
@@ -302,6 +308,9 @@ class ExecutorConfig:
             self._require_environment("remove_legacy")
             for source in self.environments:
                 self._require_unused(source, document.plain())
+        # What cannot be reported is not written, unless it is a rollback.
+        if self.share != 0:
+            self._report(document.plain())
         return document.text()
 
     def _require_unused(self, source: Source, document: dict[str, t.Any]) -> None:
@@ -309,7 +318,7 @@ class ExecutorConfig:
         if not source.read_after:
             raise UserError(f"{self.legacy} cannot be removed: {source.worker} does not read {source.where}. Nothing was changed.")
         effective = source.effective(document, self.environments[source], as_if_read=True)
-        excluded = effective.get(self.kata, {}).get("exclusions")
+        excluded = routing.entries(effective).get(self.kata, {}).get("exclusions")
         if excluded:
             raise UserError(
                 f"{self.legacy} cannot be removed: the exclusions of {self.kata}, {excluded}, still send builds to it. Move these images "

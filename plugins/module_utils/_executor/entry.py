@@ -155,7 +155,7 @@ def left_out(legacy: t.Mapping[str, t.Any], kata: t.Mapping[str, t.Any], legacy_
             "executor k8s does not read it: builds with the annotation screwdriver.cd/disk lose their nodes",
         )
     for index, mount in enumerate(_list(had.get("volumeMounts"))):
-        if _is_unsafe(mount) and mount not in (has.get("volumeMounts") or []):
+        if _is_unsafe(mount) and mount not in _list(has.get("volumeMounts")):
             yield LeftOut("option_not_carried", f"{here}.volumeMounts[{index}]", f"the host path {mount['path']} exposes the node")
     if _UNTRUSTED in _map(had.get("annotations")) and _UNTRUSTED not in _map(has.get("annotations")):
         yield LeftOut("option_not_carried", f"{here}.annotations", f"containerd refuses {_UNTRUSTED} beside a RuntimeClass")
@@ -183,7 +183,7 @@ def left_out(legacy: t.Mapping[str, t.Any], kata: t.Mapping[str, t.Any], legacy_
                 f"the entry does not have it ({text_of(item)}): add it, or leave it out knowingly",
             )
     for index, mount in enumerate(_list(had.get("volumeMounts"))):
-        if not _is_unsafe(mount) and mount not in (has.get("volumeMounts") or []):
+        if not _is_unsafe(mount) and mount not in _list(has.get("volumeMounts")):
             yield LeftOut(
                 "option_not_carried", f"{here}.volumeMounts[{index}]", "the entry does not have it: add it, or leave it out knowingly"
             )

@@ -38,8 +38,8 @@ def build_pod(options: t.Mapping[str, t.Any], image: str = IMAGE) -> Pod:
     Returns:
         The manifest.
     """
-    kubernetes = options.get("kubernetes") or {}
-    resources = kubernetes.get("resources") or {}
+    kubernetes = _map(options.get("kubernetes"))
+    resources = _map(kubernetes.get("resources"))
     name = f"{options.get('prefix') or ''}{BUILD_ID}"
     version = options.get("launchVersion") or "stable"
     cpu = _times(_size(resources.get("cpu"), 2), 1000)
@@ -214,8 +214,8 @@ def build_vm_pod(options: t.Mapping[str, t.Any], image: str = IMAGE) -> Pod:
     Returns:
         The manifest.
     """
-    kubernetes = options.get("kubernetes") or {}
-    resources = kubernetes.get("resources") or {}
+    kubernetes = _map(options.get("kubernetes"))
+    resources = _map(kubernetes.get("resources"))
     version = options.get("launchVersion") or "stable"
     name = f"{options.get('prefix') or ''}{BUILD_ID}"
     grace = kubernetes.get("terminationGracePeriodSeconds") or 30

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import traceback
 import typing as t
@@ -34,6 +35,8 @@ _PROPERTIES = re.compile(r"(?:[&!][^\s,\[\]{}]*\s+)+")
 # YAML 1.1 breaks a line at these, and the worker's parser does not.
 _BREAKS = re.compile("[\x85\u2028\u2029]")
 MERGE = "<<"
+# A longer integer is not one to JavaScript, and Python reads no one of some thousand digits.
+MAX_DIGITS = 400
 # Characters of a text up to which an error is worth a second parser.
 CLEAR_LIMIT = 100_000
 
@@ -99,12 +102,20 @@ def resolve(text: str) -> t.Any:
         digits = text.replace("_", "")
         for prefix, base in (("0b", 2), ("0x", 16), ("0o", 8)):
             if digits.lstrip("+-").startswith(prefix):
-                return int(digits.replace(prefix, "", 1), base)
-        return int(digits)
+                return _whole(digits.replace(prefix, "", 1), base)
+        return _whole(digits)
     if _FLOAT.fullmatch(text) and not text.endswith("_"):
         digits = text.replace("_", "").lower()
         return float(digits.replace(".inf", "inf").replace(".nan", "nan"))
     return text
+
+
+def _whole(digits: str, base: int = 10) -> int | float:
+    """An integer; infinite where it is too large for JavaScript."""
+    if base == 10 and len(digits) > MAX_DIGITS:
+        return float(digits)
+    value = int(digits, base)
+    return value if abs(value) < 2**1024 else math.inf if value > 0 else -math.inf
 
 
 def construct(node: Node) -> t.Any:
@@ -384,7 +395,7 @@ def _unescape(found: re.Match[str]) -> str:
 def _json_number(text: str) -> int | float:
     sign, digits = (-1, text[1:]) if text[0] == "-" else (1, text.lstrip("+"))
     if digits[:2].lower() == "0x":
-        return sign * int(digits, 16)
+        return sign * _whole(digits, 16)
     if digits in ("Infinity", "NaN"):
         return sign * float(digits.lower())
-    return sign * (int(digits) if digits.isdecimal() else float(digits))
+    return sign * (_whole(digits) if digits.isdecimal() else float(digits))

@@ -16,6 +16,8 @@ pytest.importorskip("yaml")
 pytest.importorskip("regress")
 
 from ansible_collections.screwdriver.kata.plugins.module_utils._errors import UserError
+from ansible_collections.screwdriver.kata.plugins.module_utils._executor import report
+from ansible_collections.screwdriver.kata.plugins.module_utils._executor.document import Document
 from ansible_collections.screwdriver.kata.plugins.module_utils._executor.source import Source
 from ansible_collections.screwdriver.kata.plugins.module_utils._executor.worker import Environment, Unknown
 from ansible_collections.screwdriver.kata.plugins.modules import executor_config
@@ -184,3 +186,85 @@ def test_only_what_overrides_the_routing_is_removed(run_on: t.Callable[..., Run]
     assert result["removed_variables"] == ["NODE_CONFIG"]
     assert json.loads(t.cast("str", run.config.environment.values["NODE_CONFIG"])) == {"executor": {"special": SPECIAL}}
     assert run.source.removed == {"NODE_CONFIG": {"k8s-kata.weightage", "k8s-kata.exclusions"}}
+
+
+# Values that are not what they should be
+
+ODD = {
+    "mounts as JSON text": 'volumeMounts: \'[{"name":"x"}]\'',
+    "mounts that are no maps": "volumeMounts: [1, {name: x}]",
+    "resources as text": "resources: text",
+    "cpu as text": "resources: {cpu: text, memory: [1], disk: 1}",
+    "endless cpu": "resources: {cpu: {low: .inf}, memory: {low: .nan}}",
+    "lists for maps": "annotations: [1], podLabels: [x], nodeSelectors: [a], lifecycleHooks: [1]",
+    "maps for lists": "volumeMounts: {a: b}, buildSecrets: {a: b}, buildSecretsFile: {a: b}",
+    "text for secrets": "buildSecrets: x, buildSecretsFile: x",
+    "lists for words": "privileged: [1], runtimeClass: [kata], host: {a: b}, prefix: [1]",
+    "numbers": "terminationGracePeriodSeconds: text, buildTimeout: [1], imagePullPolicy: 5",
+    "nulls": "resources: {cpu: , memory: {low: }}, volumeMounts: , annotations: ",
+    "a large number": f"buildTimeout: {'9' * 400}, podLabels: {{a: {'9' * 5000}}}",
+}
+MOUNT = "volumeMounts: [{name: a, path: /a, mountPath: /a}]"
+ENTRY = "    options: {{kubernetes: {{{0}}}}}\n"
+NEW = {"new": {"pluginName": "k8s"}}
+
+
+def odd_config(legacy: str, kata: str) -> str:
+    return "executor:\n  plugin: k8s\n  k8s:\n    weightage: 100\n" + legacy + "  k8s-kata:\n    pluginName: k8s\n    weightage: 0\n" + kata
+
+
+def judge(run: Run) -> None:
+    run(kata_share="25")
+    run(executors=NEW, kata_executor="new")
+    document = Document(run.source.content, "x").plain()
+    report.pod_diff(run.source.effective(document), "k8s-kata", "k8s")
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_an_option_that_is_not_what_it_should_be_ends_no_run(run_on: t.Callable[..., Run], name: str) -> None:
+    odd, usual = ENTRY.format(ODD[name]), ENTRY.format(MOUNT)
+    judge(run_on(odd_config(usual, odd)))
+    judge(run_on(odd_config(odd, usual)))
+    judge(run_on(odd_config(odd, odd)))
+
+
+@pytest.mark.parametrize("odd", ["text", "[1]", "~", "5", "{kubernetes: [1]}", "{kubernetes: text}", "{kubernetes: ~}"])
+def test_options_that_are_no_map_end_no_run(run_on: t.Callable[..., Run], odd: str) -> None:
+    options, usual = f"    options: {odd}\n", ENTRY.format(MOUNT)
+    judge(run_on(odd_config(usual, options)))
+    judge(run_on(odd_config(options, usual)))
+
+
+@pytest.mark.parametrize("weight", ["9" * 400, f"'{'9' * 5000}'", "9" * 5000, "0x" + "f" * 5000, "{a: 1}", "text", "~"])
+def test_a_weightage_that_is_none_is_a_finding_or_0(run_on: t.Callable[..., Run], weight: str) -> None:
+    text = CONFIG.replace("weightage: 100", f"weightage: {weight}")
+    assert run_on(text)()["findings"]
+    assert run_on(text)(kata_share="25")["shares"] == {"k8s": 75.0, "k8s-kata": 25.0}
+    third = f"{CONFIG}  third: {{pluginName: k8s, weightage: {weight}}}\n"
+    run_on(third)()
+
+
+@pytest.mark.parametrize("kata", ["~", "text", "[1]", "5"])
+def test_a_kata_entry_that_is_no_map_ends_no_run(run_on: t.Callable[..., Run], kata: str) -> None:
+    text = f"executor:\n  plugin: k8s\n  k8s: {{weightage: 100}}\n  k8s-kata: {kata}\n"
+    assert run_on(text).refused(remove_legacy=True) == (
+        "k8s cannot be removed: the worker sends k8s 100 % of the builds. Finish the rollout first. Nothing was changed.".replace(
+            "the worker", "Deployment sd/worker"
+        )
+    )
+
+
+def test_nothing_is_written_whose_report_fails(run_on: t.Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*unused: t.Any) -> None:
+        raise TypeError("unexpected")
+
+    monkeypatch.setattr(report, "findings", fail)
+    run = run_on()
+    with pytest.raises(TypeError, match="unexpected"):
+        run(kata_share="25")
+    assert run.source.content == CONFIG
+    # A rollback comes first.
+    run = run_on(CONFIG.replace("weightage: 0", "weightage: 50"))
+    with pytest.raises(TypeError, match="unexpected"):
+        run(kata_share="0")
+    assert run.source.content == CONFIG
