@@ -45,6 +45,8 @@ options:
           - The worker's Deployment, or StatefulSet, in the same namespace.
           - Its environment variables are read, since they override the file, with the ConfigMaps that they are taken from. Of a Secret only
             the names of its keys count.
+          - Its other config files are read, since they can override this one, from the objects that it mounts where it reads its config.
+            Of a Secret counts only whether it has an executor section.
           - Other workers that read the same config, which have the image of this one or Screwdriver's, are judged with their own
             variables, and their pods are replaced as well. Left out, they are judged alone.
           - Its pods are replaced when the content changed, or where they started before its last change and mount it by C(subPath).

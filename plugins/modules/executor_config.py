@@ -326,7 +326,8 @@ class ExecutorConfig:
             )
         others = [f"{name} {float(part * 100):g} %" for name, part in routing.shares(effective).items() if part and name != self.kata]
         overriding = self._overriding(source, document)
-        why = f", because {_named(overriding)}" if overriding else ""
+        reason = _named(overriding) or _reading(source, document)
+        why = f", because {reason}" if reason else ""
         if others:
             raise UserError(
                 f"{self.legacy} cannot be removed: {source.worker} sends {join_names(others)} of the builds{why}. "
@@ -344,6 +345,11 @@ class ExecutorConfig:
                 raise UserError(
                     f"{option} cannot be kept: {source.worker} takes variables from {join_names(environment.unread)}, which may not be "
                     "read, and each can override the file. Grant get on it. Nothing was changed."
+                )
+            for title, advice in source.layers.unknown:
+                raise UserError(
+                    f"{option} cannot be kept: {source.worker} also reads {title}, and its executor section cannot be known here: "
+                    f"{advice}. Nothing was changed."
                 )
             if isinstance(over := worker.node_config(environment), worker.Unknown):
                 raise UserError(
@@ -420,6 +426,10 @@ class ExecutorConfig:
             return
         if overriding:
             raise UserError(f"kata_share {self.share} has no effect: {wrong}, because {_named(overriding)}. {REMOVE}")
+        if source.read_after and (reads := _reading(source, document)):
+            raise UserError(
+                f"kata_share {self.share} has no effect: {wrong}, because {reads}: remove its executor section. Nothing was changed."
+            )
         if not source.read_after:
             if routed == 0 and self.share == 0:
                 return
@@ -429,8 +439,8 @@ class ExecutorConfig:
         raise UserError(f"kata_share {self.share} has no effect: {wrong}{_invalid_pattern(loaded)}. Nothing was changed.")
 
     def _other_exclusions(self, source: Source, document: dict[str, t.Any], effective: dict[str, t.Any]) -> str:
-        """Where the exclusions of a worker are not those of the file, as a clause. At 0 % none is needed."""
-        written, own = routing.entries(document["executor"]), routing.entries(effective)
+        """Where the exclusions of a worker are not those of the file and of what it overrides, as a clause. At 0 % none is needed."""
+        written, own = routing.entries(source.layers.below(document["executor"])), routing.entries(effective)
         for name in (self.kata, self.legacy) if self.share and source.read_after else ():
             acted_on, asked = (entries.get(name, {}).get("exclusions") or [] for entries in (own, written))
             if acted_on != asked:
@@ -491,6 +501,14 @@ class ExecutorConfig:
 
 def _named(overriding: list[tuple[str, str]]) -> str:
     return ", ".join(f"{variable} overrides executor.{key}" for variable, key in overriding)
+
+
+def _reading(source: Source, document: dict[str, t.Any]) -> str:
+    """The first other file of the worker that keeps the file's routing from taking effect, as a clause."""
+    for title, keys in source.overriding(document):
+        if routed := [f"executor.{key}" for key in keys if findings.routes(key)]:
+            return f"it also reads {title}, which overrides {join_names(routed)}"
+    return ""
 
 
 def _invalid_pattern(loaded: routing.Entries) -> str:

@@ -12,7 +12,8 @@ short_description: Reports how a Screwdriver build cluster worker routes builds,
 version_added: 0.1.0
 description:
   - Reads a worker's config and reports what C(screwdriver-executor-router) makes of the C(executor) section that the worker acts on, which
-    is its shipped values, under the file, under C(NODE_CONFIG), under its environment variables.
+    is its shipped values, under the file, under C(NODE_CONFIG), under its environment variables. Other config files that the worker mounts
+    count as well.
   - A value that cannot be read, for example in a Secret, is reported as unknown, and never replaced by a default.
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
@@ -133,9 +134,9 @@ findings:
           C(exclusion_matches_all), C(weightage_not_a_number), C(weightage_fraction), C(weightage_negative), C(weightage_all_zero),
           C(switch_is_a_string), C(automount_ignored), C(rootless_buildkit_on), C(base_image_missing), C(build_secret_file_ignored),
           C(custom_entry_incomplete), C(entries_apart), C(environment_wins), C(environment_unknown), C(environment_invalid),
-          C(node_config_malformed), C(runtime_class_on_both), C(legacy_runs_kata), C(kata_without_runtime_class), C(option_not_carried),
-          C(disk_space_ignored), C(file_not_mounted), C(defaults_hidden), C(config_shared), C(workers_apart), C(pods_outdated),
-          C(pods_unknown), C(managed_elsewhere), C(retry_queue_fails_slow_starts).
+          C(file_wins), C(file_unknown), C(node_config_malformed), C(runtime_class_on_both), C(legacy_runs_kata),
+          C(kata_without_runtime_class), C(option_not_carried), C(disk_space_ignored), C(file_not_mounted), C(defaults_hidden),
+          C(config_shared), C(workers_apart), C(pods_outdated), C(pods_unknown), C(managed_elsewhere), C(retry_queue_fails_slow_starts).
       type: str
       returned: success
     severity:

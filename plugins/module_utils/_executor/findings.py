@@ -347,7 +347,7 @@ def overriding(section: t.Mapping[str, t.Any], environment: Environment) -> list
     ]
     over = worker.node_config(environment)
     if isinstance(over, dict) and isinstance(over.get("executor"), dict):
-        pairs += [(worker.NODE_CONFIG, key) for key in _leaves(over["executor"])]
+        pairs += [(worker.NODE_CONFIG, key) for key in leaves(over["executor"])]
     return pairs
 
 
@@ -356,10 +356,18 @@ def routes(key: str) -> bool:
     return key == "plugin" or key.rsplit(".", 1)[-1] in ("weightage", "pluginName") or ".exclusions" in key
 
 
-def _leaves(value: t.Mapping[str, t.Any], path: str = "") -> t.Iterator[str]:
+def overrides(key: str, section: t.Mapping[str, t.Any]) -> bool:
+    """Whether what sets a key of the executor section wins over this section."""
+    if worker.lookup(section, key) is not None or key == "plugin":
+        return True
+    return routes(key) and key.split(".", 1)[0] in section
+
+
+def leaves(value: t.Mapping[str, t.Any], path: str = "") -> t.Iterator[str]:
+    """The dotted path of each value of a map."""
     for key, item in value.items():
         if isinstance(item, t.Mapping) and item:
-            yield from _leaves(item, f"{path}{key}.")
+            yield from leaves(item, f"{path}{key}.")
         else:
             yield f"{path}{key}"
 

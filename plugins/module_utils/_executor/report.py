@@ -18,6 +18,7 @@ from ansible_collections.screwdriver.kata.plugins.module_utils._executor import 
 from ansible_collections.screwdriver.kata.plugins.module_utils._executor.document import Document
 from ansible_collections.screwdriver.kata.plugins.module_utils._executor.worker import Environment, Unknown
 from ansible_collections.screwdriver.kata.plugins.module_utils._javascript import number
+from ansible_collections.screwdriver.kata.plugins.module_utils._values import join_names
 
 if t.TYPE_CHECKING:
     from ansible_collections.kubernetes.core.plugins.module_utils.k8s.core import AnsibleK8SModule
@@ -95,12 +96,30 @@ def findings(
     source: Source, document: t.Mapping[str, t.Any], environments: t.Mapping[Source, Environment], kata: str | None, legacy: str | None
 ) -> list[dict[str, t.Any]]:
     """What is wrong with the place and with the config. environments: the variables of each worker that reads it."""
-    judged = rules.find(document, environments[source], source.shipped, kata, legacy)
+    judged = rules.find(source.with_files(document), environments[source], source.shipped, kata, legacy)
     found = [t.cast("dict[str, t.Any]", dict(finding)) for finding in judged]
     return [
         {**finding, "message": secrets.mask_text(finding["message"])}
-        for finding in [*(notice._asdict() for notice in source.notices), *_apart(source, document, environments), *found]
+        for finding in [
+            *(notice._asdict() for notice in source.notices),
+            *_files(source, document),
+            *_apart(source, document, environments),
+            *found,
+        ]
     ]
+
+
+def _files(source: Source, document: t.Mapping[str, t.Any]) -> t.Iterator[dict[str, t.Any]]:
+    """Other files of the workers that win over the config, or may."""
+    for each in (source, *source.peers):
+        for title, advice in each.layers.unknown:
+            message = f"{each.worker} also reads {title}, and its executor section cannot be known here: {advice}."
+            yield {"code": "file_unknown", "severity": "error", "path": title, "message": message}
+        for title, keys in each.overriding(document):
+            names = join_names([f"executor.{key}" for key in keys])
+            severity = "error" if any(map(rules.routes, keys)) else "warning"
+            message = f"{each.worker} also reads {title}, which overrides {names}: remove its executor section."
+            yield {"code": "file_wins", "severity": severity, "path": title, "message": message}
 
 
 def _apart(source: Source, document: t.Mapping[str, t.Any], environments: t.Mapping[Source, Environment]) -> t.Iterator[dict[str, t.Any]]:

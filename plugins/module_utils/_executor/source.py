@@ -16,9 +16,10 @@ import tempfile
 import typing as t
 from contextlib import contextmanager
 from copy import deepcopy
+from dataclasses import replace
 
 from ansible_collections.screwdriver.kata.plugins.module_utils._errors import UserError
-from ansible_collections.screwdriver.kata.plugins.module_utils._executor import worker, workload
+from ansible_collections.screwdriver.kata.plugins.module_utils._executor import files, findings, worker, workload
 from ansible_collections.screwdriver.kata.plugins.module_utils._executor.worker import Environment, Removal
 from ansible_collections.screwdriver.kata.plugins.module_utils._executor.workload import Config, Object
 from ansible_collections.screwdriver.kata.plugins.module_utils._k8s import Cluster, ClusterError
@@ -90,6 +91,7 @@ class Source:
 
     def __init__(self) -> None:
         self.environment = Environment()
+        self.layers = files.managed_alone()
         self.notices: list[Notice] = []
 
     @property
@@ -102,7 +104,28 @@ class Source:
         """The executor section that the worker acts on, with this document in the place."""
         section = document.get("executor")
         section = section if isinstance(section, dict) and (self.read_by_worker or as_if_read) else {}
-        return worker.effective(section, environment or self.environment, self.shipped)
+        return self.layers.effective(section, environment or self.environment)
+
+    def with_files(self, document: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+        """The document with the executor sections of the worker's other files."""
+        section = document.get("executor")
+        if not self.read_by_worker or not (section is None or isinstance(section, dict)):
+            return dict(document)
+        others = replace(self.layers, files=[layer for layer in self.layers.files if layer is not files.SHIPPED])
+        merged = others.section(section or {})
+        return {**document, "executor": merged} if merged else dict(document)
+
+    def overriding(self, document: t.Mapping[str, t.Any]) -> Iterator[tuple[str, list[str]]]:
+        """(file, keys) of each other file of the worker that sets keys of the document's executor section."""
+        section = document.get("executor")
+        for layer in self.layers.overriding():
+            keys = []
+            for key in findings.leaves(layer.section or {}):
+                same = worker.lookup(layer.section, key) == worker.lookup(section, key) and not key.endswith(".weightage")
+                if findings.overrides(key, section if isinstance(section, dict) else {}) and not same:
+                    keys.append(key)
+            if keys:
+                yield layer.title, keys
 
     def require_permission(self) -> None:
         """Refuses where the worker's pods may not be replaced."""
@@ -245,7 +268,9 @@ class ConfigMapSource(Source):
 
     def _inspect(self, body: Object) -> None:
         container = workload.container_of(body, self._config, self._container_name)
-        self.environment = workload.EnvironmentReader(self._cluster, self._named.namespace).read(container)
+        objects = workload.EnvironmentReader(self._cluster, self._named.namespace)
+        self.environment = objects.read(container)
+        reader = files.LayerReader(body, container, self.environment, self._config, objects)
         self.shipped = not workload.hides_shipped(container, self.environment)
         name = workload.title(body)
         if not self.shipped:
@@ -261,7 +286,7 @@ class ConfigMapSource(Source):
             self.environment.values.pop(worker.NODE_CONFIG, None)
         else:
             mounts = workload.mounts_of(body, container, self._config)
-            read = [mount for mount in mounts if workload.is_read(mount, container, self.environment)]
+            read = [mount for mount in mounts if workload.is_read(mount, container, self.environment) and reader.is_managed(mount.path)]
             self.read_by_worker = bool(read)
             instead = join_names(workload.read_instead(body, container, self._config, self.environment))
             if read:
@@ -282,6 +307,10 @@ class ConfigMapSource(Source):
                 )
             if read and all(mount.sub_path for mount in read):
                 self._inspect_pods(body, container)
+        if self._mount and not self.read_by_worker:
+            target = files.with_mount(body, container, self._config)
+            reader = files.LayerReader(*target, self.environment, self._config, objects)
+        self.layers = reader.read()
         self._say_owners(body)
 
     def _inspect_pods(self, body: Object, container: Object) -> None:

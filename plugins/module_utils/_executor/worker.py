@@ -352,11 +352,16 @@ def effective(section: t.Mapping[str, t.Any], environment: Environment, shipped:
     Raises:
         WorkerError: the worker does not start with these variables.
     """
-    result = merged(deepcopy(SHIPPED) if shipped else {}, section)
+    return with_environment(merged(deepcopy(SHIPPED) if shipped else {}, section), environment, shipped)
+
+
+def with_environment(section: t.Mapping[str, t.Any], environment: Environment, mapped: bool = True) -> dict[str, t.Any]:
+    """An executor section with NODE_CONFIG and the other variables over it. mapped: the worker has its own map of variables."""
+    result = deepcopy(dict(section))
     over = node_config(environment)
     if isinstance(over, dict) and isinstance(over.get("executor"), dict):
         result = merged(result, over["executor"])
-    return merged(result, from_environment(environment)) if shipped else result
+    return merged(result, from_environment(environment)) if mapped else result
 
 
 def unknowns(value: t.Any, path: str = "") -> t.Iterator[tuple[str, Unknown]]:

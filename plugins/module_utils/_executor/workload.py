@@ -21,6 +21,9 @@ from ansible_collections.screwdriver.kata.plugins.module_utils._k8s import Clust
 from ansible_collections.screwdriver.kata.plugins.module_utils._values import join_names
 
 IMAGE = "buildcluster-queue-worker"
+# Those of node-config's files, in its order, and those that are read here.
+EXTENSIONS = ("js", "cjs", "ts", "json", "json5", "hjson", "toml", "coffee", "iced", "yaml", "yml", "cson", "properties", "xml")
+READABLE = (".yaml", ".yml", ".json", ".json5")
 CONFIG_DIRECTORY = "/usr/src/app/node_modules/screwdriver-buildcluster-queue-worker/config"
 # The suffix that kustomize and kubernetes.core give a name.
 _HASH = re.compile(r"-[2456789bcdfghkmt]{10}$")
@@ -87,15 +90,21 @@ def mounts_of(workload: Object, container: Object, config: Config) -> list[Mount
         file = files.get(mount["name"])
         if file is None:
             continue
-        sub_path = mount.get("subPath") or mount.get("subPathExpr")
-        if sub_path:
-            if posixpath.normpath(sub_path) == file:
-                result.append(Mount(mount["mountPath"], True))
-            elif file.startswith(f"{posixpath.normpath(sub_path)}/"):
-                result.append(Mount(posixpath.join(mount["mountPath"], posixpath.relpath(file, sub_path)), True))
-        else:
-            result.append(Mount(posixpath.join(mount["mountPath"], file), False))
+        if path := path_in(mount, file):
+            result.append(Mount(path, bool(mount.get("subPath") or mount.get("subPathExpr"))))
     return result
+
+
+def path_in(mount: Object, file: str) -> str | None:
+    """Where a mount has a file of its volume, None where it does not have it."""
+    sub_path = mount.get("subPath") or mount.get("subPathExpr")
+    if not sub_path:
+        return posixpath.join(mount["mountPath"], file)
+    if posixpath.normpath(sub_path) == file:
+        return mount["mountPath"]
+    if file.startswith(f"{posixpath.normpath(sub_path)}/"):
+        return posixpath.join(mount["mountPath"], posixpath.relpath(file, sub_path))
+    return None
 
 
 def _file_in(volume: Object, config: Config) -> str | None:
@@ -127,20 +136,40 @@ def config_directories(container: Object, environment: Environment) -> list[str]
     return [posixpath.normpath(posixpath.join(working, path)) for path in (value or "config").split(":") if path]
 
 
-def is_read(mount: Mount, container: Object, environment: Environment) -> bool:
-    """Whether node-config reads a file at this place."""
-    directory, file = posixpath.split(posixpath.normpath(mount.path))
-    stem, extension = posixpath.splitext(file)
+def file_names(environment: Environment) -> dict[str, int]:
+    """The names of the files that node-config reads; of two files, the one with the higher number wins."""
     deployment = environment.get("NODE_CONFIG_ENV") or environment.get("NODE_ENV") or "development"
-    stems = {"default", "local"}
-    if isinstance(deployment, str):
-        stems |= {name for part in deployment.split(",") for name in (part, f"local-{part}")}
-    if extension not in (".yaml", ".yml", ".json", ".json5") or stem not in stems:
-        return False
-    directories = config_directories(container, environment)
+    parts = deployment.split(",") if isinstance(deployment, str) else []
+    host = environment.get("HOST") or environment.get("HOSTNAME")
+    hosts = dict.fromkeys((host.split(".")[0], host)) if isinstance(host, str) else {}
+    instance = environment.get("NODE_APP_INSTANCE")
+    stems = ["default", *parts, *(stem for part in parts for name in hosts for stem in (name, f"{name}-{part}"))]
+    stems += [stem for part in parts for stem in ("local", f"local-{part}")] or ["local"]
+    names = [
+        f"{stem}{more}.{extension}"
+        for stem in stems
+        for extension in EXTENSIONS
+        for more in ("", *([f"-{instance}"] if isinstance(instance, str) else []))
+    ]
+    return {name: number for number, name in enumerate(names)}
+
+
+def place_of(directory: str, directories: list[str] | None) -> int | None:
+    """The number of a directory among the config directories, None where it is none of them."""
     if directories is None:
-        return True
-    return any(directory == path or (not path.startswith("/") and directory.endswith(f"/{path}")) for path in directories)
+        return 0
+    for number, path in reversed(list(enumerate(directories))):
+        if directory == path or (not path.startswith("/") and directory.endswith(f"/{path}")):
+            return number
+    return None
+
+
+def is_read(mount: Mount, container: Object, environment: Environment) -> bool:
+    """Whether node-config reads a file at this place, and this module can."""
+    directory, file = posixpath.split(posixpath.normpath(mount.path))
+    if file not in file_names(environment) or posixpath.splitext(file)[1] not in READABLE:
+        return False
+    return place_of(directory, config_directories(container, environment)) is not None
 
 
 def read_instead(workload: Object, container: Object, config: Config, environment: Environment) -> list[str]:
@@ -190,11 +219,16 @@ def stale_pods(pods: t.Iterable[Object], container: Object, config: Object) -> l
     return found
 
 
+def shipped_directories(container: Object) -> set[str]:
+    """Where the worker's own config directory is, or can be in an image that is not Screwdriver's."""
+    if IMAGE in container.get("image", ""):
+        return {CONFIG_DIRECTORY}
+    return {CONFIG_DIRECTORY, posixpath.join(container.get("workingDir") or "", "config")}
+
+
 def hides_shipped(container: Object, environment: Environment) -> bool:
     """Whether the worker's own config directory, with its default.yaml and its map of variables, is out of its sight."""
-    shipped = {CONFIG_DIRECTORY}
-    if IMAGE not in container.get("image", ""):
-        shipped.add(posixpath.join(container.get("workingDir") or "", "config"))
+    shipped = shipped_directories(container)
     directories = config_directories(container, environment)
     if directories is not None and shipped.isdisjoint(directories):
         return True
@@ -270,7 +304,7 @@ class EnvironmentReader:
         kind = "Secret" if "secretRef" in entry else "ConfigMap"
         reference = entry.get("secretRef") or entry.get("configMapRef") or {}
         source = f"{kind} {self._namespace}/{reference.get('name')}"
-        body = self._get(kind, reference.get("name", ""))
+        body = self.get(kind, reference.get("name", ""))
         if isinstance(body, Unknown):
             environment.unread.append(source)
             return
@@ -292,7 +326,7 @@ class EnvironmentReader:
     def _key_value(self, kind: str, reference: Object) -> tuple[str | Unknown | None, str]:
         name, key = reference.get("name", ""), reference["key"]
         source = f"{kind} {self._namespace}/{name}"
-        body = self._get(kind, name)
+        body = self.get(kind, name)
         if isinstance(body, Unknown):
             return body, source
         data = (body or {}).get("data") or {}
@@ -300,7 +334,7 @@ class EnvironmentReader:
             return (None if reference.get("optional") else Unknown(f"{source}, which has no key {key}")), source
         return (Unknown(f"{source}, key {key}") if kind == "Secret" else data[key]), source
 
-    def _get(self, kind: str, name: str) -> Object | None | Unknown:
+    def get(self, kind: str, name: str) -> Object | None | Unknown:
         """An object, None where it does not exist, Unknown where it may not be read."""
         if (kind, name) not in self._objects:
             try:
@@ -395,6 +429,6 @@ def mounted(workload: Object, container: Object, config: Config) -> None:
     source = {"configMap": {"name": config.name}} if config.kind == "ConfigMap" else {"secret": {"secretName": config.name}}
     spec["volumes"] = [item for item in spec.get("volumes") or [] if item["name"] != volume] + [{"name": volume, **source}]
     extension = posixpath.splitext(config.key)[1]
-    extension = extension if extension in (".yaml", ".yml", ".json", ".json5") else ".yaml"
+    extension = extension if extension in READABLE else ".yaml"
     mount = {"name": volume, "mountPath": f"{CONFIG_DIRECTORY}/local{extension}", "subPath": config.key}
     target["volumeMounts"] = [item for item in target.get("volumeMounts") or [] if item["name"] != volume] + [mount]
