@@ -32,6 +32,10 @@ options:
     description: Whether annotations may be given as patterns.
     type: bool
     default: false
+  rolled_back_to:
+    description: The release that is to be used instead of the one of O(version), with what was configured for it.
+    type: str
+    default: ""
 requirements:
   - tomli-w
 """
@@ -58,9 +62,13 @@ from ansible_collections.screwdriver.kata.plugins.module_utils._install.kata imp
 
 
 def kata_problems(
-    handlers: list[dict[str, t.Any]], version: str, advisories: list[dict[str, t.Any]], allow_patterns: bool = False
+    handlers: list[dict[str, t.Any]],
+    version: str,
+    advisories: list[dict[str, t.Any]],
+    allow_patterns: bool = False,
+    rolled_back_to: str = "",
 ) -> list[str]:
-    return find_problems(handlers, str(version), allow_patterns, advisories)
+    return find_problems(handlers, str(version), allow_patterns, advisories, rolled_back_to)
 
 
 class FilterModule:

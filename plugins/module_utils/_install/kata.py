@@ -44,6 +44,10 @@ def _overhead(hypervisor: str, version: str) -> dict[str, str]:
     return {"cpu": OVERHEAD_CPU, "memory": memory}
 
 
+def _default_shim(version: str) -> str:
+    return "rust" if parse(version) >= parse("4.0.0") else "go"
+
+
 def describe(handlers: list[dict[str, t.Any]], version: str, **defaults: t.Any) -> list[dict[str, t.Any]]:
     """Each handler with what follows from the release.
 
@@ -54,12 +58,13 @@ def describe(handlers: list[dict[str, t.Any]], version: str, **defaults: t.Any) 
 
     Returns:
         The handlers with ``shim``, ``hypervisor``, ``shim_path``, ``shipped`` and ``archive`` (both below the release), ``table``,
-        ``config_path`` and ``overhead``. ``managed`` is whether the role writes the handler's configuration.
+        ``config_path`` and ``overhead``. ``managed`` is whether the role writes the handler's configuration,
+        ``chosen_shim`` whether the shim is the user's choice and not the release's.
     """
     found = []
     for handler in handlers:
         given = {name: value for name, value in handler.items() if value is not None}
-        shim = given.get("shim", "rust" if parse(version) >= parse("4.0.0") else "go")
+        shim = given.get("shim", _default_shim(version))
         hypervisor = given.get("hypervisor", "qemu")
         shipped, table = _names(shim, hypervisor, version)
         found.append(
@@ -74,13 +79,16 @@ def describe(handlers: list[dict[str, t.Any]], version: str, **defaults: t.Any) 
                 "shipped": shipped,
                 "table": table,
                 "managed": "config_path" not in given,
+                "chosen_shim": "shim" in given,
                 "archive": "kata-go-static" if shim == "go" and parse(version) >= parse("4.1.0") else "kata-static",
             }
         )
     return found
 
 
-def find_problems(handlers: list[dict[str, t.Any]], version: str, allow_patterns: bool, advisories: list[dict[str, t.Any]]) -> list[str]:
+def find_problems(
+    handlers: list[dict[str, t.Any]], version: str, allow_patterns: bool, advisories: list[dict[str, t.Any]], rolled_back_to: str = ""
+) -> list[str]:
     """What is wrong with handlers as ``describe`` returns them, one sentence each.
 
     Args:
@@ -88,6 +96,7 @@ def find_problems(handlers: list[dict[str, t.Any]], version: str, allow_patterns
         version: The release.
         allow_patterns: Whether annotations may be given as patterns.
         advisories: The known faults of releases, as ``judge`` takes them. ``annotation`` names the annotation that one needs.
+        rolled_back_to: The release that is to be used instead, with what was configured for it.
     """
     names = [handler["name"] for handler in handlers]
     problems = [
@@ -103,6 +112,12 @@ def find_problems(handlers: list[dict[str, t.Any]], version: str, allow_patterns
             problems.append(
                 f"kata_handlers: the {shim} shim of handler {name} does not support {hypervisor}. Choose the other shim, or another "
                 "hypervisor."
+            )
+        if rolled_back_to and not handler["chosen_shim"] and (before := _default_shim(rolled_back_to)) != shim:
+            problems.append(
+                f"kata_state rolled_back: handler {name} has the {before} shim in Kata {rolled_back_to} and the {shim} shim in "
+                f"Kata {version}, and each has a configuration of its own. Set kata_version to {rolled_back_to} instead, with "
+                "kata_state present."
             )
         problems += _find_annotations(handler, version, allow_patterns, advisories)
         try:

@@ -36,8 +36,8 @@ def handler(version: str = "4.2.0", **given: t.Any) -> dict[str, t.Any]:
     return described
 
 
-def problems(handlers: list[dict[str, t.Any]], version: str, allow_patterns: bool = False) -> list[str]:
-    return find_problems(handlers, version, allow_patterns, ADVISORIES)
+def problems(handlers: list[dict[str, t.Any]], version: str, allow_patterns: bool = False, previous: str = "") -> list[str]:
+    return find_problems(handlers, version, allow_patterns, ADVISORIES, previous)
 
 
 def written(shipped: str = QEMU, systemd_cgroup: bool = True, **given: t.Any) -> dict[str, t.Any]:
@@ -221,3 +221,25 @@ def test_patterns_of_annotations_only_when_asked_for() -> None:
     for pattern in ("io.katacontainers.*", "io.katacontainers.config.hypervisor.*", "io.[k]ata"):
         assert problems([handler(pod_annotations=[pattern])], "4.2.0") == [PATTERN.format(pattern)]
         assert problems([handler(pod_annotations=[pattern])], "4.2.0", True) == []
+
+
+@pytest.mark.parametrize(
+    ("version", "previous", "given", "shims"),
+    [
+        ("4.2.0", "3.32.0", {}, ("go", "rust")),
+        ("3.32.0", "4.2.0", {}, ("rust", "go")),
+        ("4.2.0", "4.1.0", {}, None),
+        ("3.32.0", "3.28.0", {}, None),
+        # A shim of one's own is the same in both.
+        ("4.2.0", "3.32.0", {"shim": "go"}, None),
+        # No rollback.
+        ("4.2.0", "", {}, None),
+    ],
+)
+def test_a_rollback_to_another_shim(version: str, previous: str, given: dict[str, t.Any], shims: tuple[str, str] | None) -> None:
+    expected = [
+        f"kata_state rolled_back: handler kata has the {before} shim in Kata {previous} and the {now} shim in Kata {version}, and each "
+        f"has a configuration of its own. Set kata_version to {previous} instead, with kata_state present."
+        for before, now in ([shims] if shims else [])
+    ]
+    assert problems([handler(version, **given)], version, previous=previous) == expected
