@@ -196,6 +196,7 @@ backup_file:
 """
 
 import difflib
+import re
 import typing as t
 from decimal import Decimal
 
@@ -208,6 +209,7 @@ from ansible_collections.screwdriver.kata.plugins.module_utils._javascript impor
 from ansible_collections.screwdriver.kata.plugins.module_utils._k8s import create_module
 from ansible_collections.screwdriver.kata.plugins.module_utils._values import join_names, parse_share
 
+_HUNK = re.compile(r"@@ -([0-9]+)(?:,[0-9]+)? \+([0-9]+)(?:,[0-9]+)? @@")
 REMOVE = "Remove the variables from the worker, or set override_environment to remove. Nothing was changed."
 
 
@@ -250,7 +252,7 @@ class ExecutorConfig:
             "diff": report.diff(self.source, before, after),
         }
         if self.module.params["print_patch"]:
-            result["patch"] = _patch(before, after, self.source.where)
+            result["patch"] = _patch(before, after, self.source)
         if self.source.backup_file:
             result["backup_file"] = self.source.backup_file
         return result
@@ -521,9 +523,21 @@ def _invalid_pattern(loaded: routing.Entries) -> str:
     return ""
 
 
-def _patch(before: str, after: str, where: str) -> str:
-    lines = difflib.unified_diff(before.splitlines(True), after.splitlines(True), where, where, n=0)
-    return "".join(secrets.mask_line(line) for line in lines)
+def _patch(before: str, after: str, source: Source) -> str:
+    """The lines that differ, as the masked texts have them."""
+    old, new = (Document(text, source.where, source.is_json).masked().split("\n") for text in (before, after))
+    shown, at = {"-": old, "+": new}, {"-": 0, "+": 0}
+    result: list[str] = []
+    for line in difflib.unified_diff(before.split("\n"), after.split("\n"), source.where, source.where, n=0, lineterm=""):
+        if found := _HUNK.match(line):
+            at = {"-": int(found[1]) - 1, "+": int(found[2]) - 1}
+        if found or len(result) < 2:
+            result.append(line)
+            continue
+        sign = line[0]
+        result.append(sign + shown[sign][at[sign]])
+        at[sign] += 1
+    return "".join(f"{line}\n" for line in result)
 
 
 def main() -> None:

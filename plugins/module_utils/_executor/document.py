@@ -16,11 +16,13 @@ import typing as t
 from functools import lru_cache
 
 from ansible_collections.screwdriver.kata.plugins.module_utils._errors import UserError
-from ansible_collections.screwdriver.kata.plugins.module_utils._executor import tree
+from ansible_collections.screwdriver.kata.plugins.module_utils._executor import secrets, tree
 from ansible_collections.screwdriver.kata.plugins.module_utils._executor.tree import Node, TreeError
 
 # Each round separates what shares text with a change; a document that needs more is not worth editing.
 ROUNDS = 50
+# What a line of a value has besides its indentation and its end.
+_BODY = re.compile(r"\S[^\r\n]*")
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_./@-]*(?::[A-Za-z0-9_./@-]+)*")
 # Words that a YAML 1.1 parser reads as something else than text.
 _YAML_1_1 = re.compile(r"(?:yes|no|on|off|true|false|null)", re.I)
@@ -51,6 +53,20 @@ class Document:
     def plain(self) -> dict[str, t.Any]:
         """The document as the worker's parser gives it."""
         return self._plain
+
+    def masked(self) -> str:
+        """The text as results may show it, in the same lines."""
+        spans: dict[tuple[int, int], str] = {}
+        for node, secret in _scalars(self._root) if self._root else ():
+            written = self._text[node.start : node.end]
+            # A credential that the text escapes is not found in it.
+            escaped = isinstance(node.value, str) and secrets.mask_text(node.value) != node.value and secrets.mask_text(written) == written
+            if escaped or secrets.masked(node.value, secret) == secrets.MASK:
+                spans[node.start, node.end] = _BODY.sub(secrets.MASK, written)
+        text = self._text
+        for (start, end), shown in sorted(spans.items(), reverse=True):
+            text = text[:start] + shown + text[end:]
+        return self._mark + secrets.mask_text(text)
 
     def merge(self, changes: t.Mapping[str, t.Any]) -> None:
         """Lays changes over the document: maps merge, everything else replaces. What is equal already is not touched.
@@ -174,6 +190,22 @@ def _uses(root: Node) -> t.Iterator[tuple[Node, Node | None, Node]]:
         for item in node.items:
             if item.kind == "alias":
                 yield node, None, item
+
+
+def _scalars(root: Node) -> t.Iterator[tuple[Node, bool]]:
+    """The scalar values of a document, each with whether a key of it names a secret. Aliases are followed."""
+    seen: set[tuple[int, bool]] = set()
+    left = [(root, False)]
+    while left:
+        node, secret = left.pop()
+        node = node.target or node
+        if (id(node), secret) in seen:
+            continue
+        seen.add((id(node), secret))
+        if node.kind == "scalar":
+            yield node, secret
+        left += [(item, secret) for item in node.items]
+        left += [(value, secrets.names_secret(tree.key_of(key))) for key, value in node.pairs]
 
 
 class _Edits:

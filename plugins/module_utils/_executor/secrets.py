@@ -21,7 +21,6 @@ _HARMLESS = re.compile(
 )
 _CREDENTIALS = re.compile(r"(?<=://)[^\s/]+(?=@)")
 _JWT = re.compile(r"eyJ[\w-]+\.[\w-]+(?:\.[\w-]*)?")
-_LINE = re.compile(r"""([-+]?[\s-]*["']?([\w.-]+)["']?\s*:\s+)(?=[^\s{\[#])""")
 # A shorter one would be found inside ordinary words.
 MIN_LENGTH = 6
 
@@ -54,14 +53,6 @@ def mask_text(text: str) -> str:
 def credentials(text: str) -> list[str]:
     """The credentials in the URIs of a text."""
     return _CREDENTIALS.findall(text)
-
-
-def mask_line(line: str) -> str:
-    """A line of YAML or JSON as a patch may show it."""
-    found = _LINE.match(line)
-    if found and names_secret(found[2]):
-        return f"{found[1]}{MASK}\n"
-    return mask_text(line)
 
 
 def find(value: t.Any, secret: bool = False) -> t.Iterator[str]:

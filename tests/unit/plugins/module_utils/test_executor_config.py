@@ -212,6 +212,35 @@ def test_secrets_are_masked(name: str) -> None:
     assert secrets.masked(value) == expected
 
 
-def test_a_patch_has_no_secret() -> None:
-    assert secrets.mask_line("+      token: abc\n") == "+      token: ********\n"
-    assert secrets.mask_line("+      weightage: 5\n") == "+      weightage: 5\n"
+MASKED_TEXTS: dict[str, tuple[str, str]] = {
+    "a line of its own": ("a:\n  token: abc # why\n  weightage: 5\n", "a:\n  token: ******** # why\n  weightage: 5\n"),
+    "compact JSON": (
+        '{"password":"s3cr\\"et-123","token":12345678,"secret":"abc12","w":1}',
+        '{"password":********,"token":********,"secret":********,"w":1}',
+    ),
+    "flow": ("a: {password: hunter2, w: 1, key: }\n", "a: {password: ********, w: 1, key: }\n"),
+    "a list": ("tokens: [a, 'b']\n", "tokens: [********, ********]\n"),
+    "a map": ("secret: {name: a, password: b}\n", "secret: {name: a, password: ********}\n"),
+    "a literal": (
+        "a:\n  private_key: |\n    one\n\n    two: 2\n  w: 1\n",
+        "a:\n  private_key: ********\n    ********\n\n    ********\n  w: 1\n",
+    ),
+    "several lines": ("token: 'a\n\n  b'\nw: 1\n", "token: ********\n\n  ********\nw: 1\n"),
+    "an explicit key": ("? token\n: abc\n", "? token\n: ********\n"),
+    "an anchor": ("x: &x abc\ntoken: *x\n", "x: &x ********\ntoken: *x\n"),
+    "a merge key": ("x: &x {token: abc, w: 1}\na:\n  <<: *x\n", "x: &x {token: ********, w: 1}\na:\n  <<: *x\n"),
+    "a URI": ("url: amqp://user:hunter2@mq/x # main\n", "url: amqp://********@mq/x # main\n"),
+    "an escaped URI": ('{"url":"amqp:\\/\\/user:hunter2@mq"}', '{"url":********}'),
+    "switches": ("token: ''\nsecret: true\npassword: ~\n", "token: ''\nsecret: true\npassword: ~\n"),
+    "a byte order mark": ("\ufefftoken: abc\n", "\ufefftoken: ********\n"),
+    "a number that is none": ("a: .nan\n", "a: .nan\n"),
+    "nothing": ("# none\n", "# none\n"),
+}
+
+
+@pytest.mark.parametrize("name", MASKED_TEXTS)
+def test_a_text_is_masked_in_its_lines(name: str) -> None:
+    text, expected = MASKED_TEXTS[name]
+    masked = Document(text, "text", is_json=text.startswith("{")).masked()
+    assert masked == expected
+    assert masked.count("\n") == text.count("\n")

@@ -12,7 +12,7 @@ import typing as t
 
 import pytest
 
-pytest.importorskip("yaml")
+yaml = pytest.importorskip("yaml")
 pytest.importorskip("regress")
 
 from ansible_collections.screwdriver.kata.plugins.module_utils._errors import UserError
@@ -268,3 +268,31 @@ def test_nothing_is_written_whose_report_fails(run_on: t.Callable[..., Run], mon
     with pytest.raises(TypeError, match="unexpected"):
         run(kata_share="0")
     assert run.source.content == CONFIG
+
+
+# The change as a patch
+
+COMPACT = json.dumps({"rabbitmq": {"password": 's3cr"et-123', "token": 12345678}, **yaml.safe_load(CONFIG)}, separators=(",", ":"))
+
+
+def test_a_patch_and_a_diff_have_no_secret(run_on: t.Callable[..., Run]) -> None:
+    run = run_on(COMPACT)
+    run.source.is_json = True
+    entry = {"k8s-kata": {"options": {"token": "n3w-t0ken"}}}
+    result = run(kata_share="25", executors=entry, print_patch=True)
+    lines = result["patch"].splitlines()
+    assert lines[:3] == ["--- the config", "+++ the config", "@@ -1 +1 @@"]
+    start = '{"rabbitmq":{"password":********,"token":********},"executor":{'
+    assert [line.startswith(sign + start) for sign, line in zip("-+", lines[3:], strict=True)] == [True, True]
+    assert '"token": ********' in lines[4]
+    for secret in ("s3cr", "12345678", "n3w"):
+        assert secret not in json.dumps([result["patch"], result["diff"]])
+
+
+def test_a_patch_shows_that_a_secret_changes(run_on: t.Callable[..., Run]) -> None:
+    text = CONFIG.replace("      prefix: p\n", "      prefix: p\n      token: 0ld\n")
+    result = run_on(text)(executors={"k8s-kata": {"options": {"token": "n3w"}}}, print_patch=True)
+    number = text[: text.index("token:")].count("\n") + 1
+    assert result["patch"] == (
+        f"--- the config\n+++ the config\n@@ -{number} +{number} @@\n-      token: ********\n+      token: ********\n"
+    )
