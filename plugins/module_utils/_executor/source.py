@@ -209,8 +209,8 @@ class FileSource(Source):
 class ConfigMapSource(Source):
     """A config in a key of a ConfigMap or Secret; with a workload, its pods are replaced when the content changed."""
 
-    def __init__(self, module: AnsibleK8SModule, options: t.Mapping[str, t.Any], peer: bool = False) -> None:
-        """peer: the workload is not the one that the user names, and reads the same config."""
+    def __init__(self, module: AnsibleK8SModule, options: t.Mapping[str, t.Any], peer: Object | None = None) -> None:
+        """peer: the workload as it was listed, where it is not the one that the user names and reads the same config."""
         super().__init__()
         self._cluster, self._trial = Cluster(module), Cluster(module, dry_run=True)
         self._named = Config(options["kind"], options["namespace"], options["name"], options["key"])
@@ -223,7 +223,8 @@ class ConfigMapSource(Source):
         if self._mount and not self._workload_name:
             raise UserError("config_map.mount needs config_map.deployment: name the workload that is to mount it.")
         self._config = self._named
-        body = self._worker() if self._workload_name else None
+        # Another one than the named one may often only be listed.
+        body = peer or (self._worker() if self._workload_name else None)
         if body:
             self._config = self._current(body)
         self.where = f"key {self._config.key} of {self._config}"
@@ -353,7 +354,7 @@ class ConfigMapSource(Source):
             if not workload.is_worker(container, named and workload.container_of(named, self._config, self._container_name)):
                 others.append(workload.title(item))
                 continue
-            peer = ConfigMapSource(module, {**options, **more}, peer=True)
+            peer = ConfigMapSource(module, {**options, **more}, peer=item)
             if peer.read_by_worker:
                 peers.append(peer)
         names = join_names([peer.worker for peer in peers])

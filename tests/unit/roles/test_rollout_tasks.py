@@ -160,13 +160,13 @@ class Tasks:
         for plugins in ("filter", "module_utils"):
             (kata / "plugins" / plugins).symlink_to(TOP / "plugins" / plugins)
 
-    def run(self, entry: str, **variables: t.Any) -> str:
-        """The output of one entry of the role; ``state`` is what it left behind."""
+    def run(self, entry: str, role: str = "rollout", **variables: t.Any) -> str:
+        """The output of one entry of a role; ``state`` is what it left behind."""
         state, play = self.path / "state.json", self.path / "play.yml"
         state.write_text(json.dumps(self.state))
-        role = {"name": "screwdriver.kata.rollout", "tasks_from": entry}
+        asked = {"name": f"screwdriver.kata.{role}", "tasks_from": entry}
         config = {"name": "screwdriver.kata.executor", "tasks_from": "info", "public": True}
-        tasks = [{"ansible.builtin.include_role": included} for included in (config, role)]
+        tasks = [{"ansible.builtin.include_role": included} for included in (config, asked)]
         play.write_text(json.dumps([{"hosts": "localhost", "gather_facts": False, "tasks": tasks}]))
         quiet = {"rollout_guard": False, "rollout_notify_events": False, "rollout_error_timeout": 0}
         command = ["ansible-playbook", "-e", json.dumps({**quiet, "rollout_steps": [25], **variables}), str(play)]
@@ -275,3 +275,26 @@ def test_a_worker_is_found_by_list_since_get_is_granted_for_the_named_one_alone(
     [asked] = [args for args in tasks.calls("k8s_info") if args["kind"] == "Deployment"]
     assert asked.get("name") is None
     assert asked["field_selectors"] == ["metadata.name=worker"]
+
+
+KINDS = {"executor_workload_kind": "StatefulSet", "executor_config_kind": "Secret"}
+
+
+def test_the_permissions_are_checked_for_the_kinds_of_the_worker_and_for_each_other_worker(tasks: Tasks) -> None:
+    tasks.state["workers"] = [{"kind": "StatefulSet", "name": "buildcluster-queue-worker"}, {"kind": "Deployment", "name": "second"}]
+    output = tasks.run("_permissions", **KINDS)
+    [asked] = tasks.calls("access_info")
+    patched = {(each["resource"], each["name"]) for each in asked["permissions"] if "patch" in each["verbs"]}
+    worker = "buildcluster-queue-worker"
+    record = {("configmaps", "kata-rollout"), ("leases", "kata-rollout")}
+    assert patched == {("secrets", worker), ("statefulsets", worker), ("deployments", "second"), *record}, output
+
+
+@pytest.mark.parametrize("playbook", ["rollback_operators", "operators", "node_operators"])
+def test_the_permissions_are_granted_for_the_kinds_of_the_worker(tasks: Tasks, playbook: str) -> None:
+    kinds = ("Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding")
+    tasks.state["objects"] = {kind: [[]] for kind in kinds}
+    output = tasks.run("_permissions", "cluster", **KINDS, **{f"cluster_{playbook}": [{"kind": "User", "name": "ada"}]})
+    granted = [rule for args in tasks.calls("k8s") for each in args["definition"] if "rules" in each for rule in each["rules"]]
+    named = {rule["resources"][0]: rule["verbs"] for rule in granted if rule.get("resourceNames") == ["buildcluster-queue-worker"]}
+    assert named == {"secrets": ["get", "patch"], "statefulsets": ["get", "patch"]}, output
