@@ -198,3 +198,20 @@ def test_a_controller_with_another_clock_continues_with_the_same_times(minutes: 
     figures = result["executors"]["k8s-kata"]
     assert (figures["failures"], figures["waiting"]) == ({}, 20)
     assert {state["since"] for state in evidence["waiting"].values()} == {NOW.timestamp()}
+
+
+def test_evidence_that_passes_is_watched_further_by_a_longer_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As while the last step of a scheduled rollout is judged: builds that fail later are noticed."""
+    steady = types.SimpleNamespace(**{**vars(time), "monotonic": itertools.count(step=1.0).__next__})
+    monkeypatch.setattr(build_gate, "time", steady)
+    good = [(kind, pod(f"k{number}", True, RUNS)) for number in range(30) for kind in ("ADDED", "MODIFIED")]
+    bad = [(kind, pod(f"b{number}", True, FAILS)) for number in range(30) for kind in ("ADDED", "DELETED")]
+    found = []
+    evidence: dict[str, t.Any] = {"observed_seconds": 0}
+    for events in (good, bad):
+        cluster = StubCluster(events, is_over=True)
+        params = parameters(share=100.0, interval=20, window=int(evidence["observed_seconds"]) + 10, evidence=evidence if found else None)
+        result = build_gate.BuildGate(params, t.cast("t.Any", cluster)).run()
+        evidence = result["evidence"]
+        found.append((result["verdict"], result["doubt"], bool(cluster.watches)))
+    assert found == [("pass", "", True), ("inconclusive", "failures", True)]
