@@ -210,6 +210,13 @@ def test_a_run_that_lost_its_lock_leaves_the_share_and_names_it(tasks: Tasks) ->
     assert tasks.state["share"] == 50
 
 
+@pytest.mark.parametrize(("phase", "after", "share"), [("running", "paused", 10), ("rolled_back", "rolled_back", 0)])
+def test_the_guard_lowers_the_share_of_an_interrupted_run(tasks: Tasks, phase: str, after: str, share: int) -> None:
+    tasks.state |= {"phase": phase, "share": 25}
+    output = tasks.run("_interrupted", rollout_holder="ada", __rollout_holder="ada 1")
+    assert (tasks.state["phase"], tasks.state["share"], tasks.state["holder"]) == (after, share, ""), output
+
+
 FAILED = {**GATE, "verdict": "fail", "reasons": ["8 of 30 builds failed to start on k8s-kata."], "doubt": "failures"}
 
 
@@ -256,6 +263,10 @@ def test_a_step_begins_when_the_last_pod_with_the_old_share_is_gone(tasks: Tasks
     asked = [args for args in tasks.calls("k8s_info") if args["kind"] == "Pod"]
     assert len(asked) == 3, output
     assert asked[0]["label_selectors"] == ["app=worker"]
+    # Get is granted for the worker that executor_deployment names alone.
+    [listed] = [args for args in tasks.calls("k8s_info") if args["kind"] == "Deployment"]
+    assert "name" not in listed
+    assert listed["field_selectors"] == ["metadata.name=worker"]
 
 
 def test_a_pod_with_the_old_share_that_does_not_end_stops_the_step(tasks: Tasks) -> None:
@@ -267,14 +278,6 @@ def test_a_pod_with_the_old_share_that_does_not_end_stops_the_step(tasks: Tasks)
     ), output
     assert tasks.calls("build_gate") == []
     assert tasks.state["share"] == 10
-
-
-def test_a_worker_is_found_by_list_since_get_is_granted_for_the_named_one_alone(tasks: Tasks) -> None:
-    tasks.state |= {"workers": [WORKER]}
-    tasks.run("_run")
-    [asked] = [args for args in tasks.calls("k8s_info") if args["kind"] == "Deployment"]
-    assert asked.get("name") is None
-    assert asked["field_selectors"] == ["metadata.name=worker"]
 
 
 KINDS = {"executor_workload_kind": "StatefulSet", "executor_config_kind": "Secret"}
@@ -290,11 +293,17 @@ def test_the_permissions_are_checked_for_the_kinds_of_the_worker_and_for_each_ot
     assert patched == {("secrets", worker), ("statefulsets", worker), ("deployments", "second"), *record}, output
 
 
-@pytest.mark.parametrize("playbook", ["rollback_operators", "operators", "node_operators"])
-def test_the_permissions_are_granted_for_the_kinds_of_the_worker(tasks: Tasks, playbook: str) -> None:
-    kinds = ("Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding")
-    tasks.state["objects"] = {kind: [[]] for kind in kinds}
-    output = tasks.run("_permissions", "cluster", **KINDS, **{f"cluster_{playbook}": [{"kind": "User", "name": "ada"}]})
-    granted = [rule for args in tasks.calls("k8s") for each in args["definition"] if "rules" in each for rule in each["rules"]]
-    named = {rule["resources"][0]: rule["verbs"] for rule in granted if rule.get("resourceNames") == ["buildcluster-queue-worker"]}
-    assert named == {"secrets": ["get", "patch"], "statefulsets": ["get", "patch"]}, output
+def test_the_permissions_are_granted_for_the_kinds_of_the_worker(tasks: Tasks) -> None:
+    tasks.state["objects"] = {kind: [[]] for kind in ("Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding")}
+    lists = ("cluster_rollback_operators", "cluster_operators", "cluster_node_operators")
+    output = tasks.run("_permissions", "cluster", **KINDS, **{name: [{"kind": "User", "name": "ada"}] for name in lists})
+    [applied] = tasks.calls("k8s")
+    granted = [
+        (each["metadata"]["name"], rule["resources"][0], rule["verbs"])
+        for each in applied["definition"]
+        for rule in each.get("rules", [])
+        if rule.get("resourceNames") == ["buildcluster-queue-worker"]
+    ]
+    playbooks = ("rollback", "rollout", "site")
+    kinds = ("secrets", "statefulsets")
+    assert granted == [(f"screwdriver-kata-{name}", kind, ["get", "patch"]) for name in playbooks for kind in kinds], output
