@@ -309,6 +309,11 @@ class ConfigMapSource(Source):
             if read and all(mount.sub_path for mount in read):
                 self._inspect_pods(body, container)
         if self._mount and not self.read_by_worker:
+            if workload.place_of(workload.CONFIG_DIRECTORY, workload.config_directories(container, self.environment)) is None:
+                raise UserError(
+                    f"config_map.mount: {name} does not read {workload.CONFIG_DIRECTORY}, where the config would be mounted: "
+                    "add it to NODE_CONFIG_DIR, or mount the config where the worker reads it. Nothing was changed."
+                )
             target = files.with_mount(body, container, self._config)
             reader = files.LayerReader(*target, self.environment, self._config, objects)
         self.layers = reader.read()

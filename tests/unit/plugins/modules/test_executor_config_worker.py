@@ -418,3 +418,21 @@ def test_an_alias_inside_its_own_value_is_refused(tmp_path: Path, name: str) -> 
     path.write_text(RECURSIVE[name])
     anchor, line = ("a", 1) if name == "a list" else ("e", 4)
     assert run(path=str(path))["msg"] == (f"path {path} uses the alias *{anchor} inside its own value (line {line}). Nothing was changed.")
+
+
+UNMOUNTABLE: dict[str, Object] = {"NODE_CONFIG_DIR": {"env": {"NODE_CONFIG_DIR": "/etc/sd"}}, "workingDir": {"workingDir": "/srv"}}
+
+
+@pytest.mark.parametrize("name", UNMOUNTABLE)
+def test_a_config_is_not_mounted_where_the_worker_does_not_read_it(api: Api, name: str) -> None:
+    api.worker([], [], **UNMOUNTABLE[name])
+    assert run(config_map={"mount": True})["msg"] == (
+        f"config_map.mount: Deployment sd/w does not read {CONFIG_DIRECTORY}, where the config would be mounted: "
+        "add it to NODE_CONFIG_DIR, or mount the config where the worker reads it. Nothing was changed."
+    )
+
+
+def test_a_config_is_mounted_below_a_file_that_overrides_it(api: Api) -> None:
+    api.add("ConfigMap", "more", data={"local.yml": NONE})
+    api.worker([volume("more")], [mount(f"{CONFIG_DIRECTORY}/local.yml", "more", "local.yml")])
+    assert "because it also reads key local.yml of ConfigMap sd/more" in run(config_map={"mount": True})["msg"]
