@@ -23,6 +23,7 @@ from ansible_collections.screwdriver.kata.plugins.module_utils._executor.tree im
 ROUNDS = 50
 # What a line of a value has besides its indentation and its end.
 _BODY = re.compile(r"\S[^\r\n]*")
+_ITEM = re.compile(" *- +")
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_./@-]*(?::[A-Za-z0-9_./@-]+)*")
 # Words that a YAML 1.1 parser reads as something else than text.
 _YAML_1_1 = re.compile(r"(?:yes|no|on|off|true|false|null)", re.I)
@@ -349,6 +350,8 @@ class _Edits:
                 gap = "" if old.start < old.end or self._text[old.start - 1 : old.start] == " " else " "
                 self._edit(old.start, old.end, gap + text)
             return
+        if block and isinstance(value, list) and self._edit_items(owner, old, value):
+            return
         column = old.column if block and isinstance(value, list) == (old.kind == "seq") else None
         if column is None:
             column = owner.column + (self._offset if isinstance(value, list) else self._step)
@@ -365,6 +368,27 @@ class _Edits:
         self._edit(start, old.end, "")
         end = self._line_end(old.end)
         self._edit(end, end, self._newline + lines, 2 * owner.column + 1)
+
+    def _edit_items(self, owner: Node, old: Node, value: list[t.Any]) -> bool:
+        """Removes and appends lines of a block list, so that comments stay. False where that does not give the new list."""
+        kept: list[Node] = []
+        for item in old.items:
+            line = self._line_start(item.start)
+            has_line = item.kind == "scalar" and item.end > item.start and "\n" not in self._text[item.start : item.end]
+            if not has_line or not _ITEM.fullmatch(self._text, line, item.start):
+                return False
+            if len(kept) < len(value) and same(item.value, value[len(kept)]):
+                kept.append(item)
+        if not kept:
+            return False
+        for item in old.items:
+            if item not in kept:
+                end = self._text.find("\n", item.end) + 1
+                self._edit(self._line_start(item.start), end or len(self._text), "")
+        if added := value[len(kept) :]:
+            end = self._line_end(kept[-1].end)
+            self._edit(end, end, self._newline + self._newline.join(self._block(added, old.column)), 2 * owner.column + 1)
+        return True
 
     # What
 

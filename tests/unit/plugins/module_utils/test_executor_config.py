@@ -50,6 +50,65 @@ def test_comments_stay_where_they_are_when_a_key_is_added(before: str) -> None:
     assert document.text() == APPENDED[before]
 
 
+LIST = """executor:
+  a:
+    exclusions:
+      - rhel6   # glibc 2.12
+      # 32-bit tools, ticket 17
+      - 'i386'
+      # until May
+      - el5 # old
+    # the share
+    weightage: 5
+"""
+ITEMS: dict[str, tuple[list[str], str]] = {
+    "one is added": (["rhel6", "i386", "el5", "centos:6"], LIST.replace("# old\n", '# old\n      - "centos:6"\n')),
+    "two are added": (["rhel6", "i386", "el5", "b", "c d"], LIST.replace("# old\n", '# old\n      - b\n      - "c d"\n')),
+    "the first one goes": (["i386", "el5"], LIST.replace("      - rhel6   # glibc 2.12\n", "")),
+    "the last one goes": (["rhel6", "i386"], LIST.replace("      - el5 # old\n", "")),
+    "one goes and one is added": (["rhel6", "el5", "b"], LIST.replace("      - 'i386'\n", "").replace("# old\n", "# old\n      - b\n")),
+    "the last one is another": (
+        ["rhel6", "i386", "b"],
+        LIST.replace("      # until May\n      - el5 # old\n", "      - b\n      # until May\n"),
+    ),
+    "they change places": (
+        ["i386", "rhel6"],
+        "executor:\n  a:\n    exclusions:\n      # 32-bit tools, ticket 17\n      - 'i386'\n      - rhel6\n"
+        "      # until May\n    # the share\n    weightage: 5\n",
+    ),
+}
+
+
+@pytest.mark.parametrize("ends", ["\n", "\r\n"])
+@pytest.mark.parametrize("name", ITEMS)
+def test_comments_in_a_list_stay_when_its_items_change(name: str, ends: str) -> None:
+    items, expected = ITEMS[name]
+    document = Document(LIST.replace("\n", ends), "text")
+    document.merge({"executor": {"a": {"exclusions": items}}})
+    assert document.text() == expected.replace("\n", ends)
+
+
+OTHER_LISTS = {
+    "the last line, without an end": "executor:\n  a:\n    exclusions:\n    - x # one\n    - y",
+    "at the end of a map": "executor:\n  a:\n    exclusions:\n    - x # one\n    - y # two\nrest: 1\n",
+    "several lines": "executor:\n  a:\n    exclusions:\n    - x\n    - |\n      y\n    -\n    - z\n",
+    "anchors": "executor:\n  a:\n    exclusions:\n    - &x x\n    - y\n    b: *x\n",
+    "lists and maps": "executor:\n  a:\n    exclusions:\n    - - x\n    - y: 1\n",
+    "flow": "executor:\n  a:\n    exclusions: [x, y]\n",
+}
+
+
+@pytest.mark.parametrize("name", OTHER_LISTS)
+@pytest.mark.parametrize("items", [["x", "z"], ["y", "z"], ["z"], ["x", "y", "z"], ["y"], ["x"], []])
+def test_a_list_is_changed_however_it_is_written(name: str, items: list[str]) -> None:
+    document = Document(OTHER_LISTS[name], "text")
+    kept = document.plain()["executor"]["a"].get("b")
+    document.merge({"executor": {"a": {"exclusions": items, "weightage": 5}}})
+    after = Document(document.text(), "text").plain()["executor"]["a"]
+    assert (after["exclusions"], after["weightage"], after.get("b")) == (items, 5, kept)
+    assert ("# one" in document.text()) is ("x" in items and "# one" in OTHER_LISTS[name])
+
+
 def test_what_is_equal_is_not_touched() -> None:
     text = 'executor:\n  a: "1"   # one\n  b: [1,2]\n'
     document = Document(text, "text")
