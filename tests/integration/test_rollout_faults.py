@@ -422,6 +422,8 @@ def test_another_worker_of_the_config_that_does_not_restart_stops_the_step(lab: 
         assert lab.record()["phase"] == "paused", done.stdout
         assert weightages(lab) == ZERO, done.stdout
         assert lock_holder(lab) == ""
+        # The template of the old share is that of the pod that still runs; another variable makes it a new one.
+        lab.kubectl("set", "env", "deployment/other-worker", "-n", "sd", "TEST=1")
         back = playbook("playbooks/rollback.yml")
         assert back.returncode == 0, back.stdout
         assert "Deployment sd/other-worker has 0 updated of 1 pods: the others may still route by the old share." in back.stdout, (

@@ -1,7 +1,3 @@
-# Copyright (c) screwdriver.kata maintainers
-# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-# SPDX-License-Identifier: GPL-3.0-or-later
-
 """The tasks of a rollout, with stubs in place of the modules: what stands afterwards, and what the record says."""
 
 from __future__ import annotations
@@ -14,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from ...helpers import TOP
+from ..helpers import TOP
 
+pytestmark = pytest.mark.playbooks
 STUB = """
 import json
 import os
