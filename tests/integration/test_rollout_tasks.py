@@ -214,7 +214,7 @@ def test_the_guard_lowers_the_share_of_an_interrupted_run(tasks: Tasks, phase: s
     assert (tasks.state["phase"], tasks.state["share"], tasks.state["holder"]) == (after, share, ""), output
 
 
-FAILED = {**GATE, "verdict": "fail", "reasons": ["8 of 30 builds failed to start on k8s-kata."], "doubt": "failures"}
+FAILED: dict[str, t.Any] = {**GATE, "verdict": "fail", "reasons": ["8 of 30 builds failed to start on k8s-kata."], "doubt": "failures"}
 
 
 @pytest.mark.parametrize("phase", ["running", "paused"])
