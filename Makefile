@@ -51,7 +51,11 @@ sanity: ## Run ansible-test sanity.
 	$(STAGED) bash -c 'ansible-test sanity --local --color no --python "$(PYTHON_VERSION)" changelogs/ meta/ playbooks/ plugins/ roles/'
 
 .PHONY: units
-units: ## Run ansible-test units.
+units: ## Run the unit tests.
+	$(RUN) python -m pytest tests/unit
+
+.PHONY: ansible-units
+ansible-units: ## Run the unit tests with ansible-test, each in a process of its own.
 	$(STAGED) bash -c 'ansible-test units --local --color no --python "$(PYTHON_VERSION)"'
 
 .PHONY: integration
