@@ -55,7 +55,7 @@ units: ## Run the unit tests.
 	$(RUN) python -m pytest tests/unit
 
 .PHONY: ansible-units
-ansible-units: ## Run the unit tests with ansible-test, each in a process of its own.
+ansible-units: ## Run the unit tests with ansible-test, a process for each.
 	$(STAGED) bash -c 'ansible-test units --local --color no --python "$(PYTHON_VERSION)"'
 
 .PHONY: integration
