@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -104,13 +103,11 @@ class Demo:
         progress("Waiting for the builds in flight")
         stats = self.lab.stop_builds()
         record = self.lab.record()
+        starts = ", ".join(f"{name} {count}" for name, count in stats["executors"].items())
         print(
-            f"Counted by the worker: {stats['sent']} builds sent, {stats['succeeded']} succeeded, "
-            f"{stats['restarted']} of them when restarted,"
-        )
-        print(
-            f"  {stats['lost']} lost, {stats['excluded_on_kata']} excluded builds on Kata; starts by executor: "
-            f"{json.dumps(stats['executors'])}"
+            f"Counted by the worker: {stats['sent']} builds sent, {stats['succeeded']} succeeded,\n"
+            f"  {stats['restarted']} of them when restarted, {stats['lost']} lost, {stats['excluded_on_kata']} excluded builds on Kata\n"
+            f"  starts: {starts}"
         )
         checks = {
             "no build was lost": stats["lost"] == 0 and stats["wedged"] == 0 and stats["succeeded"] == stats["sent"],
