@@ -247,7 +247,7 @@ def test_a_proof_sets_and_removes_the_ready_label(nodes: Nodes) -> None:
     assert "    No pod ran." in failed.stdout
     assert f"{NODE} failed: see the table." in failed.stdout
     full = f"{NODE} has no room for the pod of the proof of handler kata beside its builds, so that the last proof stands."
-    kept = nodes.done(role("report"), node_hosts=[NODE], node_proof_kept=full)
+    kept = nodes.done(role("report"), node_hosts=[NODE], node_proof_kept_result=full)
     assert re.search(rf"{NODE} +earlier .*Ready, not in the pool", kept), kept
     assert f"    {full}" in kept
 

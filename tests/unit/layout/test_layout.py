@@ -13,6 +13,7 @@ import typing as t
 from pathlib import Path
 
 import pytest
+import yaml
 
 TOP = Path(__file__).resolve().parents[3]
 ROLES = [path.name for path in sorted((TOP / "roles").iterdir()) if (path / "tasks" / "main.yml").exists()]
@@ -51,3 +52,21 @@ def test_the_tables_of_contributing_point_at_files() -> None:
     named = [word for row in rows for word in re.findall(rf"`((?:{top})/[\w./-]*)`", row)]
     assert len(named) > 15
     assert [name for name in named if not (TOP / name).exists()] == []
+
+
+def facts(tasks: t.Any) -> t.Iterator[str]:
+    for task in tasks or []:
+        yield from task.get("ansible.builtin.set_fact", {})
+        for part in ("block", "rescue", "always"):
+            yield from facts(task.get(part))
+
+
+def test_what_a_run_finds_is_not_what_a_node_was_asked_to_be() -> None:
+    """Else the node would be drained by the next run: role node compares the variables of these roles with those of the last proof."""
+    names = yaml.safe_load((TOP / "roles" / "node" / "vars" / "main.yml").read_text())["__node_asked_names"]
+    asked, ignored = (re.search(rf"{word}', '([^']*)'", names) for word in ("varnames", "search"))
+    assert asked
+    assert ignored
+    found = {name for path in TOP.glob("roles/*/tasks/*.yml") for name in facts(yaml.safe_load(path.read_text()))}
+    assert "node_proof_result" in found
+    assert [name for name in sorted(found) if re.search(asked[1], name) and not re.search(ignored[1], name)] == []
