@@ -65,7 +65,7 @@ options:
     type: dict
   remove_legacy:
     description:
-      - Stop routing to O(legacy_executor) any more, by naming O(kata_executor) as C(plugin), which gets what no weightage routes. The
+      - Stop routing to O(legacy_executor) by naming O(kata_executor) as C(plugin), which gets what no weightage routes. The
         legacy entry stays in the text, without a build.
       - Refused while anything still routes to another executor. That is an exclusion of O(kata_executor), a share below 100 %, or a
         variable of the worker.
