@@ -154,7 +154,7 @@ class Tasks:
                 (actions / f"{name}.py").write_text(STUB)
         kata = path / "ansible_collections" / "screwdriver" / "kata"
         (kata / "roles").symlink_to(TOP / "roles")
-        for plugins in ("filter", "module_utils"):
+        for plugins in ("filter", "module_utils", "modules"):
             (kata / "plugins" / plugins).symlink_to(TOP / "plugins" / plugins)
 
     def run(self, entry: str, role: str = "rollout", **variables: t.Any) -> str:
