@@ -201,8 +201,9 @@ import typing as t
 from decimal import Decimal
 
 from ansible_collections.screwdriver.kata.plugins.module_utils import _javascript
+from ansible_collections.screwdriver.kata.plugins.module_utils import _secrets as secrets
 from ansible_collections.screwdriver.kata.plugins.module_utils._errors import UserError
-from ansible_collections.screwdriver.kata.plugins.module_utils._executor import entry, findings, report, routing, secrets, worker
+from ansible_collections.screwdriver.kata.plugins.module_utils._executor import entry, findings, report, routing, worker
 from ansible_collections.screwdriver.kata.plugins.module_utils._executor.document import Document
 from ansible_collections.screwdriver.kata.plugins.module_utils._executor.source import SOURCE_OPTIONS, Source, source_of
 from ansible_collections.screwdriver.kata.plugins.module_utils._javascript import PatternError

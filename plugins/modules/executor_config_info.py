@@ -158,8 +158,9 @@ findings:
       message: "The key exclusion of k8s is ignored by every version of the router, so ['rhel6'] excludes nothing: write exclusions."
 """
 
+from ansible_collections.screwdriver.kata.plugins.module_utils import _secrets as secrets
 from ansible_collections.screwdriver.kata.plugins.module_utils._errors import UserError
-from ansible_collections.screwdriver.kata.plugins.module_utils._executor import report, secrets
+from ansible_collections.screwdriver.kata.plugins.module_utils._executor import report
 from ansible_collections.screwdriver.kata.plugins.module_utils._executor.document import Document
 from ansible_collections.screwdriver.kata.plugins.module_utils._executor.source import SOURCE_OPTIONS, source_of
 from ansible_collections.screwdriver.kata.plugins.module_utils._executor.worker import WorkerError, effective

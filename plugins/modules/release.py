@@ -140,8 +140,8 @@ import typing as t
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.screwdriver.kata.plugins.module_utils._executor.secrets import credentials
 from ansible_collections.screwdriver.kata.plugins.module_utils._install.download import DownloadError, fetch_all, file_name
+from ansible_collections.screwdriver.kata.plugins.module_utils._secrets import credentials
 
 BACKUP = ".screwdriver-kata-backup"
 # What no package of CNI plugins wants to be called.

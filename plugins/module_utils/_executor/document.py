@@ -15,8 +15,9 @@ import re
 import typing as t
 from functools import lru_cache
 
+from ansible_collections.screwdriver.kata.plugins.module_utils import _secrets as secrets
 from ansible_collections.screwdriver.kata.plugins.module_utils._errors import UserError
-from ansible_collections.screwdriver.kata.plugins.module_utils._executor import secrets, tree
+from ansible_collections.screwdriver.kata.plugins.module_utils._executor import tree
 from ansible_collections.screwdriver.kata.plugins.module_utils._executor.tree import Node, TreeError
 
 # Each round separates what shares text with a change; a document that needs more is not worth editing.

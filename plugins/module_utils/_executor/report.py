@@ -12,8 +12,9 @@ import typing as t
 
 from ansible.module_utils.basic import missing_required_lib
 from ansible_collections.screwdriver.kata.plugins.module_utils import _javascript
+from ansible_collections.screwdriver.kata.plugins.module_utils import _secrets as secrets
 from ansible_collections.screwdriver.kata.plugins.module_utils._errors import UserError
-from ansible_collections.screwdriver.kata.plugins.module_utils._executor import entry, routing, secrets, tree, worker
+from ansible_collections.screwdriver.kata.plugins.module_utils._executor import entry, routing, tree, worker
 from ansible_collections.screwdriver.kata.plugins.module_utils._executor import findings as rules
 from ansible_collections.screwdriver.kata.plugins.module_utils._executor.document import Document
 from ansible_collections.screwdriver.kata.plugins.module_utils._executor.worker import Environment, Unknown

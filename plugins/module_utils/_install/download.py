@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 from ansible.module_utils.urls import open_url
-from ansible_collections.screwdriver.kata.plugins.module_utils._executor.secrets import mask_text
+from ansible_collections.screwdriver.kata.plugins.module_utils._secrets import mask_text
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator

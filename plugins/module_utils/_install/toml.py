@@ -9,7 +9,7 @@ import datetime
 import tomllib
 import typing as t
 
-from ansible_collections.screwdriver.kata.plugins.module_utils._executor.secrets import mask_text, names_secret
+from ansible_collections.screwdriver.kata.plugins.module_utils._secrets import mask_text, names_secret
 
 try:
     import tomli_w

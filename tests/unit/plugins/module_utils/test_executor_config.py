@@ -6,8 +6,9 @@ import pytest
 
 pytest.importorskip("yaml")
 
+from ansible_collections.screwdriver.kata.plugins.module_utils import _secrets as secrets
 from ansible_collections.screwdriver.kata.plugins.module_utils._errors import UserError
-from ansible_collections.screwdriver.kata.plugins.module_utils._executor import entry, secrets
+from ansible_collections.screwdriver.kata.plugins.module_utils._executor import entry
 from ansible_collections.screwdriver.kata.plugins.module_utils._executor.document import Document
 
 KEPT = {

@@ -15,9 +15,9 @@ from collections import namedtuple
 from pathlib import Path
 
 import pytest
-from ansible_collections.screwdriver.kata.plugins.module_utils._executor.secrets import credentials
 from ansible_collections.screwdriver.kata.plugins.module_utils._install import download
 from ansible_collections.screwdriver.kata.plugins.module_utils._install.download import DownloadError, fetch_all
+from ansible_collections.screwdriver.kata.plugins.module_utils._secrets import credentials
 from ansible_collections.screwdriver.kata.plugins.modules import release
 
 PROGRAM = b"#!/bin/sh\necho 1.0\n"
