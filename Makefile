@@ -6,8 +6,10 @@ RUN := tools/run
 STAGED := tools/staged
 # The environments of nox are in the cache, one set for each checkout and set of requirements.
 NOX := $(STAGED) bash -c 'nox --reuse-existing-virtualenvs --no-install --envdir "$${KATA_TREE/tree-/nox-}" --session "$$@"' nox
-# Three at a time also on two processors: part of the time is a wait for builds. The lab's programs collect garbage less often.
-PYTEST := GOGC=400 $(RUN) python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations 15
+# The lab's programs, which are Go, collect garbage less often.
+LAB := GOGC=400 $(RUN)
+# Three at a time also on two processors: part of the time is a wait for builds.
+PYTEST := $(LAB) python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations 15
 PYTHON_VERSION := $$(python -c "import sys; print(*sys.version_info[:2], sep=chr(46))")
 
 .PHONY: help
@@ -16,7 +18,7 @@ help: ## List the targets.
 
 .PHONY: demo
 demo: ## Move a simulated cluster to Kata. DEMO_FAULT=failed-starts.
-	$(RUN) python -m lab demo --fault "$(DEMO_FAULT)"
+	$(LAB) python -m lab demo --fault "$(DEMO_FAULT)"
 
 .PHONY: e2e
 e2e: ## Roll Kata out with a virtual machine as node. E2E_VARS=FILE.

@@ -80,8 +80,7 @@ class Demo:
         return subprocess.run(command, env=environment, check=False).returncode
 
     def _follow(self) -> None:
-        """Follows the record with kubectl: pins builds during the pilot as users would, and injects the fault."""
-        injected = False
+        """Follows the record with kubectl: pins builds during the pilot as users would, and then injects the fault, if any."""
         while not self._over.wait(0.5):
             try:
                 record = self.lab.record()
@@ -93,10 +92,12 @@ class Demo:
             step = record["steps"][record["step"] - 1]
             if step["pilot"]:
                 self.lab.pin_builds("k8s-kata", 1)
-            elif self.fault and not injected and step["share"] == FAULT_SHARE:
+            elif not self.fault:
+                return
+            elif step["share"] == FAULT_SHARE:
                 progress("FAULT: from now on the sandbox of every Kata pod fails")
                 self.lab.fault("failed-starts")
-                injected = True
+                return
 
     def _judge(self, code: int) -> bool:
         """Judges by other programs: kubectl for record and config, the worker's figures for builds."""
