@@ -277,6 +277,14 @@ def test_a_pod_with_the_old_share_that_does_not_end_stops_the_step(tasks: Tasks)
     assert tasks.state["share"] == 10
 
 
+def test_a_rollback_reports_the_pods_of_a_worker_also_after_a_refused_request(tasks: Tasks) -> None:
+    behind = {**DEPLOYMENT, "status": {**DEPLOYMENT["status"], "updatedReplicas": 0}}
+    tasks.state |= {"errors": {"k8s_info": ["Too many requests."]}, "objects": {"Deployment": [[behind]]}}
+    output = tasks.run("_report_worker", __rollout_named=WORKER)
+    assert len(tasks.calls("k8s_info")) == 2, output
+    assert "Deployment sd/worker has 0 updated of 1 pods: the others may still route by the old share." in output, output
+
+
 KINDS = {"executor_workload_kind": "StatefulSet", "executor_config_kind": "Secret"}
 
 

@@ -62,7 +62,7 @@ def facts(tasks: t.Any) -> t.Iterator[str]:
 
 
 def test_what_a_run_finds_is_not_what_a_node_was_asked_to_be() -> None:
-    """Else the node would be drained by the next run: role node compares the variables of these roles with those of the last proof."""
+    """Otherwise the next run would drain the node: role node compares the variables of these roles with those of the last proof."""
     names = yaml.safe_load((TOP / "roles" / "node" / "vars" / "main.yml").read_text())["__node_asked_names"]
     asked, ignored = (re.search(rf"{word}', '([^']*)'", names) for word in ("varnames", "search"))
     assert asked
