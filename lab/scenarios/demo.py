@@ -16,7 +16,7 @@ from lab.common import TOP, LabError, progress, wait_until
 
 NODES = 20
 KATA_NODES = 10
-BUILDS_PER_SECOND = 15.0
+BUILDS_PER_SECOND = 12.0
 FAULT_SHARE = 25
 VARIABLES = Path(__file__).parent / "demo.yml"
 
