@@ -278,7 +278,7 @@ def test_a_pod_with_the_old_share_that_does_not_end_stops_the_step(tasks: Tasks)
 
 
 def test_a_rollback_reports_the_pods_of_a_worker_also_after_a_refused_request(tasks: Tasks) -> None:
-    behind = {**DEPLOYMENT, "status": {**DEPLOYMENT["status"], "updatedReplicas": 0}}
+    behind = {**DEPLOYMENT, "status": {"replicas": 1, "updatedReplicas": 0}}
     tasks.state |= {"errors": {"k8s_info": ["Too many requests."]}, "objects": {"Deployment": [[behind]]}}
     output = tasks.run("_report_worker", __rollout_named=WORKER)
     assert len(tasks.calls("k8s_info")) == 2, output
