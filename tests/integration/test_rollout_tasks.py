@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import base64
+import http.server
 import json
 import os
 import subprocess
+import threading
 import typing as t
 from pathlib import Path
 
 import pytest
 
-from ..helpers import TOP
+from lab.processes import free_ports
+
+from ..helpers import TOP, wait_until
 
 pytestmark = pytest.mark.playbooks
 STUB = """
@@ -100,7 +105,7 @@ MODULES = {
     "kubernetes/core": ("k8s", "k8s_info"),
 }
 FIGURES = {"builds": 30, "started": 30, "failures": {}, "details": {}, "setup_seconds": {"p50": 5, "p95": 9}}
-GATE = {
+GATE: dict[str, t.Any] = {
     "verdict": "inconclusive",
     "reasons": ["Too few builds."],
     "doubt": "evidence",
@@ -133,6 +138,9 @@ class Tasks:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        # Where the user runs ansible-playbook.
+        self.caller = path / "caller"
+        self.caller.mkdir()
         self.state: dict[str, t.Any] = {
             "calls": [],
             "errors": {},
@@ -168,7 +176,7 @@ class Tasks:
         quiet = {"rollout_guard": False, "rollout_notify_events": False, "rollout_error_timeout": 0}
         command = ["ansible-playbook", "-e", json.dumps({**quiet, "rollout_steps": [25], **variables}), str(play)]
         environment = {**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(self.path), "KATA_STATE": str(state), "COLUMNS": "1000"}
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+        done = subprocess.run(command, cwd=self.caller, capture_output=True, text=True, env=environment, check=False)
         self.state = json.loads(state.read_text())
         return " ".join((done.stdout + done.stderr).split())
 
@@ -251,6 +259,96 @@ def test_a_step_that_has_too_few_builds_is_paused_at_its_share(tasks: Tasks) -> 
     output = tasks.run("_run")
     assert "Too few builds. Kata's share stands at 25 %. Run the rollout again to resume" in output, output
     assert (tasks.state["share"], tasks.state["phase"]) == (25, "paused")
+
+
+@pytest.mark.parametrize(("policy", "share"), [("step_back", 10), ("keep", 25), ("zero", 0)])
+def test_a_step_in_doubt_leaves_the_share_that_rollout_on_pause_names(tasks: Tasks, policy: str, share: int) -> None:
+    tasks.state["gate"] = {**GATE, "doubt": "failures"}
+    output = tasks.run("_run", rollout_on_pause=policy)
+    assert (tasks.state["share"], tasks.state["phase"]) == (share, "paused"), output
+
+
+@pytest.mark.parametrize(("policy", "share"), [("step_back", 10), ("keep", 25), ("zero", 0)])
+def test_an_error_leaves_the_share_that_rollout_on_error_names(tasks: Tasks, policy: str, share: int) -> None:
+    tasks.state["errors"] = {"build_gate": ["No answer."]}
+    output = tasks.run("_run", rollout_on_error=policy)
+    assert f"No answer. Kata's share {'stands at' if policy == 'keep' else 'was lowered from 25 % to'} {share} %" in output, output
+    assert (tasks.state["share"], tasks.state["phase"]) == (share, "paused"), output
+
+
+def test_an_observation_proposes_limits_and_changes_nothing(tasks: Tasks) -> None:
+    tasks.state["gate"] = {**GATE, "executors": {**GATE["executors"], "k8s-vm": {**FIGURES, "started": 95, "failures": {"image": 5}}}}
+    output = tasks.run("_observe", rollout_observe="true")
+    assert "rollout_max_failure_ratio" in output, output
+    assert tasks.calls("rollout") == tasks.calls("executor_config") == []
+
+
+def test_relative_paths_begin_where_the_user_is_and_links_are_followed(tasks: Tasks) -> None:
+    published = tasks.path / "published.html"
+    published.write_text("An earlier report.")
+    (tasks.caller / "page.html").symlink_to(published)
+    output = tasks.run("status", rollout_report="page.html", rollout_metrics="kata.prom")
+    assert "Begun 2026-11-23" in published.read_text(), output
+    assert sorted(path.name for path in tasks.caller.iterdir()) == ["kata.prom", "page.html"]
+    assert (tasks.caller / "page.html").is_symlink()
+    assert "screwdriver_kata_rollout_step{" in (tasks.caller / "kata.prom").read_text()
+
+
+def test_the_guard_works_where_the_user_is(tasks: Tasks) -> None:
+    tasks.state["share"] = 25
+    tasks.run("_guard", __rollout_holder="ada 1", rollout_report="page.html")
+    wait_until((tasks.caller / "page.html").exists, "no report of the guard")
+
+
+@pytest.mark.parametrize("name", ["rollout_report", "rollout_metrics"])
+def test_a_directory_that_does_not_exist_is_refused_before_the_first_step(tasks: Tasks, name: str) -> None:
+    output = tasks.run("_validate", rollout_error_timeout=1, **{name: "/nonexistent/file"})
+    assert (
+        f"{name} is /nonexistent/file, and /nonexistent is not a directory that can be written to: create it, or set another path."
+        in output
+    ), output
+
+
+@pytest.mark.parametrize("name", ["rollout_notify", "rollout_pushgateway"])
+def test_what_is_no_url_is_refused_and_not_printed(tasks: Tasks, name: str) -> None:
+    output = tasks.run("_validate", rollout_error_timeout=1, **{name: "hooks.example/s3cret"})
+    assert f"{name} is not a URL: set it to one that begins with http:// or https://, or leave it empty." in output, output
+    assert "s3cret" not in output
+
+
+def test_a_webhook_that_does_not_take_the_first_message_is_named_without_its_url(tasks: Tasks) -> None:
+    (port,) = free_ports(1)
+    variables: dict[str, t.Any] = {"__rollout_text": "Begun by ada.", "__rollout_record": {}}
+    variables["rollout_notify"] = f"http://127.0.0.1:{port}/s3cret"
+    output = tasks.run("_notify", **variables, __rollout_event="begin")
+    assert "The webhook of rollout_notify did not take the message that the rollout began (" in output, output
+    assert "Connection refused" in output, output
+    assert "s3cret" not in output
+    assert "did not take the message" not in tasks.run("_notify", **variables, __rollout_event="step")
+
+
+def test_the_metrics_of_each_rollout_are_a_group_of_their_own(tasks: Tasks) -> None:
+    received: dict[str, str] = {}
+
+    class Pushgateway(http.server.BaseHTTPRequestHandler):
+        def do_PUT(self) -> None:
+            received[self.path] = self.rfile.read(int(self.headers["Content-Length"])).decode()
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *args: t.Any) -> None:
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Pushgateway) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        for name in ("kata-rollout", "pool?b"):
+            output = tasks.run("status", rollout_pushgateway=f"http://127.0.0.1:{server.server_port}/", rollout_name=name)
+        wait_until(lambda: len(received) == 2, lambda: output)
+        server.shutdown()
+    for name in ("kata-rollout", "pool?b"):
+        group = base64.urlsafe_b64encode(f"sd/{name}".encode()).decode()
+        pushed = received[f"/metrics/job/screwdriver_kata_rollout/rollout@base64/{group}"]
+        assert f'screwdriver_kata_rollout_step{{rollout="sd/{name}"}} 1\n' in pushed
 
 
 def test_a_step_begins_when_the_last_pod_with_the_old_share_is_gone(tasks: Tasks) -> None:
