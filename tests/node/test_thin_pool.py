@@ -457,10 +457,10 @@ def test_names_that_another_disk_has_now(node: Node, disks: list[str]) -> None:
 
 
 def test_foreign_pool_is_handed_back(node: Node, disks: list[str]) -> None:
-    node.run(f"vgcreate -q kata {disks[0]}; lvcreate -q --type thin-pool --chunksize 512k --extents 50%VG --name pool kata")
+    node.run(f"vgcreate -q kata {disks[0]}; lvcreate -q --type thin-pool --chunksize 512k --size 1g --name pool kata")
     fields = "lvs --noheadings --options lv_size,lv_tags,lv_profile kata/pool"
     before = node.run(fields)
-    size: dict[str, t.Any] = {"size": "10%VG"}
+    size: dict[str, t.Any] = {"size": "1GiB"}
     assert node.module("thin_pool", **size)["changed"]
     assert node.run(fields) != before
     tried = node.module("thin_pool", check=True, state="absent", discard=True)
