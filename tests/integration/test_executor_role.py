@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
 import typing as t
+from pathlib import Path
 
 import pytest
 import yaml
 
 from lab.cluster.lab import Lab
 
-from ..helpers import BUILDS_PER_SECOND, FAST_ROLLOUT, Playbook, wait_until
+from ..helpers import BUILDS_PER_SECOND, FAST_ROLLOUT, TOP, Playbook, lock_holder, playbook_environment, wait_until
 
 if t.TYPE_CHECKING:
     from ..helpers import ModuleRunner
@@ -178,6 +181,70 @@ def test_the_legacy_executor_is_not_removed_while_builds_run_there(lab: Lab, pla
     assert done.returncode != 0
     assert re.search(r"k8s-vm cannot be removed: \d+ builds are not on k8s-kata now, such as ", done.stdout), done.stdout
     assert lab.worker_config() == before
+
+
+# A file in place of the ConfigMap
+
+
+@pytest.fixture
+def file(lab: Lab, tmp_path: Path) -> Path:
+    """A copy of the worker's config without Kata's executor."""
+    config = yaml.safe_load(lab.worker_config())
+    del config["executor"]["k8s-kata"]
+    path = tmp_path / "local.yaml"
+    path.write_text(f"# Deployed by hand.\n{yaml.safe_dump(config)}")
+    return path
+
+
+def kata_weightage(path: Path) -> int | None:
+    return yaml.safe_load(path.read_text())["executor"].get("k8s-kata", {}).get("weightage")
+
+
+def through(path: Path) -> dict[str, t.Any]:
+    """A path relative to where ansible-playbook runs. Neither the ConfigMap nor the Deployment of these names exists."""
+    nowhere = {"executor_config_map": "none", "executor_deployment": "none"}
+    return {**FAST_ROLLOUT, **nowhere, "executor_path": os.path.relpath(path, TOP)}
+
+
+def test_a_relative_path_is_read_and_written_by_each_playbook(lab: Lab, playbook: Playbook, file: Path) -> None:
+    before, config = file.read_text(), lab.worker_config()
+    tried = playbook("screwdriver.kata.site", "--check", **through(file))
+    assert tried.returncode == 0, tried.stdout
+    assert file.read_text() == before
+    done = playbook("screwdriver.kata.site", **through(file))
+    assert done.returncode == 0, done.stdout
+    assert kata_weightage(file) == 0
+    assert file.read_text().startswith("# Deployed by hand.\n")
+    changed = file.stat().st_mtime_ns
+    again = playbook("screwdriver.kata.site", **through(file))
+    assert re.search(r"ok=\d+ +changed=0 .*failed=0", again.stdout), again.stdout
+    assert file.stat().st_mtime_ns == changed
+
+    assert playbook([{**SHARE, "vars": {"executor_share": "10"}}], **through(file)).returncode == 0
+    assert kata_weightage(file) == 10
+    status = playbook("screwdriver.kata.status", **through(file))
+    assert "Weightages now: k8s-vm 90, k8s-kata 10" in status.stdout, status.stdout
+    back = playbook("screwdriver.kata.rollback", **through(file))
+    assert back.returncode == 0, back.stdout
+    assert kata_weightage(file) == 0
+    assert lab.worker_config() == config
+
+
+def test_the_guard_of_an_interrupted_run_lowers_the_share_in_the_file(lab: Lab, playbook: Playbook, file: Path, tmp_path: Path) -> None:
+    assert playbook("screwdriver.kata.site", **through(file)).returncode == 0
+    command = ["ansible-playbook", "-e", json.dumps({**through(file), "rollout_steps": [50]}), "screwdriver.kata.rollout"]
+    out = tmp_path / "out"
+    with out.open("w") as stream:
+        environment = playbook_environment(lab.kubeconfig)
+        process = subprocess.Popen(command, cwd=TOP, env=environment, stdout=stream, stderr=stream, start_new_session=True)
+    try:
+        wait_until(lambda: kata_weightage(file) == 50 or process.poll() is not None, out.read_text)
+        assert process.poll() is None, out.read_text()
+    finally:
+        process.kill()
+        process.wait()
+    wait_until(lambda: kata_weightage(file) == 0 and lock_holder(lab) == "", "the guard lowers the share", seconds=60)
+    assert "was interrupted" in lab.record()["reason"]
 
 
 @pytest.mark.parametrize(
