@@ -227,6 +227,7 @@ def test_a_relative_path_is_read_and_written_by_each_playbook(lab: Lab, playbook
     back = playbook("screwdriver.kata.rollback", **through(file))
     assert back.returncode == 0, back.stdout
     assert kata_weightage(file) == 0
+    assert f"Kata's share is 0 % in {file}. New builds go to k8s-vm once the worker has this file" in back.stdout
     assert lab.worker_config() == config
 
 
@@ -245,6 +246,13 @@ def test_the_guard_of_an_interrupted_run_lowers_the_share_in_the_file(lab: Lab, 
         process.wait()
     wait_until(lambda: kata_weightage(file) == 0 and lock_holder(lab) == "", "the guard lowers the share", seconds=60)
     assert "was interrupted" in lab.record()["reason"]
+
+
+def test_a_rollout_through_a_file_names_the_file_where_shares_are_only_printed(playbook: Playbook, file: Path) -> None:
+    assert playbook("screwdriver.kata.site", **through(file)).returncode == 0
+    done = playbook("screwdriver.kata.rollout", executor_print_patch=True, **through(file))
+    assert done.returncode != 0
+    assert "executor_print_patch is true, and a rollout writes a share at each step: set it to false. Nothing was changed." in done.stdout
 
 
 @pytest.mark.parametrize(

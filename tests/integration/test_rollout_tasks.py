@@ -410,3 +410,15 @@ def test_the_permissions_are_granted_for_the_kinds_of_the_worker(tasks: Tasks) -
     playbooks = ("rollback", "rollout", "site")
     kinds = ("secrets", "statefulsets")
     assert granted == [(f"screwdriver-kata-{name}", kind, ["get", "patch"]) for name in playbooks for kind in kinds], output
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("", "No answer. The config has a share of 0 % now, but the worker was not restarted, so it may still route by the old one."),
+        ("/etc/sd/local.yaml", "No answer. /etc/sd/local.yaml has a share of 0 %. Run rollback again for the record."),
+    ],
+)
+def test_a_rollback_that_fails_restarts_no_worker_of_a_file(tasks: Tasks, path: str, says: str) -> None:
+    tasks.state |= {"share": 0.0, "errors": {"executor_config 0": ["No answer."]}}
+    assert says in tasks.run("roll_back", executor_path=path)
