@@ -13,7 +13,8 @@ class ModuleDocFragment:
 options:
   path:
     description:
-      - A YAML or JSON file that holds the worker's config, such as its C(local.yaml), on the host where the module runs.
+      - A YAML or JSON file that holds the worker's config, such as its C(local.yaml), on the host where the module runs. A manifest and a
+        file of Helm values, which have the config below other keys, are refused.
       - Nothing is known of the variables of a worker that reads it.
       - Exactly one of O(path) and O(config_map) must be given.
     type: path

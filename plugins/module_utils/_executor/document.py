@@ -24,6 +24,8 @@ from ansible_collections.screwdriver.kata.plugins.module_utils._executor.tree im
 ROUNDS = 50
 # What a line of a value has besides its indentation and its end.
 _BODY = re.compile(r"\S[^\r\n]*")
+# The section in a text of YAML.
+_SECTION = re.compile(r"^executor:[ \t]*$", re.MULTILINE)
 _ITEM = re.compile(" *- +")
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_./@-]*(?::[A-Za-z0-9_./@-]+)*")
 # Words that a YAML 1.1 parser reads as something else than text.
@@ -48,6 +50,16 @@ class Document:
         if not isinstance(self._plain, dict):
             kind = {"list": "list", "str": "string"}.get(type(self._plain).__name__, type(self._plain).__name__)
             raise UserError(f"{self._where} holds a {kind} and not a map with the key executor. Nothing was changed.")
+        if self._plain.keys() >= {"apiVersion", "kind"}:
+            raise UserError(
+                f"{self._where} is a manifest of kind {self._plain['kind']} and not the worker's config: keep that in a file of its own, and "
+                "name it. Nothing was changed."
+            )
+        if "executor" not in self._plain and (place := _nested_section(self._plain)):
+            raise UserError(
+                f"{self._where} has its executor section at {place} and not at its top, where the worker reads it: name a file of the "
+                "worker's config alone. Nothing was changed."
+            )
 
     def text(self) -> str:
         return self._mark + self._text
@@ -139,6 +151,32 @@ def _parsed(text: str, is_json: bool) -> tuple[Node | None, t.Any]:
     finally:
         if collecting:
             gc.enable()
+
+
+def _nested_section(document: t.Mapping[str, t.Any]) -> str:
+    """Where a document has an executor section below other keys, also in a text, as values of Helm do. Empty if nowhere."""
+    seen: set[int] = set()
+    left: list[tuple[str, t.Any]] = [("", document)]
+    while left:
+        path, value = left.pop()
+        if isinstance(value, str) and _SECTION.search(value):
+            return path
+        if not isinstance(value, (dict, list)) or id(value) in seen:
+            continue
+        seen.add(id(value))
+        pairs = list(value.items() if isinstance(value, dict) else enumerate(value))
+        for key, item in pairs:
+            if key == "executor" and _is_section(item):
+                return f"{path}executor"
+        left += [(f"{path}{key}" if isinstance(item, str) else f"{path}{key}.", item) for key, item in reversed(pairs)]
+    return ""
+
+
+def _is_section(value: t.Any) -> bool:
+    if not isinstance(value, dict):
+        return False
+    entries = [own for own in value.values() if isinstance(own, dict)]
+    return isinstance(value.get("plugin"), str) or any("pluginName" in own or "weightage" in own for own in entries)
 
 
 def same(one: t.Any, other: t.Any) -> bool:

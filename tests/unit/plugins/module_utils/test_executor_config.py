@@ -186,6 +186,8 @@ def test_only_the_changed_bytes_change(name: str) -> None:
     assert document.text() == text.replace("a: 1", "a: 22").replace("a : 1", "a : 22")
 
 
+APART = "and not the worker's config: keep that in a file of its own, and name it. Nothing was changed."
+NOT_READ = "and not at its top, where the worker reads it: name a file of the worker's config alone. Nothing was changed."
 REFUSED = {
     "a: 1\na: 2\n": "text has the key a twice in one map. Nothing was changed.",
     "executor:\n  k8s:\n    x: 1\n    x: 2\n": "text has the key x twice in one map. Nothing was changed.",
@@ -195,6 +197,10 @@ REFUSED = {
     "a: {<<: 1}\n": "text merges something that is not a map with <<. Nothing was changed.",
     "a: x\u2028y\n": "text has a U+0085, U+2028 or U+2029 character, which YAML parsers read differently: remove it. Nothing was changed.",
     "- a\n": "text holds a list and not a map with the key executor. Nothing was changed.",
+    "apiVersion: v1\nkind: ConfigMap\ndata:\n  local.yaml: |\n    executor: {}\nexecutor: {}\n": f"text is a manifest of kind ConfigMap {APART}",
+    "worker:\n  config:\n    executor:\n      plugin: k8s-vm\n": f"text has its executor section at worker.config.executor {NOT_READ}",
+    "worker:\n- executor:\n    vm: {pluginName: k8s-vm}\n": f"text has its executor section at worker.0.executor {NOT_READ}",
+    "files:\n  local.yaml: |\n    # ours\n    executor:\n      plugin: k8s-vm\n": f"text has its executor section at files.local.yaml {NOT_READ}",
     "a: !!js/function 'x'\n": (
         "text uses the tag tag:yaml.org,2002:js/function (line 1), which the worker's parser does not take there. Nothing was changed."
     ),
@@ -206,6 +212,19 @@ def test_what_the_worker_cannot_read_is_refused(text: str) -> None:
     with pytest.raises(UserError) as refused:
         Document(text, "text")
     assert str(refused.value) == REFUSED[text]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "rabbitmq: {host: x}\n",
+        "kind: x\n",
+        "note: An executor, such as executor.k8s\nqueue: {executor: threads}\n",
+        "executor: {}\nold: {executor: {plugin: k8s}}\n",
+    ],
+)
+def test_a_config_without_an_executor_section_is_taken(text: str) -> None:
+    Document(text, "text")
 
 
 def test_json_is_not_yaml() -> None:
