@@ -183,6 +183,74 @@ def test_the_legacy_executor_is_not_removed_while_builds_run_there(lab: Lab, pla
     assert lab.worker_config() == before
 
 
+# A worker of another form
+
+IMAGE = "registry.example/mirror/queue-worker:5"
+CONFIG_DIRECTORY = "/usr/src/app/node_modules/screwdriver-buildcluster-queue-worker/config"
+DIRECTORIES = {"name": "NODE_CONFIG_DIR", "value": f"{CONFIG_DIRECTORY}:/etc/sd"}
+
+
+def workload(kind: str, name: str, containers: list[dict[str, t.Any]], volumes: list[dict[str, t.Any]]) -> dict[str, t.Any]:
+    labels = {"app": name}
+    simulated = {"nodeSelector": {"screwdriver.cd/lab": "simulated"}, "tolerations": [{"operator": "Exists"}]}
+    template = {"metadata": {"labels": labels}, "spec": {"containers": containers, "volumes": volumes, **simulated}}
+    body = {"selector": {"matchLabels": labels}, "template": template, **({"serviceName": name} if kind == "StatefulSet" else {})}
+    return {"apiVersion": "apps/v1", "kind": kind, "metadata": {"name": name, "namespace": "sd"}, "spec": body}
+
+
+@pytest.fixture
+def create(lab: Lab) -> t.Iterator[t.Callable[..., None]]:
+    """Creates objects in the worker's namespace, and removes them and the ConfigMap ``other`` after the test."""
+
+    def run(*objects: dict[str, t.Any]) -> None:
+        lab.kubectl("create", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
+
+    yield run
+    lab.kubectl("delete", "configmap,deployment,statefulset", "other", "-n", "sd", "--ignore-not-found")
+
+
+def test_the_share_of_a_stateful_set_with_several_containers(lab: Lab, playbook: Playbook, create: t.Callable[..., None]) -> None:
+    """The config is under another key, which the worker reads by its NODE_ENV."""
+    mount = {"name": "config", "mountPath": "/etc/sd"}
+    worker = {"name": "worker", "image": IMAGE, "env": [DIRECTORIES, {"name": "NODE_ENV", "value": "production"}], "volumeMounts": [mount]}
+    # It reads the same directory, and not this file.
+    proxy = {"name": "proxy", "image": "registry.example/proxy:1", "env": [DIRECTORIES], "volumeMounts": [mount]}
+    data = {"local.yaml": "{}", "production.yaml": lab.worker_config()}
+    config_map = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "other", "namespace": "sd"}, "data": data}
+    volume = {"name": "config", "configMap": {"name": "other", "items": [{"key": "production.yaml", "path": "production.yaml"}]}}
+    create(config_map, workload("StatefulSet", "other", [proxy, worker], [volume]))
+    asked = {**FAST_ROLLOUT, "executor_config_map": "other", "executor_deployment": "other", "executor_workload_kind": "StatefulSet"}
+    asked["executor_key"] = "production.yaml"
+    share = [{**SHARE, "vars": {"executor_share": "10"}}]
+    refused = playbook(share, **asked)
+    assert "StatefulSet sd/other has several containers that could be the worker: set config_map.container to one of" in refused.stdout
+    done = playbook(share, **asked, executor_container="worker")
+    assert done.returncode == 0, done.stdout
+    after = json.loads(lab.kubectl("get", "configmap", "other", "-n", "sd", "-o", "json"))["data"]
+    assert yaml.safe_load(after["production.yaml"])["executor"]["k8s-kata"]["weightage"] == 10
+    assert after["local.yaml"] == "{}"
+    template = ("get", "statefulset", "other", "-n", "sd", "-o", "jsonpath={.spec.template.metadata.annotations}")
+    assert "kata.screwdriver.cd/config-digest" in lab.kubectl(*template)
+
+
+def test_a_worker_with_variables_alone_gets_a_config(lab: Lab, playbook: Playbook, create: t.Callable[..., None]) -> None:
+    variables = [{"name": "K8S_HOST", "value": "kubernetes.default"}, {"name": "K8S_VM_BASE_IMAGE", "value": "hyperctl"}]
+    worker = {"name": "worker", "image": "screwdrivercd/buildcluster-queue-worker:stable", "env": variables}
+    create(workload("Deployment", "other", [worker], []))
+    asked = {**FAST_ROLLOUT, "executor_config_map": "other", "executor_deployment": "other"}
+    role = [{"ansible.builtin.include_role": {"name": "screwdriver.kata.executor"}}]
+    refused = playbook(role, **asked, executor_mount="no")
+    assert "ConfigMap sd/other does not exist: name the one that the worker mounts." in refused.stdout
+    done = playbook(role, **asked, executor_mount="yes")
+    assert done.returncode == 0, done.stdout
+    config = lab.kubectl("get", "configmap", "other", "-n", "sd", "-o", "jsonpath={.data.local\\.yaml}")
+    assert yaml.safe_load(config)["executor"]["k8s-kata"]["weightage"] == 0
+    mounts = ("get", "deployment", "other", "-n", "sd", "-o", "jsonpath={.spec.template.spec.containers[0].volumeMounts[0]['mountPath']}")
+    assert lab.kubectl(*mounts) == f"{CONFIG_DIRECTORY}/local.yaml"
+    again = playbook(role, **asked, executor_mount="yes")
+    assert re.search(r"ok=\d+ +changed=0 .*failed=0", again.stdout), again.stdout
+
+
 # A file in place of the ConfigMap
 
 

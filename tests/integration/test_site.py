@@ -94,6 +94,36 @@ def test_each_handler_has_a_runtime_class_with_its_overhead(lab: Lab, playbook: 
     assert lab.kubectl("get", "runtimeclass", "kata", "-o", "jsonpath={.overhead.podFixed.memory}") == "320Mi"
 
 
+@pytest.mark.usefixtures("verified")
+@pytest.mark.playbooks
+def test_the_pool_has_the_named_nodes_alone(lab: Lab, playbook: Playbook) -> None:
+    cluster = [{"ansible.builtin.include_role": {"name": "screwdriver.kata.cluster"}}]
+    refused = playbook(cluster, cluster_nodes=["build-2", "build-20"])
+    assert "build-20 is not a node of this cluster; correct nodes. Nothing was changed." in refused.stdout
+    for nodes in (["build-2"], "build-2,build-3"):
+        done = playbook(cluster, cluster_nodes=nodes)
+        assert done.returncode == 0, done.stdout
+        assert lab.kubectl("get", "nodes", "-l", "dedicated=screwdriver-kata", "-o", "name").split() == ["node/build-2"]
+    assert "Not in the pool: build-3. Its kubelet does not report handler kata, only runc." in done.stdout
+
+
+@pytest.mark.usefixtures("verified")
+@pytest.mark.playbooks
+def test_a_runtime_class_is_recreated_with_another_handler_only_if_asked(lab: Lab, playbook: Playbook) -> None:
+    cluster = [{"ansible.builtin.include_role": {"name": "screwdriver.kata.cluster"}}]
+    assert playbook(cluster).returncode == 0
+    other = {"cluster_handler": "kata-clh", "cluster_runtime_class": "kata", "cluster_require_handler": False}
+    handler = ("get", "runtimeclass", "kata", "-o", "jsonpath={.handler}")
+    refused = playbook(cluster, **other, cluster_recreate_runtime_class="no")
+    assert "RuntimeClass kata has handler kata, which cannot be changed to kata-clh" in refused.stdout
+    tried = playbook(cluster, "--check", **other, cluster_recreate_runtime_class="yes")
+    assert tried.returncode == 0, tried.stdout
+    assert lab.kubectl(*handler) == "kata"
+    done = playbook(cluster, **other, cluster_recreate_runtime_class="yes")
+    assert done.returncode == 0, done.stdout
+    assert lab.kubectl(*handler) == "kata-clh"
+
+
 KATA_DEPLOY = """
 apiVersion: node.k8s.io/v1
 kind: RuntimeClass
