@@ -52,8 +52,8 @@ class Document:
             raise UserError(f"{self._where} holds a {kind} and not a map with the key executor. Nothing was changed.")
         if self._plain.keys() >= {"apiVersion", "kind"}:
             raise UserError(
-                f"{self._where} is a manifest of kind {self._plain['kind']} and not the worker's config: keep that in a file of its own, and "
-                "name it. Nothing was changed."
+                f"{self._where} is a manifest of kind {self._plain['kind']} and not the worker's config: keep that in a file of its own, "
+                "and name it. Nothing was changed."
             )
         if "executor" not in self._plain and (place := _nested_section(self._plain)):
             raise UserError(

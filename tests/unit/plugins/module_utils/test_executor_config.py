@@ -197,10 +197,10 @@ REFUSED = {
     "a: {<<: 1}\n": "text merges something that is not a map with <<. Nothing was changed.",
     "a: x\u2028y\n": "text has a U+0085, U+2028 or U+2029 character, which YAML parsers read differently: remove it. Nothing was changed.",
     "- a\n": "text holds a list and not a map with the key executor. Nothing was changed.",
-    "apiVersion: v1\nkind: ConfigMap\ndata:\n  local.yaml: |\n    executor: {}\nexecutor: {}\n": f"text is a manifest of kind ConfigMap {APART}",
+    "apiVersion: v1\nkind: ConfigMap\nexecutor: {}\n": f"text is a manifest of kind ConfigMap {APART}",
     "worker:\n  config:\n    executor:\n      plugin: k8s-vm\n": f"text has its executor section at worker.config.executor {NOT_READ}",
     "worker:\n- executor:\n    vm: {pluginName: k8s-vm}\n": f"text has its executor section at worker.0.executor {NOT_READ}",
-    "files:\n  local.yaml: |\n    # ours\n    executor:\n      plugin: k8s-vm\n": f"text has its executor section at files.local.yaml {NOT_READ}",
+    "values:\n  config: |\n    # ours\n    executor:\n      plugin: k8s\n": f"text has its executor section at values.config {NOT_READ}",
     "a: !!js/function 'x'\n": (
         "text uses the tag tag:yaml.org,2002:js/function (line 1), which the worker's parser does not take there. Nothing was changed."
     ),
