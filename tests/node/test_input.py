@@ -23,6 +23,7 @@ DIGEST = (
 )
 NAME = "is not a valid name of a RuntimeClass. Use lower-case letters, digits and hyphens."
 RUNC = {"name": "one", "runtime_type": "io.containerd.runc.v2"}
+SOCKET = "unix:///run/containerd/containerd.sock"
 S390X = {"architecture": "s390x", "os_family": "Debian"}
 # Role, its variables and the facts it finds, and the sentence.
 CASES: list[tuple[str, dict[str, t.Any], dict[str, str], str]] = [
@@ -108,6 +109,45 @@ CASES: list[tuple[str, dict[str, t.Any], dict[str, str], str]] = [
         "node_proof_max_metadata_percent: -1 is not a percentage; use a number from 0 to 100.",
     ),
 ]
+RELEASES = (
+    "{0}_releases: '{1}' is not a valid directory of releases; use an absolute path of letters, digits, '.', '_' and '-'{2}, for example "
+    "/opt/{0}-releases."
+)
+FOREIGN_FILES = (
+    "{0}_releases: /srv/disk on node1 contains precious, which this role did not create; use a directory of its own, for example "
+    "/srv/disk/{0}."
+)
+REGISTRY = "containerd_registry_config_path: '{}' is not an absolute path; use for example /etc/containerd/certs.d."
+for role in ("containerd", "crictl", "kata"):
+    outside = " outside of /opt/kata" if role == "kata" else ""
+    CASES += [(role, {f"{role}_releases": path}, {}, RELEASES.format(role, path, outside)) for path in ("/srv/", "~/releases")]
+    CASES += [
+        (role, {f"{role}_releases": "/srv/disk"}, {}, FOREIGN_FILES.format(role)),
+        (
+            role,
+            {f"{role}_download_timeout": "0"},
+            {},
+            f"{role}_download_timeout: 0 is not a number of seconds from 1 on; use for example 60.",
+        ),
+    ]
+CASES += [
+    ("kata", {"kata_releases": "/opt/kata/releases"}, {}, RELEASES.format("kata", "/opt/kata/releases", " outside of /opt/kata")),
+    *(
+        ("crictl", {"crictl_socket": path}, {}, f"crictl_socket: '{path}' is not a socket; use for example {SOCKET}.")
+        for path in ("containerd", "tcp://127.0.0.1:2375", "unix://containerd.sock")
+    ),
+    *(
+        ("containerd", {"containerd_registry_config_path": path}, {}, REGISTRY.format(path))
+        for path in ("certs.d", "~/certs.d", "/etc/containerd/certs.d:certs.d")
+    ),
+    (
+        "containerd",
+        {"containerd_registry_config_path": "", "containerd_registry_mirrors": {"docker.io": ["https://mirror.example.com"]}},
+        {},
+        "containerd_registry_config_path is empty, so that containerd would not read containerd_registry_mirrors; use for example "
+        "/etc/containerd/certs.d.",
+    ),
+]
 CPU = "The CPU of node1 has no virtualization extension (neither vmx nor svm). Enable it in the firmware."
 KVM = "/dev/kvm does not exist on node1. Load the kernel module kvm_intel or kvm_amd."
 MODULE = "The kernel of node1 has no module vhost_net. Install the distribution's full kernel package."
@@ -115,9 +155,10 @@ FOREIGN = "/opt/kata on node1 is a directory that this role did not create (kata
 
 
 def test_bad_input(roles: Roles) -> None:
-    before, asked = state_with_times(roles.node), roles.mirror.requests()
+    roles.node.run("mkdir -p /srv/disk/precious /srv/disk/lost+found")
+    before, asked = state_with_times(roles.node) + roles.node.run("find /srv"), roles.mirror.requests()
     assert refusals(roles, [case[:3] for case in CASES]) == [sentence for *_case, sentence in CASES]
-    assert state_with_times(roles.node) == before
+    assert state_with_times(roles.node) + roles.node.run("find /srv") == before
     assert roles.mirror.requests() == asked
 
 

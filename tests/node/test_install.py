@@ -180,10 +180,36 @@ def test_taken_back(roles: Roles) -> None:
     node = roles.node
     node.run(ADMINISTRATOR)
     image(roles)
+    # A disk of its own for the releases, and registries that another program has too.
+    node.run("mkdir -p /srv/disk/lost+found")
+    own = {f"{role}_releases": f"/srv/disk/{role}" for role in NODE_ROLES}
+    roles.variables |= {
+        **own,
+        "containerd_registry_config_path": "/srv/registries:/etc/docker/certs.d",
+        "containerd_registry_mirrors": {"docker.io": ["http://127.0.0.1:9"]},
+        "crictl_socket": "/run/containerd/containerd.sock",
+        "kata_privileged_without_host_devices": "false",
+    }
     before = state(node)
     assert "Install the release" in " ".join(roles.changes(*NODE_ROLES, options=("--check",)))
     assert state(node) == before
     assert roles.changes(*NODE_ROLES, kata_handlers=STUBS)
+    assert roles.changes(*NODE_ROLES, kata_handlers=STUBS) == []
+    assert node.run("readlink -f /opt/kata /usr/local/bin/containerd /usr/local/sbin/runc /usr/local/bin/crictl").count("/srv/disk/") == 4
+    assert node.run("ls -d /opt/*-releases", check=False) == ""
+    assert "runtime-endpoint: unix:///run/containerd/containerd.sock" in node.run("cat /etc/crictl.yaml")
+    assert node.run("find /srv/registries -type f") == "/srv/registries/docker.io/hosts.toml"
+    assert "privileged_without_host_devices = true" not in node.run("containerd config dump")
+    for role, directory in own.items():
+        assert roles.refusal(role.removesuffix("_releases"), **{role: "/srv/other"}) == (
+            f"{role}: the releases on node1 are in {directory}, not in /srv/other; set it to that directory, or run the playbook remove "
+            "with that directory first."
+        )
+    # A socket without a CRI is found before it is configured.
+    unanswered = roles.refusal("crictl", crictl_socket="unix:///run/missing.sock")
+    assert unanswered.startswith("The CRI on node1 does not answer at unix:///run/missing.sock: validate service connection: ")
+    assert unanswered.endswith("no such file or directory\". Start containerd, or correct crictl_socket.")
+    assert "missing" not in node.run("cat /etc/crictl.yaml")
     pod(node, "stub")
     assert (
         roles.refusal("kata", entry="absent")

@@ -289,7 +289,7 @@ def plan(host: dict[str, t.Any], options: dict[str, t.Any], migrate: str) -> dic
         found: dict[str, t.Any] = {"path": CONFIG, "content": to_toml(whole), "written": to_toml(ours), "root": whole.get("root", ROOT)}
         found["taken"] = _taken({}, host.get("others", []), options, CONFIG)
         found["problems"] = _pool_problems({}, host.get("pools", []), ours, CONFIG)
-        return {**found, "drop_in": False, "registry": options["registry_config_path"], "old_format": False}
+        return {**found, "drop_in": False, "registry": options["registry_config_path"].split(":")[0], "old_format": False}
     try:
         table, problems = tomllib.loads(text), []
     except tomllib.TOMLDecodeError as error:
@@ -309,7 +309,7 @@ def plan(host: dict[str, t.Any], options: dict[str, t.Any], migrate: str) -> dic
         "path": f"{_import_directory(table, installer['config']) or DROP_INS}/{DROP_IN}",
         "content": to_toml(ours),
         "written": "",
-        "registry": registry or options["registry_config_path"],
+        "registry": registry or options["registry_config_path"].split(":")[0],
         "root": root,
         "problems": problems,
         "taken": _taken(table, host.get("others", []), options, installer["config"]),

@@ -1,5 +1,5 @@
 # shellcheck shell=sh
-# Prints what the role wants to know of a host. Goes behind probe_functions.sh and probe_installer.sh.
+# Prints what the role wants to know of a host. Goes behind probe_functions.sh, probe_installer.sh and releases.sh.
 # Usage: probe RELEASES BIN RELEASE REGISTRY
 releases=$1 bin=$2 release=$3 registry=$4
 config=/etc/containerd
@@ -56,7 +56,8 @@ is_pristine() {
 }
 # What a removal leaves because it was there before: directories in which the role creates one, and the content of containerd's own.
 before() {
-  find /etc/containerd /etc/cni /opt/cni /opt/containerd "$units/containerd.service.d" -maxdepth 2 -type d -printf 'directory %p\n'
+  find /etc/containerd /etc/cni /opt/cni /opt/containerd "$units/containerd.service.d" "${registry%%:*}" -maxdepth 2 -type d \
+    -printf 'directory %p\n' | sort -u
   if find /var/lib/containerd -mindepth 1 -maxdepth 1 ! -name lost+found | grep -q .; then echo content /var/lib/containerd; fi
 }
 # Each line that a script of sed makes of a drop-in of others, behind its file.
@@ -85,7 +86,8 @@ own_files() {
 }
 printf '"files": %s, ' "$(own_files | sort -u | { set --; while read -r file; do set -- "$@" "$file"; done; digests "$@"; })"
 printf '"pristine": %s, "others": %s, "pools": %s, ' "$(flag is_pristine)" "$(others | list)" "$(pools | list)"
-printf '"record": %s, "before": %s, ' "$(cat "$releases/record" 2>/dev/null | list)" "$(before | list)"
+printf '"record": %s, "before": %s, %s, ' "$(cat "$releases/record" 2>/dev/null | list)" "$(before | list)" \
+  "$(directory "$releases" containerd /usr/local/bin/containerd)"
 printf '"spec": %s, "plugins": %s, ' "$("$bin/ctr" oci spec 2>/dev/null || printf null)" "$(plugins | list)"
 printf '"enabled": %s, "active": %s, "stale": %s, "package": "%s"}\n' \
   "$(flag systemctl is-enabled --quiet "$unit")" "$(flag active)" "$(flag stale)" \

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Removes what the role created, restores what it had backed up, and prints the changes.
+# Removes what the role created besides its releases, restores what it had backed up, and prints the changes.
 # Usage: remove_containerd.sh RELEASES check|apply|left PACKAGED [DROP_IN REGISTRY]
 # With 'left' it only prints whether a containerd stays that is not the role's. PACKAGED is true where the distribution's package is the
 # role's, DROP_IN the path of the drop-in, REGISTRY the directory of registries.
@@ -85,11 +85,8 @@ if [ "$action" = apply ]; then
   for file in $drop_ins; do
     case $file in /etc/containerd/* | /var/lib/rancher/*) drop_empty "${file%/*}" ;; esac
   done
-  for file in $hosts; do drop_empty "${file%/*}"; done
+  for file in $hosts; do drop_empty "${file%/*}" "$registry"; done
   drop_empty /etc/containerd/certs.d /etc/containerd/conf.d /etc/containerd /etc/systemd/system/containerd.service.d /opt/cni/bin /opt/cni \
     /opt/containerd/bin /opt/containerd/lib /opt/containerd /etc/cni/net.d /etc/cni
 fi
-# An interrupted removal leaves no release that counts as complete.
-[ "$action" = check ] || rm -f "$releases"/*/complete
-drop "$releases"
 if [ "$action" = apply ]; then systemctl daemon-reload; fi

@@ -1,5 +1,5 @@
 # shellcheck shell=sh
-# Prints what the role wants to know of a host. Goes behind probe_functions.sh and probe_installer.sh.
+# Prints what the role wants to know of a host. Goes behind probe_functions.sh, probe_installer.sh and releases.sh.
 # Usage: probe RELEASES VERSION [SHIPPED HANDLER]...
 # SHIPPED is a configuration below the release, HANDLER the handler that it is copied for.
 releases=$1 version=$2
@@ -44,7 +44,7 @@ printf '{%s, %s, "cpu": %s, "kvm": %s, "foreign": %s, ' "$(host)" "$(installer)"
   "$(flag grep -m1 -wE 'vmx|svm' /proc/cpuinfo)" "$(flag test -c /dev/kvm)" "$(flag is_foreign)"
 printf '"current": "%s", "previous": "%s", "rolled_back": %s, ' \
   "$(current)" "$(linked "$releases/previous")" "$(flag test -e "$releases/rolled_back")"
-printf '"shim": "%s", ' "$(shim)"
+printf '"shim": "%s", %s, ' "$(shim)" "$(directory "$releases" kata /opt/kata)"
 printf '"modules": %s, "missing_modules": %s, "zst": %s, "xz": %s, ' \
   "$(flag modules)" "$(missing_modules | list)" "$(flag command -v zstd)" "$(flag command -v xz)"
 printf '"complete": %s, "files": %s, "shipped": %s}\n' \

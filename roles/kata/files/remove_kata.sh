@@ -1,5 +1,6 @@
 # shellcheck shell=sh
-# Removes the releases and their links, and brings back foreign links; prints what it changes. Goes behind list_processes.sh.
+# Removes the releases and their links, and brings back foreign links; prints what it changes.
+# Goes behind list_processes.sh and releases.sh.
 # Arguments: RELEASES check|apply
 set -eu
 releases=$1 action=$2
@@ -34,6 +35,4 @@ for unit in screwdriver-kata-shm.service screwdriver-kata-clean-up.timer; do
 done
 drop /etc/systemd/system/screwdriver-kata-clean-up.service
 drop /usr/local/sbin/screwdriver-kata-clean-up
-# An interrupted removal leaves no release that counts as complete.
-[ "$action" = check ] || rm -f "$releases"/*/complete
-drop "$releases"
+remove_releases "$releases" kata "$action"

@@ -1,5 +1,5 @@
-#!/bin/sh
-# Points /opt/kata at another release, keeps the one before for a rollback, and removes releases older than both.
+# shellcheck shell=sh
+# Points /opt/kata at another release, keeps the one before for a rollback, and removes releases older than both. Goes behind releases.sh.
 # Usage: switch_release.sh RELEASES present|rolled_back VERSION
 set -eu
 releases=$1 state=$2 version=$3
@@ -29,7 +29,7 @@ for release in "$releases"/*/; do
   name=$(basename "$release")
   case $name in
     previous | downloads | "$version" | "$current") ;;
-    # The marker first, so that a release that is removed in part does not count as complete.
-    *) rm -f "$release/complete" && rm -rf "$release" ;;
+    *.old | *.part) if own_release "$releases/$name" kata; then rm -rf "$release"; fi ;;
+    *) if own_release "$releases/$name" kata; then set_aside "$releases/$name" && rm -rf "$releases/$name.old"; fi ;;
   esac
 done

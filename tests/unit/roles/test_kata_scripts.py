@@ -14,15 +14,18 @@ import pytest
 from ...helpers import TOP
 
 FILES = TOP / "roles" / "kata" / "files"
+SHARED = TOP / "roles" / "download" / "files"
+REMOVAL = ("list_processes.sh", "releases.sh", "remove_kata.sh")
+SWITCH = ("releases.sh", "switch_release.sh")
 # The directories of a node that the scripts name.
 PLACES = ("/opt/kata", "/opt/screwdriver", "/usr/local/", "/etc/", "/run/")
 
 
 def run(root: Path, *names: str, given: tuple[str, ...] = (), places: tuple[str, ...] = PLACES, **environment: str) -> list[str]:
     """Runs scripts one behind the other, as the role does, and returns the lines that they print."""
-    text = "\n".join((FILES / name).read_text() for name in names)
+    text = "\n".join((FILES / name if (FILES / name).exists() else SHARED / name).read_text() for name in names)
     for place in places:
-        text = re.sub(rf"(?<![\w}}]){place}", f"{root}{place}", text)
+        text = re.sub(rf"(?<![\w}}%]){place}", f"{root}{place}", text)
     command = ["sh", "-s", "--", *given]
     env = {"PATH": f"{root}/bin:{os.environ['PATH']}", **environment}
     done = subprocess.run(command, input=text, env=env, capture_output=True, text=True, check=False)
@@ -78,22 +81,25 @@ def test_removal_leaves_the_processes_of_another_kata(tmp_path: Path, processes:
     # Each has its own name: /opt/kata on a node of kata-deploy is a directory.
     foreign = processes.start(tmp_path / place / "bin/qemu-system-x86_64")
     own = processes.start(tmp_path / "opt/kata-releases/4.1.0/opt/kata/bin/containerd-shim-kata-v2")
-    checked = run(tmp_path, "list_processes.sh", "remove_kata.sh", given=(releases, "check"))
+    (tmp_path / "opt/kata-releases/4.1.0/complete").write_text("kata-static-4.1.0-amd64.tar.zst\n")
+    checked = run(tmp_path, *REMOVAL, given=(releases, "check"))
     assert checked == ["processes of Kata", releases]
     assert own.poll() is None
-    assert run(tmp_path, "list_processes.sh", "remove_kata.sh", given=(releases, "apply")) == checked
+    assert run(tmp_path, *REMOVAL, given=(releases, "apply")) == checked
     assert own.wait(timeout=10) == -9
     assert foreign.poll() is None
     assert (tmp_path / place / "bin/qemu-system-x86_64").exists()
     assert not Path(releases).exists()
-    assert run(tmp_path, "list_processes.sh", "remove_kata.sh", given=(releases, "apply")) == []
+    assert run(tmp_path, *REMOVAL, given=(releases, "apply")) == []
 
 
 def test_releases_on_another_disk(tmp_path: Path, processes: Processes) -> None:
     own = processes.start(tmp_path / "disk/4.1.0/opt/kata/bin/qemu-system-x86_64")
     (tmp_path / "releases").symlink_to("disk")
-    run(tmp_path, "list_processes.sh", "remove_kata.sh", given=(str(tmp_path / "releases"), "apply"))
+    (tmp_path / "disk/4.1.0/complete").write_text("kata-static-4.1.0-amd64.tar.zst\n")
+    run(tmp_path, *REMOVAL, given=(str(tmp_path / "releases"), "apply"))
     assert own.wait(timeout=10) == -9
+    assert list((tmp_path / "disk").iterdir()) == []
 
 
 @pytest.mark.parametrize(("containerd", "own"), [(CTR, ["one"]), ("exit 1", ["PID PROGRAM"])])
@@ -113,13 +119,26 @@ def releases_of(root: Path, *versions: str) -> Path:
     releases = root / "opt/kata-releases"
     for version in versions:
         (releases / version / "opt/kata").mkdir(parents=True)
-        (releases / version / "complete").touch()
+        (releases / version / "complete").write_text(f"kata-static-{version}-amd64.tar.zst\n")
     (root / "opt/kata").symlink_to(releases / versions[-1] / "opt/kata")
     return releases
 
 
 def completed(releases: Path) -> list[str]:
-    return sorted(marker.parent.name for marker in releases.glob("*/complete"))
+    return sorted(marker.parent.name for marker in releases.glob("*/complete") if not marker.parent.is_symlink())
+
+
+def test_foreign_files_beside_the_releases_stay(tmp_path: Path) -> None:
+    releases = releases_of(tmp_path, "4.0.0", "4.2.0", "4.1.0")
+    for name in ("precious", "2024.old", "lost+found"):
+        (releases / name).mkdir()
+        (releases / name / "file").touch()
+    run(tmp_path, *SWITCH, given=(str(releases), "present", "4.2.0"))
+    assert sorted(path.name for path in releases.iterdir()) == ["2024.old", "4.1.0", "4.2.0", "lost+found", "precious", "previous"]
+    assert run(tmp_path, *REMOVAL, given=(str(releases), "apply"))[-1] == str(releases)
+    assert sorted(path.parent.name for path in releases.rglob("*/file")) == ["2024.old", "lost+found", "precious"]
+    assert len(list(releases.iterdir())) == 3
+    assert run(tmp_path, *REMOVAL, given=(str(releases), "apply")) == []
 
 
 @pytest.fixture
@@ -132,10 +151,10 @@ def interrupted(tmp_path: Path) -> None:
 def test_an_old_release_that_is_removed_in_part_is_not_complete(tmp_path: Path) -> None:
     releases = releases_of(tmp_path, "4.0.0", "4.2.0", "4.1.0")
     with pytest.raises(AssertionError):
-        run(tmp_path, "switch_release.sh", given=(str(releases), "present", "4.2.0"))
+        run(tmp_path, *SWITCH, given=(str(releases), "present", "4.2.0"))
     assert (tmp_path / "opt/kata").readlink() == releases / "4.2.0/opt/kata"
-    assert (releases / "4.0.0").exists()
-    assert completed(releases) == ["4.1.0", "4.2.0"]
+    assert (releases / "4.0.0.old").exists()
+    assert completed(releases) == ["4.0.0.old", "4.1.0", "4.2.0"]
 
 
 @pytest.mark.usefixtures("interrupted")
@@ -143,9 +162,13 @@ def test_releases_that_are_removed_in_part_are_not_complete(tmp_path: Path) -> N
     releases = releases_of(tmp_path, "4.0.0", "4.1.0")
     (tmp_path / "opt/kata").unlink()
     with pytest.raises(AssertionError):
-        run(tmp_path, "list_processes.sh", "remove_kata.sh", given=(str(releases), "apply"))
+        run(tmp_path, *REMOVAL, given=(str(releases), "apply"))
     assert releases.exists()
-    assert completed(releases) == []
+    assert not {"4.0.0", "4.1.0"} & set(completed(releases))
+    # The next removal ends it.
+    (tmp_path / "bin/rm").unlink()
+    run(tmp_path, *REMOVAL, given=(str(releases), "apply"))
+    assert not releases.exists()
 
 
 # The mounts of a node, as mountinfo lists them, without the fields that follow. The third is of a build's container.
