@@ -89,11 +89,19 @@ def test_from_a_bare_machine_and_back(playbooks: Playbooks, tmp_path: Path) -> N
     assert "less than 1000000000; set containerd_nofile." in failed.stdout
 
     report = tmp_path / "report.md"
-    playbooks.done("benchmark", node_proof_benchmark_report=str(report), node_proof_benchmark_bytes=2048000)
+    measured = {
+        "node_proof_benchmark_bytes": 2048000,
+        "node_proof_benchmark_runs": "1",
+        "node_proof_benchmark_snapshotters": "overlayfs, zfs",
+        "node_proof_image": "busybox:1.37.0",
+    }
+    playbooks.done("benchmark", node_proof_benchmark_report=str(report), **measured)
     assert re.search(r"\| node1 \| overlayfs \| \d+\.\d\d s \| \d+\.\d MB/s \| \d+\.\d\d s \| \d+\.\d\d s \|", report.read_text())
     assert "write of 2048000 bytes" in report.read_text()
+    assert "warm (median of 1)" in report.read_text()
+    assert "| node1 | zfs | not on this node |" in report.read_text()
     refused = playbooks("benchmark", node_proof_benchmark_bytes=5)
-    assert "node_proof_benchmark_bytes: 5 is too small; use at least 1024000, in steps of which it is written." in refused.stdout
+    assert "node_proof_benchmark_bytes: 5 is too small; use at least 1024000." in refused.stdout
     assert node.run("ctr namespaces ls --quiet") == "k8s.io"
     assert files(node) == made
 

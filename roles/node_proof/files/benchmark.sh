@@ -1,12 +1,13 @@
 #!/bin/sh
 # Measures a write to the root disk and the setup of a container under a runtime, on one snapshotter, and prints one JSON object.
-# Environment: IMAGE (on the node already), RUNTIME, CONFIG_PATH (may be empty), SNAPSHOTTER, WRITE_BYTES, RUNS, TIMEOUT in seconds.
+# Environment: CONTAINERD_ADDRESS (of ctr), IMAGE (on the node already), RUNTIME, CONFIG_PATH (may be empty), SNAPSHOTTER, WRITE_BYTES, RUNS,
+# TIMEOUT in seconds.
 # All of it happens in a containerd namespace of its own, which is removed in the end.
 set -eu
 # Programs print decimal points and English messages.
 export LC_ALL=C
-# Not every sudo looks there.
-PATH=$PATH:/usr/local/bin
+# Not every sudo looks there, and RKE2 and k3s keep ctr in places of their own.
+PATH=$PATH:/usr/local/bin:/var/lib/rancher/rke2/bin:/var/lib/rancher/k3s/data/current/bin
 work=$(mktemp -d)
 # In the foreground, since a process group of its own may not touch the terminal.
 own() { timeout --foreground "$TIMEOUT" ctr -n kata-benchmark "$@" </dev/null; }
@@ -38,6 +39,10 @@ if ! ctr plugins ls | awk -v name="$SNAPSHOTTER" '$1 ~ /snapshotter/ && $2 == na
   printf '{"snapshotter": "%s", "there": false}\n' "$SNAPSHOTTER"
   exit
 fi
+# ctr needs the whole name, such as docker.io/library/busybox:latest for busybox.
+names='{{range .status.repoTags}}{{println .}}{{end}}{{range .status.repoDigests}}{{println .}}{{end}}'
+name=$(crictl inspecti --output go-template --template "$names" "${IMAGE:?}" 2>/dev/null | sed -n '/./p' | head -n 1) || true
+IMAGE=${name:-$IMAGE}
 step "Export of image $IMAGE" ctr -n k8s.io images export "$work/image.tar" "$IMAGE"
 step "Import of image $IMAGE" own images import --no-unpack "$work/image.tar" >/dev/null
 

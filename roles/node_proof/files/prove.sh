@@ -140,7 +140,8 @@ inspect() {
   root=$(inside "awk '\$2 == \"/\" {print \$1, \$3}' /proc/mounts" | tail -n 1)
   nofile=$(inside ulimit -n)
   started=$(date +%s.%N)
-  inside "dd if=/dev/zero of=/proof bs=1000000 count=$((WRITE_BYTES / 1000000)) conv=fsync 2>/dev/null && rm /proof" >/dev/null
+  blocks=$(((WRITE_BYTES + 999999) / 1000000))
+  inside "dd if=/dev/zero of=/proof bs=1000000 count=$blocks conv=fsync 2>/dev/null && rm /proof" >/dev/null
   write=$(seconds "$started")
   vsyscall=$(probe_vsyscall)
   ctr -n k8s.io containers info "$container" >"$work/info"
@@ -157,7 +158,7 @@ inspect() {
   printf '"shim": "%s", "configured_hypervisor": "%s", "kata_version": "%s", "containerd_version": "%s", ' \
     "$shim" "$configured" "$release" "$(ctr version 2>/dev/null | sed -n '/^Server/,$ s/^ *Version: *v*//p' | head -n 1)"
   printf '"setup_seconds": %s, "write_bytes_per_second": %s, "snapshotter": "%s", "snapshot": "%s", "data_percent": %s, "metadata_percent": %s}\n' \
-    "$setup" "$(awk -v b="$WRITE_BYTES" -v s="$write" 'BEGIN { printf "%.0f", b / (s > 0 ? s : 0.001) }')" \
+    "$setup" "$(awk -v b="${blocks}000000" -v s="$write" 'BEGIN { printf "%.0f", b / (s > 0 ? s : 0.001) }')" \
     "$snapshotter" "$snapshot" "${data:-null}" "${metadata:-null}"
 }
 
