@@ -110,8 +110,8 @@ CASES: list[tuple[str, dict[str, t.Any], dict[str, str], str]] = [
     ),
 ]
 RELEASES = (
-    "{0}_releases: '{1}' is not a valid directory of releases; use an absolute path of letters, digits, '.', '_' and '-'{2}, for example "
-    "/opt/{0}-releases."
+    "{0}_releases: '{1}' is not a valid directory of releases; use an absolute path of letters, digits, '.', '_' and '-' outside of "
+    "/opt/kata, for example /opt/{0}-releases."
 )
 FOREIGN_FILES = (
     "{0}_releases: /srv/disk on node1 contains precious, which this role did not create; use a directory of its own, for example "
@@ -119,8 +119,7 @@ FOREIGN_FILES = (
 )
 REGISTRY = "containerd_registry_config_path: '{}' is not an absolute path; use for example /etc/containerd/certs.d."
 for role in ("containerd", "crictl", "kata"):
-    outside = " outside of /opt/kata" if role == "kata" else ""
-    CASES += [(role, {f"{role}_releases": path}, {}, RELEASES.format(role, path, outside)) for path in ("/srv/", "~/releases")]
+    CASES += [(role, {f"{role}_releases": path}, {}, RELEASES.format(role, path)) for path in ("/srv/", "~/releases")]
     CASES += [
         (role, {f"{role}_releases": "/srv/disk"}, {}, FOREIGN_FILES.format(role)),
         (
@@ -131,7 +130,7 @@ for role in ("containerd", "crictl", "kata"):
         ),
     ]
 CASES += [
-    ("kata", {"kata_releases": "/opt/kata/releases"}, {}, RELEASES.format("kata", "/opt/kata/releases", " outside of /opt/kata")),
+    ("kata", {"kata_releases": "/opt/kata/releases"}, {}, RELEASES.format("kata", "/opt/kata/releases")),
     *(
         ("crictl", {"crictl_socket": path}, {}, f"crictl_socket: '{path}' is not a socket; use for example {SOCKET}.")
         for path in ("containerd", "tcp://127.0.0.1:2375", "unix://containerd.sock")

@@ -208,7 +208,7 @@ def test_taken_back(roles: Roles) -> None:
     # A socket without a CRI is found before it is configured.
     unanswered = roles.refusal("crictl", crictl_socket="unix:///run/missing.sock")
     assert unanswered.startswith("The CRI on node1 does not answer at unix:///run/missing.sock: validate service connection: ")
-    assert unanswered.endswith("no such file or directory\". Start containerd, or correct crictl_socket.")
+    assert unanswered.endswith('no such file or directory". Start containerd, or correct crictl_socket.')
     assert "missing" not in node.run("cat /etc/crictl.yaml")
     pod(node, "stub")
     assert (

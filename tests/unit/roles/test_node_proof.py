@@ -63,7 +63,7 @@ def test_numbers_that_are_too_small(option: str, value: t.Any, least: int) -> No
 
 
 def stub(directory: Path, name: str, text: str) -> None:
-    (directory / name).write_text(f"#!/bin/sh\necho {name} \"$@\" >>{directory}/calls\n{text}\n")
+    (directory / name).write_text(f'#!/bin/sh\necho {name} "$@" >>{directory}/calls\n{text}\n')
     (directory / name).chmod(0o755)
 
 
@@ -119,7 +119,7 @@ def test_speed_is_that_of_the_bytes_that_were_written(tmp_path: Path) -> None:
     script = (ROLE / "files" / "prove.sh").read_text()
     stub(tmp_path, "crictl", CRICTL.format(tmp_path))
     stub(tmp_path, "ctr", "")
-    (tmp_path / "prove.sh").write_text(script.replace("write=$(seconds \"$started\")", "write=2.0"))
+    (tmp_path / "prove.sh").write_text(script.replace('write=$(seconds "$started")', "write=2.0"))
     env = {"HANDLER": "kata", "WRITE_BYTES": "1500000", "TIMEOUT": "9", "CONTAINER": "c", "SETUP_SECONDS": "1", "MAX_SHM_PERCENT": "100"}
     done = run(tmp_path, str(tmp_path / "prove.sh"), "inspect", **env)
     assert json.loads(done.stdout)["write_bytes_per_second"] == 1000000
