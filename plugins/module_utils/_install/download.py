@@ -108,12 +108,20 @@ def fetch_all(archives: list[dict[str, t.Any]], directory: str, timeout: int, ho
     """The paths of all archives by their names, downloaded at the same time.
 
     Raises:
-        DownloadError: The first archive of the list that could not be downloaded, or the directory that could not be created.
+        DownloadError: The first archive of the list that could not be downloaded, or the directory that could not be created or written.
     """
+
+    def refusal(action: str, error: OSError) -> DownloadError:
+        advice = "make it writable, or choose another directory"
+        return DownloadError(f"The directory of downloads {directory!r} cannot be {action} on {host}: {error.strerror}; {advice}.")
+
     try:
         os.makedirs(directory, mode=0o755, exist_ok=True)
     except OSError as error:
-        raise DownloadError(f"The directory of downloads {directory} cannot be created on {host}: {error.strerror}.") from error
+        raise refusal("created", error) from error
     with ThreadPoolExecutor(max_workers=max(1, len(archives))) as pool:
         futures = {file_name(archive): pool.submit(fetch, archive, directory, timeout, host) for archive in archives}
-        return {name: future.result() for name, future in futures.items()}
+        try:
+            return {name: future.result() for name, future in futures.items()}
+        except OSError as error:
+            raise refusal("written", error) from error

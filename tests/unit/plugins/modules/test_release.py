@@ -182,8 +182,15 @@ def test_no_password_of_a_url_is_shown(tmp_path: Path, server: tuple[str, list[s
     assert credentials(f"https://deploy:S3@CRET@mirror.example.com/a.tgz {base}/@scope/a.tgz") == ["deploy:S3@CRET"]
 
 
-def test_a_directory_that_cannot_be_created(tmp_path: Path) -> None:
+def test_a_directory_that_cannot_be_used(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
+    end = "on localhost: {}; make it writable, or choose another directory."
     with pytest.raises(DownloadError) as refused:
         fetch_all([], str(tmp_path / "file/cache"), 5, "localhost")
-    assert str(refused.value) == f"The directory of downloads {tmp_path}/file/cache cannot be created on localhost: Not a directory."
+    assert str(refused.value) == f"The directory of downloads '{tmp_path}/file/cache' cannot be created {end.format('Not a directory')}"
+    # A lock that cannot be taken, as in a directory of another user's.
+    archive = pack(tmp_path / "a.tgz", tool=PROGRAM)
+    (tmp_path / "a.tgz.lock").mkdir()
+    with pytest.raises(DownloadError) as refused:
+        fetch_all([archive], str(tmp_path), 5, "localhost")
+    assert str(refused.value) == f"The directory of downloads '{tmp_path}' cannot be written {end.format('Is a directory')}"
