@@ -147,6 +147,25 @@ CASES += [
         "/etc/containerd/certs.d.",
     ),
 ]
+PATH = "is not an absolute path without spaces and percent signs; correct it, or leave it empty."
+CASES += [
+    *(
+        ("thin_pool", {option: "101"}, {}, f"{option}: 101 is not a percentage; use a number from 0 to 100.")
+        for option in ("thin_pool_max_data_percent", "thin_pool_watch_remove_images_percent")
+    ),
+    (
+        "thin_pool",
+        {"thin_pool_watch_interval": 0},
+        {},
+        "thin_pool_watch_interval: 0 is not a number of seconds from 1 on; use for example 300.",
+    ),
+    (
+        "thin_pool",
+        {"thin_pool_watch_textfile_directory": "metrics"},
+        {},
+        f"thin_pool_watch_textfile_directory: 'metrics' {PATH}",
+    ),
+]
 CPU = "The CPU of node1 has no virtualization extension (neither vmx nor svm). Enable it in the firmware."
 KVM = "/dev/kvm does not exist on node1. Load the kernel module kvm_intel or kvm_amd."
 MODULE = "The kernel of node1 has no module vhost_net. Install the distribution's full kernel package."

@@ -1,4 +1,4 @@
-"""What the role kata keeps in order on a node: the size of /dev/shm, and what builds and sandboxes leave."""
+"""What the roles keep in order on a node: the size of /dev/shm, what builds and sandboxes leave, and metrics of the thin pool."""
 
 from __future__ import annotations
 
@@ -64,3 +64,33 @@ def test_upkeep(roles: Roles) -> None:
     assert node.run("cat /srv/volume/file") == "kept"
     assert roles.changes("kata", entry="absent", **less) == []
     assert node.run(SIZE) == before
+
+
+METRICS = "screwdriver_kata_thin_pool_kata_pool.prom"
+# A check of the pool as the role leaves it, with metrics in two directories.
+CHECK = f"""
+mkdir -p /srv/old /srv/new && touch /srv/old/{METRICS} /srv/new/{METRICS}
+printf '[Service]\\nExecStart=/bin/true \\\\\\n  --textfile-directory=/srv/old \\\\\\n  --kubeconfig=\\n' \
+  >/etc/systemd/system/screwdriver-kata-watch-kata-pool.service
+"""
+
+
+def test_metrics_that_are_no_longer_written(roles: Roles) -> None:
+    """A pool needs a real machine; these tasks of the role do not."""
+    node = roles.node
+    node.run(CHECK)
+
+    def left(entry: str, *options: str, **variables: str) -> str:
+        role = {"ansible.builtin.include_role": {"name": "screwdriver.kata.thin_pool", "tasks_from": entry}, "vars": variables}
+        results = node.results(node.start([role], *options))
+        assert not results[-1]["failed"], results[-1]
+        return node.run(f"ls -d /srv/*/{METRICS}", check=False)
+
+    both = f"/srv/new/{METRICS}\n/srv/old/{METRICS}"
+    assert left("_stale_metrics", __thin_pool_metrics_kept="/srv/old") == both
+    assert left("_stale_metrics", "--check", __thin_pool_metrics_kept="/srv/new") == both
+    assert left("_stale_metrics", __thin_pool_metrics_kept="/srv/new") == f"/srv/new/{METRICS}"
+    # Without the option, as in a run that removes the node.
+    node.run(CHECK)
+    assert left("_unwatch") == f"/srv/new/{METRICS}"
+    assert node.run("ls /etc/systemd/system/screwdriver-kata-watch-*", check=False) == ""

@@ -163,6 +163,7 @@ class Watch:
         self._options = options
         self._state = state
         self._now = now
+        self.failed = False
 
     def run(self, usage: Usage) -> tuple[Verdict, dict[str, t.Any]]:
         """Returns the verdict, and what the next check needs."""
@@ -173,11 +174,26 @@ class Watch:
         elif self._state.get("reason"):
             print(f"{INFO}Thin pool {options.pool} is fine again.", flush=True)
         if options.textfile_directory:
-            name = f"screwdriver_kata_thin_pool_{options.pool.replace('/', '_')}.prom"
-            write_whole(Path(options.textfile_directory) / name, metrics(options.pool, usage, verdict, self._now))
+            self._write_metrics(usage, verdict)
         event_at = self._create_event(verdict)
         unused = self._remove_images(usage) if options.remove_images_percent else []
         return verdict, {"reason": verdict.reason, "event_at": event_at, "unused": unused}
+
+    def _fail(self, message: str) -> None:
+        """Reports what could not be done; the rest of the check goes on."""
+        self.failed = True
+        print(f"{ERROR}{message}", flush=True)
+
+    def _write_metrics(self, usage: Usage, verdict: Verdict) -> None:
+        pool, directory = self._options.pool, self._options.textfile_directory
+        try:
+            path = Path(directory) / f"screwdriver_kata_thin_pool_{pool.replace('/', '_')}.prom"
+            write_whole(path, metrics(pool, usage, verdict, self._now))
+        except OSError as exc:
+            self._fail(
+                f"The metrics of thin pool {pool} were not written to {directory}: {exc.strerror}; correct "
+                "thin_pool_watch_textfile_directory."
+            )
 
     def _create_event(self, verdict: Verdict) -> float:
         """Creates an Event where the verdict has changed, or is old; returns when the last one was created."""
@@ -202,7 +218,11 @@ class Watch:
         """
         if max(usage.data or 0, usage.metadata or 0) < self._options.remove_images_percent:
             return []
-        unused = unused_images(run("crictl", "images", "--output", "json"), run("crictl", "ps", "--all", "--output", "json"))
+        try:
+            unused = unused_images(run("crictl", "images", "--output", "json"), run("crictl", "ps", "--all", "--output", "json"))
+        except (OSError, subprocess.SubprocessError, ValueError) as exc:
+            self._fail(f"The images on thin pool {self._options.pool} were not listed: {reason(exc)}")
+            return []
         for image in unused:
             if image in self._state.get("unused", []):
                 try:
@@ -243,12 +263,13 @@ def main() -> int:
     except (OSError, ValueError):
         state = {}
     try:
-        verdict, state = Watch(options, state, time.time()).run(usage)
+        watch = Watch(options, state, time.time())
+        verdict, state = watch.run(usage)
     except (OSError, subprocess.SubprocessError, ValueError) as exc:
         print(f"{ERROR}The check of thin pool {options.pool} failed: {reason(exc)}", flush=True)
         return 1
     write_whole(options.state, json.dumps(state))
-    return int(verdict.is_fault)
+    return int(verdict.is_fault or watch.failed)
 
 
 if __name__ == "__main__":

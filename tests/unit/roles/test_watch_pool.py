@@ -92,6 +92,25 @@ def test_metrics(tmp_path: Path) -> None:
     }
 
 
+def test_what_cannot_be_done_does_not_hold_up_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without its directory of metrics and without crictl the check creates its Event once, as ever, and fails."""
+    programs = Programs(monkeypatch)
+    programs.absent = "crictl"
+    missing = tmp_path / "missing"
+    given = options(tmp_path, textfile_directory=str(missing), kubeconfig=str(PROGRAM), remove_images_percent=50.0)
+    state: dict[str, t.Any] = {}
+    for moment in (0, 300):
+        watch = watch_pool.Watch(given, state, NOW + moment)
+        _verdict, state = watch.run(Usage(85.0, 1.0))
+        assert watch.failed
+    assert [event["reason"] for event in programs.created] == ["ThinPoolFillingUp"]
+    out = capsys.readouterr().out
+    assert f"<3>The metrics of thin pool kata/pool were not written to {missing}: No such file or directory; correct " in out
+    assert "<3>The images on thin pool kata/pool were not listed: crictl is not there\n" in out
+
+
 def test_metrics_of_a_failed_pool_have_no_usage() -> None:
     text = watch_pool.metrics("kata/pool", Usage(None, None, "failed"), Verdict("ThinPoolUnhealthy", "x"), NOW)
     assert "used_ratio" not in text
@@ -106,11 +125,13 @@ class Programs:
         self.created: list[dict[str, t.Any]] = []
         self.images = {"images": images}
         self.containers = {"containers": containers}
-        self.error = ""
+        self.error = self.absent = ""
         monkeypatch.setattr(watch_pool, "run", self.run)
 
     def run(self, *command: str, stdin: str | None = None) -> str:
         self.calls.append(command)
+        if command[0] == self.absent:
+            raise FileNotFoundError(f"{command[0]} is not there")
         if self.error:
             raise subprocess.CalledProcessError(1, command, stderr=self.error)
         if command[0] == "kubectl":
