@@ -18,6 +18,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.plugins.loader import init_plugin_loader
+from ansible.template import Templar, trust_as_template
+from ansible.utils.collection_loader import AnsibleCollectionConfig
 
 from lab import common
 
@@ -236,3 +240,17 @@ class ModuleRunner:
             return json.loads(out)
         except ValueError:
             raise AssertionError(f"no JSON from the module:\n{out}\n{err}") from None
+
+
+def evaluate(template: str, *roles: str, **values: t.Any) -> t.Any:
+    """What a template evaluates to with the defaults and variables of these roles and these values."""
+    if not AnsibleCollectionConfig.collection_finder:
+        init_plugin_loader([])
+    loader = DataLoader()
+    variables: dict[str, t.Any] = {"inventory_hostname": "node1", "omit": "omitted"}
+    for role in roles:
+        for part in ("defaults", "vars"):
+            for file in sorted((TOP / "roles" / role / part).rglob("*.yml")):
+                variables |= loader.load_from_file(str(file), trusted_as_template=True)
+    variables["ansible_search_path"] = [str(TOP / "roles" / role) for role in roles]
+    return Templar(loader, variables=variables | values).template(trust_as_template(template))

@@ -8,26 +8,15 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible.parsing.dataloader import DataLoader
-from ansible.plugins.loader import init_plugin_loader
-from ansible.template import Templar, trust_as_template
+from ...helpers import evaluate
 
-from ...helpers import TOP
-
-ROLES = TOP / "roles"
-FILES = ("names/defaults/main.yml", "names/vars/main.yml", "cluster/defaults/main.yml", "cluster/vars/main/main.yml")
 PLAYBOOKS = {"status": "viewers", "rollback": "rollback_operators", "rollout": "operators", "site": "node_operators"}
 
 
 def granted(playbook: str, **values: t.Any) -> set[tuple[str, str, str]]:
     """(verb, resource, name) in the worker's namespace, which is not that of the record; the name is empty where it holds for all."""
-    init_plugin_loader([])
-    loader = DataLoader()
-    variables: dict[str, t.Any] = {"ansible_search_path": [str(ROLES / "cluster")], "rollout_namespace": "records"}
-    for file in (*FILES, "cluster/vars/main/permissions.yml"):
-        variables |= loader.load_from_file(str(ROLES / file), trusted_as_template=True)
-    variables |= {"rollout_namespace": "records", f"cluster_{PLAYBOOKS[playbook]}": [{"kind": "User", "name": "operator"}], **values}
-    objects = Templar(loader, variables=variables).template(trust_as_template("{{ __cluster_wanted }}"))
+    values |= {"rollout_namespace": "records", f"cluster_{PLAYBOOKS[playbook]}": [{"kind": "User", "name": "operator"}]}
+    objects = evaluate("{{ __cluster_wanted }}", "names", "cluster", **values)
     rules = [rule for item in objects if item["kind"] == "Role" and item["metadata"]["namespace"] == "sd" for rule in item["rules"]]
     return {(verb, rule["resources"][0], name) for rule in rules for verb in rule["verbs"] for name in rule.get("resourceNames", [""])}
 

@@ -9,11 +9,8 @@ from __future__ import annotations
 import os
 
 import pytest
-from ansible.parsing.dataloader import DataLoader
-from ansible.plugins.loader import init_plugin_loader
-from ansible.template import Templar, trust_as_template
 
-from ...helpers import TOP
+from ...helpers import evaluate
 
 HERE = os.path.realpath(".")
 
@@ -29,8 +26,4 @@ HERE = os.path.realpath(".")
     ],
 )
 def test_a_relative_path_is_one_of_the_directory_that_ansible_playbook_runs_in(given: str, taken: str) -> None:
-    init_plugin_loader([])
-    loader = DataLoader()
-    loader.set_basedir(str(TOP / "playbooks"))
-    variables = loader.load_from_file(str(TOP / "roles" / "executor" / "vars" / "main.yml"), trusted_as_template=True)
-    assert Templar(loader, variables={**variables, "executor_path": given}).template(trust_as_template("{{ __executor_path }}")) == taken
+    assert evaluate("{{ __executor_path }}", "executor", executor_path=given) == taken

@@ -8,28 +8,19 @@ import subprocess
 import typing as t
 
 import pytest
-from ansible.parsing.dataloader import DataLoader
-from ansible.plugins.loader import init_plugin_loader
-from ansible.template import Templar, trust_as_template
+import yaml
 
-from ...helpers import TOP
+from ... import helpers
 
 if t.TYPE_CHECKING:
     from pathlib import Path
 
-ROLE = TOP / "roles" / "node_proof"
+ROLE = helpers.TOP / "roles" / "node_proof"
 
 
 def evaluate(name: str, **values: t.Any) -> t.Any:
     """A variable of the role, with its defaults and these values."""
-    if not getattr(evaluate, "is_ready", False):
-        init_plugin_loader([])
-        evaluate.is_ready = True  # type: ignore[attr-defined]
-    loader = DataLoader()
-    variables: dict[str, t.Any] = {"cluster_handler": "kata", "inventory_hostname": "node1", "node_adopted": False}
-    for part in ("defaults", "vars"):
-        variables |= loader.load_from_file(str(ROLE / part / "main.yml"), trusted_as_template=True)
-    return Templar(loader, variables=variables | values).template(trust_as_template("{{ " + name + " }}"))
+    return helpers.evaluate("{{ " + name + " }}", "node_proof", cluster_handler="kata", node_adopted=False, **values)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +45,7 @@ def test_numbers_that_are_too_small(option: str, value: t.Any, least: int) -> No
     (limits,) = [
         limits
         for file in ("main", "benchmark")
-        for task in DataLoader().load_from_file(str(ROLE / "tasks" / f"{file}.yml"))
+        for task in yaml.safe_load((ROLE / "tasks" / f"{file}.yml").read_text())
         if option in (limits := task.get("vars", {}).get("__node_proof_least", {}))
     ]
     found = evaluate("__node_proof_small", __node_proof_least=limits, **{option: value})

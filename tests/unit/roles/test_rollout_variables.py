@@ -9,13 +9,10 @@ from __future__ import annotations
 import typing as t
 
 import pytest
-from ansible.parsing.dataloader import DataLoader
-from ansible.plugins.loader import init_plugin_loader
-from ansible.template import Templar, trust_as_template
 
-from ...helpers import TOP
+from ... import helpers
 
-ROLE = TOP / "roles" / "rollout"
+ROLE = helpers.TOP / "roles" / "rollout"
 MONDAY = "2026-11-23T12:05:00Z"
 OPEN = [{"days": ["mon"], "from": "09:00", "to": "16:00"}]
 CLOSED = [{"days": ["mon"], "from": "14:00", "to": "24:00"}]
@@ -25,14 +22,7 @@ APPROVAL = "it needs an approval: run ansible-playbook screwdriver.kata.approve.
 
 def evaluate(name: str, **values: t.Any) -> t.Any:
     """A variable of the role, with its defaults and these values."""
-    if not getattr(evaluate, "is_ready", False):
-        init_plugin_loader([])
-        evaluate.is_ready = True  # type: ignore[attr-defined]
-    loader = DataLoader()
-    variables: dict[str, t.Any] = {}
-    for part in ("defaults", "vars"):
-        variables |= loader.load_from_file(str(ROLE / part / "main.yml"), trusted_as_template=True)
-    return Templar(loader, variables=variables | values).template(trust_as_template("{{ " + name + " }}"))
+    return helpers.evaluate("{{ " + name + " }}", "rollout", **values)
 
 
 def record(**more: t.Any) -> dict[str, t.Any]:

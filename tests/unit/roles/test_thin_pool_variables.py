@@ -5,25 +5,15 @@ from __future__ import annotations
 import typing as t
 
 import pytest
-from ansible.parsing.dataloader import DataLoader
-from ansible.plugins.loader import init_plugin_loader
-from ansible.template import Templar, trust_as_template
 
-from ...helpers import TOP
+from ... import helpers
 
-ROLE = TOP / "roles" / "thin_pool"
+ROLE = helpers.TOP / "roles" / "thin_pool"
 
 
 def evaluate(template: str, **values: t.Any) -> t.Any:
     """A template with the defaults and variables of the role and these values."""
-    if not getattr(evaluate, "is_ready", False):
-        init_plugin_loader([])
-        evaluate.is_ready = True  # type: ignore[attr-defined]
-    loader = DataLoader()
-    variables: dict[str, t.Any] = {"inventory_hostname": "node1", "omit": "omitted"}
-    for part in ("defaults", "vars"):
-        variables |= loader.load_from_file(str(ROLE / part / "main.yml"), trusted_as_template=True)
-    return Templar(loader, variables=variables | values).template(trust_as_template(template))
+    return helpers.evaluate(template, "thin_pool", **values)
 
 
 # Each has another value than its default; numbers and bools as text, as from -e.
