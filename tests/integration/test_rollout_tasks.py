@@ -294,7 +294,13 @@ def test_relative_paths_begin_where_the_user_is_and_links_are_followed(tasks: Ta
     assert "screwdriver_kata_rollout_step{" in (tasks.caller / "kata.prom").read_text()
 
 
-def test_the_guard_works_where_the_user_is(tasks: Tasks) -> None:
+def test_the_guard_works_where_the_user_is_and_with_the_same_python(tasks: Tasks, monkeypatch: pytest.MonkeyPatch) -> None:
+    programs = tasks.path / "bin"
+    programs.mkdir()
+    for name in ("python3", *(f"python3.{minor}" for minor in range(9, 20))):
+        (programs / name).write_text("#!/bin/sh\nexit 1\n")
+        (programs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
     tasks.state["share"] = 25
     tasks.run("_guard", __rollout_holder="ada 1", rollout_report="page.html")
     wait_until((tasks.caller / "page.html").exists, "no report of the guard")
