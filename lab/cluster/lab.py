@@ -248,6 +248,8 @@ class Lab:
     def revert_nodes(self, count: int) -> None:
         """Registers the first ``count`` nodes again, as they were at the start."""
         kwok.revert(self.kubeconfig, count)
+        # A restarted kwok takes the leases of the new nodes over at once.
+        self.fault("none")
 
     def worker_config(self) -> str:
         """The YAML text that the worker reads from its ConfigMap."""
