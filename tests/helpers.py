@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import functools
+import http.server
 import importlib.util
 import json
 import os
@@ -13,6 +14,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import typing as t
 from contextlib import contextmanager
 from pathlib import Path
@@ -254,3 +256,20 @@ def evaluate(template: str, *roles: str, **values: t.Any) -> t.Any:
                 variables |= loader.load_from_file(str(file), trusted_as_template=True)
     variables["ansible_search_path"] = [str(TOP / "roles" / role) for role in roles]
     return Templar(loader, variables=variables | values).template(trust_as_template(template))
+
+
+@contextmanager
+def requests_received(method: str) -> t.Iterator[tuple[str, dict[str, str]]]:
+    """The URL of a server on loopback, and the bodies that were sent to it with this method, by their paths."""
+    received: dict[str, str] = {}
+
+    def receive(handler: http.server.BaseHTTPRequestHandler) -> None:
+        received[handler.path] = handler.rfile.read(int(handler.headers["Content-Length"])).decode()
+        handler.send_response(200)
+        handler.end_headers()
+
+    attributes = {f"do_{method}": receive, "log_message": lambda *_: None}
+    with http.server.HTTPServer(("127.0.0.1", 0), type("Receiver", (http.server.BaseHTTPRequestHandler,), attributes)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", received
+        server.shutdown()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.server
 import json
 import os
 import platform
@@ -10,7 +9,6 @@ import random
 import re
 import signal
 import subprocess
-import threading
 import time
 import typing as t
 from contextlib import contextmanager
@@ -31,6 +29,7 @@ from ..helpers import (
     clock_ahead,
     lock_holder,
     playbook_environment,
+    requests_received,
     wait_until,
     weightages,
 )
@@ -247,30 +246,18 @@ def test_pause_lowers_the_share_and_once_stays_paused_until_resumed(lab: Lab, pl
 
 
 def test_a_rollback_is_reported_by_webhook_and_event_and_does_not_wait_for_a_dead_webhook(lab: Lab, playbook: Playbook) -> None:
-    received: list[dict[str, t.Any]] = []
-
-    class Receiver(http.server.BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            received.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *args: t.Any) -> None:
-            pass
-
-    with http.server.HTTPServer(("127.0.0.1", 0), Receiver) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_port}/hook"
-        done = playbook("playbooks/rollback.yml", rollout_notify=url, rollout_reason="Builds hang.")
+    with requests_received("POST") as (url, received):
+        hook = f"{url}/hook"
+        done = playbook("playbooks/rollback.yml", rollout_notify=hook, rollout_reason="Builds hang.")
         assert done.returncode == 0, done.stdout
         wait_until(lambda: received, "no message at the webhook")
-        server.shutdown()
-    assert received[0]["text"] == "Kata rollout sd/kata-rollout: Rolled back to 0 %: Builds hang."
-    assert received[0]["event"] == "rollback"
+    message = json.loads(received["/hook"])
+    assert message["text"] == "Kata rollout sd/kata-rollout: Rolled back to 0 %: Builds hang."
+    assert message["event"] == "rollback"
     events = json.loads(lab.kubectl("get", "events", "-n", "sd", "-o", "json"))["items"]
     assert any(event["reason"] == "RolloutRollback" and "Builds hang." in event["message"] for event in events), events
     # The receiver has stopped.
-    dead = playbook("playbooks/rollback.yml", rollout_notify=url, rollout_reason="Again.")
+    dead = playbook("playbooks/rollback.yml", rollout_notify=hook, rollout_reason="Again.")
     assert dead.returncode == 0, dead.stdout
 
 

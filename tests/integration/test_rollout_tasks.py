@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import base64
-import http.server
 import json
 import os
 import subprocess
-import threading
 import typing as t
 from pathlib import Path
 
@@ -15,7 +13,7 @@ import pytest
 
 from lab.processes import free_ports
 
-from ..helpers import TOP, wait_until
+from ..helpers import TOP, requests_received, wait_until
 
 pytestmark = pytest.mark.playbooks
 STUB = """
@@ -334,23 +332,10 @@ def test_a_webhook_that_does_not_take_the_first_message_is_named_without_its_url
 
 
 def test_the_metrics_of_each_rollout_are_a_group_of_their_own(tasks: Tasks) -> None:
-    received: dict[str, str] = {}
-
-    class Pushgateway(http.server.BaseHTTPRequestHandler):
-        def do_PUT(self) -> None:
-            received[self.path] = self.rfile.read(int(self.headers["Content-Length"])).decode()
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *args: t.Any) -> None:
-            pass
-
-    with http.server.HTTPServer(("127.0.0.1", 0), Pushgateway) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with requests_received("PUT") as (url, received):
         for name in ("kata-rollout", "pool?b"):
-            output = tasks.run("status", rollout_pushgateway=f"http://127.0.0.1:{server.server_port}/", rollout_name=name)
+            output = tasks.run("status", rollout_pushgateway=f"{url}/", rollout_name=name)
         wait_until(lambda: len(received) == 2, lambda: output)
-        server.shutdown()
     for name in ("kata-rollout", "pool?b"):
         group = base64.urlsafe_b64encode(f"sd/{name}".encode()).decode()
         pushed = received[f"/metrics/job/screwdriver_kata_rollout/rollout@base64/{group}"]

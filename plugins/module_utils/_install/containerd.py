@@ -279,7 +279,7 @@ def plan(host: dict[str, t.Any], options: dict[str, t.Any], migrate: str) -> dic
         ``root``, ``problems`` (one sentence each), ``taken`` (handlers that a foreign file has too) and ``old_format`` (whether a foreign
         file has to be converted).
     """
-    text = host["config"]
+    text, first_registry = host["config"], options["registry_config_path"].split(":")[0]
     installer = host.get("installer") or {"managed": False, "config": CONFIG, "socket": SOCKET, "state": ROOT}
     # A file that the distribution's package brought and nobody changed decides nothing.
     drop_in = installer["managed"] or bool(text.strip()) and not is_ours(text, host["written"]) and not options["replace_packaged"]
@@ -289,7 +289,7 @@ def plan(host: dict[str, t.Any], options: dict[str, t.Any], migrate: str) -> dic
         found: dict[str, t.Any] = {"path": CONFIG, "content": to_toml(whole), "written": to_toml(ours), "root": whole.get("root", ROOT)}
         found["taken"] = _taken({}, host.get("others", []), options, CONFIG)
         found["problems"] = _pool_problems({}, host.get("pools", []), ours, CONFIG)
-        return {**found, "drop_in": False, "registry": options["registry_config_path"].split(":")[0], "old_format": False}
+        return {**found, "drop_in": False, "registry": first_registry, "old_format": False}
     try:
         table, problems = tomllib.loads(text), []
     except tomllib.TOMLDecodeError as error:
@@ -309,7 +309,7 @@ def plan(host: dict[str, t.Any], options: dict[str, t.Any], migrate: str) -> dic
         "path": f"{_import_directory(table, installer['config']) or DROP_INS}/{DROP_IN}",
         "content": to_toml(ours),
         "written": "",
-        "registry": registry or options["registry_config_path"].split(":")[0],
+        "registry": registry or first_registry,
         "root": root,
         "problems": problems,
         "taken": _taken(table, host.get("others", []), options, installer["config"]),

@@ -180,7 +180,7 @@ class Watch:
         return verdict, {"reason": verdict.reason, "event_at": event_at, "unused": unused}
 
     def _fail(self, message: str) -> None:
-        """Reports what could not be done; the rest of the check goes on."""
+        """Reports what could not be done; the rest of the check continues."""
         self.failed = True
         print(f"{ERROR}{message}", flush=True)
 
